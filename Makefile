@@ -1,0 +1,34 @@
+# `make help` lists the commands.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STUDY ?= pocket
+SYSTEM_PYTHON ?= python3
+
+.PHONY: help book study test check clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+book: $(VENV)/.ready  ## trace the pocket suite and build _build/html/index.html
+	@$(PYTHON) -m tracing_utils run --study studies/pocket.yml --book
+
+study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
+	@$(PYTHON) -m tracing_utils run --study studies/$(STUDY).yml
+
+test: $(VENV)/.ready  ## run the tests
+	@$(PYTHON) -m pytest
+
+check: $(VENV)/.ready  ## check style, and that every notebook and page parses
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+clean:  ## delete what a run made, but not the published results
+	rm -rf _build runs book/runs book/_static/vega.js .snakemake
+
+# Set up again whenever the requirements change.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once; a few minutes)"
+	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(SYSTEM_PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@

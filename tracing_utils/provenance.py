@@ -1,0 +1,85 @@
+"""What a study's results were made from: commit, versions, weights, statements, seeds, durations.
+
+Public names: `describe_concepts`, `write`.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from . import concepts, controls
+from .studies import Study
+from .suites import PROJECT
+
+_LIBRARIES = (
+    "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
+    "tokenizers", "torch", "transformers",
+)  # fmt: skip
+
+
+def describe_concepts(source: str, dimensions: tuple[str, ...] = concepts.DIMENSIONS) -> pd.DataFrame:
+    """Return one row a dimension: size, balance, groups, licence, hash, and the lexical floor with its interval."""
+    rows = []
+    for dimension in dimensions:
+        chosen = concepts.load(source, dimension)
+        floor = controls.lexical_floor(chosen)["accuracy"]
+        rows.append(
+            {
+                "concept_set": chosen.name,
+                "dimension": dimension,
+                "statements": len(chosen),
+                "trustworthy": int(chosen.labels.sum()),
+                "groups": len(set(chosen.groups)),
+                "floor": floor.value,
+                "floor_low": floor.low,
+                "floor_high": floor.high,
+                "licence": chosen.licence,
+                "source": chosen.source if chosen.name in {"pocket", "tracingllm"} else Path(chosen.source).name,
+                "sha256": chosen.sha256,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _commit() -> str:
+    """Return the commit of the project, with a mark if tracked files were changed since; empty outside git."""
+    git = ["git", "-C", str(PROJECT)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    outside = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"]
+    changed = subprocess.run([*git, *outside], capture_output=True, text=True).stdout.strip()
+    return f"{head} (with changes)" if head and changed else head
+
+
+def write(study: Study, folder: Path, path: Path) -> None:
+    """Write `provenance.json` from the ledger, the concept table and the run records.
+
+    Args:
+        study: the study.
+        folder: of its runs, which hold one record a run.
+        path: where to; `ledger.csv` and `concepts.csv` lie beside it.
+    """
+    seconds = {}
+    for experiment in study.experiments():
+        records = [json.loads((folder / experiment / f"{r}.json").read_text()) for r in study.revisions(experiment)]
+        seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
+    ledger = pd.read_csv(path.with_name("ledger.csv"))
+    statements = pd.read_csv(path.with_name("concepts.csv"))
+    content = {
+        "study": study.name,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": len(os.sched_getaffinity(0))},
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "weights": dict(zip(ledger["revision"], ledger["sha256"], strict=True)),
+        "statements": dict(zip(statements["dimension"], statements["sha256"], strict=True)),
+        "seeds": list(range(study.seeds)),
+        "notebook_seconds": seconds,
+    }
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,96 @@
+"""Tidy result tables: one row a number, the same columns everywhere.
+
+Rule: a table is written whole, by rename; a table that stands there is complete.
+
+Public names: `COLUMNS`, `row`, `write`, `collect`, `folder`, `read`, `gains`.
+"""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from .concepts import ConceptSet
+from .errors import unknown
+from .evaluation import Estimate
+from .suites import PROJECT, Checkpoint
+
+COLUMNS = (
+    "suite", "revision", "step", "tokens", "layer", "dimension", "concept_set",
+    "method", "metric", "value", "low", "high", "n", "seed",
+)  # fmt: skip
+
+
+def row(
+    checkpoint: Checkpoint, concepts: ConceptSet, layer: int | None, method: str, metric: str, estimate: Estimate, seed: str
+) -> dict:
+    """Return one row of a tidy table; `layer` is None for what no layer has (a lexical floor)."""
+    return {
+        "suite": checkpoint.suite,
+        "revision": checkpoint.revision,
+        "step": checkpoint.step,
+        "tokens": checkpoint.tokens,
+        "layer": layer,
+        "dimension": concepts.dimension,
+        "concept_set": concepts.name,
+        "method": method,
+        "metric": metric,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
+        "seed": seed,
+    }
+
+
+def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """Write a tidy table as CSV (four significant digits) and return it; further columns follow the common ones."""
+    path = Path(path)
+    table = pd.DataFrame(rows)
+    more = [column for column in table.columns if column not in COLUMNS]
+    table = table[[*COLUMNS, *more]].astype({"tokens": "Int64", "layer": "Int64"})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
+    os.replace(part, path)
+    return table
+
+
+def folder(study: str) -> Path:
+    """Return the folder of a study's published results."""
+    return PROJECT / "results" / study
+
+
+def read(study: str, experiment: str) -> pd.DataFrame:
+    """Return a published table of `results/<study>/<experiment>.csv`.
+
+    Raises:
+        ValueError: if there is no such study or experiment.
+    """
+    base = folder(study)
+    if not base.is_dir():
+        raise unknown("study with results", study, sorted(p.name for p in base.parent.glob("*") if p.is_dir()))
+    path = base / f"{experiment}.csv"
+    if not path.is_file():
+        raise unknown(f"result of study {study}", experiment, sorted(p.stem for p in base.glob("*.csv")))
+    return pd.read_csv(path, dtype={"tokens": "Int64", "layer": "Int64", "seed": str})
+
+
+def collect(tables: list[Path], path: Path) -> None:
+    """Join the tables of single runs into one published table."""
+    frames = [pd.read_csv(table, dtype={"tokens": "Int64", "layer": "Int64", "seed": str}) for table in tables]
+    write(pd.concat(frames), path)
+
+
+def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Return the probe's rows of `metric` with the lexical floor beside them.
+
+    Returns:
+        One row per checkpoint, layer and dimension, with the further columns `floor`, `floor_high`, `gain` (value minus
+        floor) and `above` (the probe's whole interval lies above the floor's).
+    """
+    rows = probing[probing["metric"] == metric]
+    on = ["suite", "revision", "dimension", "concept_set"]
+    floors = rows[rows["method"] == "lexical floor"].rename(columns={"value": "floor", "high": "floor_high"})
+    joined = rows[rows["method"] == "probe"].merge(floors[[*on, "floor", "floor_high"]], on=on)
+    return joined.assign(gain=joined["value"] - joined["floor"], above=joined["low"] > joined["floor_high"])

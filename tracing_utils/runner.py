@@ -1,0 +1,227 @@
+"""Run one notebook through papermill, safely, and leave a record of it.
+
+Rule: success is never read off a notebook. The notebook is run to a `.part` file, checked, renamed, and the
+record is written last; where there is a record, its run is whole.
+
+Public names: `key`, `suite_key`, `concepts_key`, `library_key`, `book_key`, `execute`, `run`, `NotebookError`.
+"""
+
+import ast
+import json
+import logging
+import os
+import tempfile
+import time
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+from . import concepts, downloads, ledger
+from .errors import unknown
+from .studies import Study, parameters
+from .suites import PROJECT
+
+_PACKAGE = Path(__file__).parent
+# Numbers may change with these; a new version computes again.
+_LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
+
+
+class NotebookError(RuntimeError):
+    """A cell of a notebook raised; the notebook is kept as `kept`."""
+
+    def __init__(self, name: str, reason: str, kept: Path):
+        """Name the notebook, the error's last line, and where the failed notebook lies."""
+        super().__init__(f"{name} failed: {reason} The notebook with its error is kept as {kept}.")
+
+
+def notebook_path(experiment: str) -> Path:
+    """Return the path of an experiment's notebook."""
+    path = PROJECT / "notebooks" / f"{experiment}.md"
+    if not path.is_file():
+        raise unknown("experiment", experiment, sorted(p.stem for p in path.parent.glob("*.md")))
+    return path
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Return the modules of this package that `module` needs, itself among them."""
+    tree = ast.parse((_PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    return frozenset({module}).union(*map(_imports, _named(tree)))
+
+
+def _named(tree: ast.AST) -> set[str]:
+    """Return the modules of this package that a source imports."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == __package__):
+            module = (node.module or "").removeprefix(__package__).lstrip(".")
+            names = [module] if module else [alias.name for alias in node.names]
+            found |= {name for name in names if (_PACKAGE / f"{name}.py").exists()}
+    return found
+
+
+def _code(experiment: str) -> str:
+    """Return the code of an experiment: its notebook's cells and the modules they reach."""
+    notebook = jupytext.read(notebook_path(experiment))
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    modules = frozenset().union(*map(_imports, _named(ast.parse("\n".join(cells)))))
+    return "\n".join([*cells, *((_PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in sorted(modules))])
+
+
+@cache
+def _tokenizer_sha256(folder: Path) -> str:
+    return downloads.sha256(folder / "tokenizer.json")
+
+
+@cache
+def _concepts_sha256(source: str, dimension: str) -> str:
+    return concepts.load(source, dimension).sha256
+
+
+def key(study: Study, experiment: str, revision: str) -> str:
+    """Return a hash of all that decides the result: code, parameters, weights, statements, library versions.
+
+    A fresh clone or a touched file keeps its key; a changed one gets another.
+    """
+    checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if experiment == "steering" else [])
+    content = {
+        "code": _code(experiment),
+        "parameters": parameters(study, experiment, revision) | {"suite": "", "concept_set": ""},
+        "weights": [ledger.weights_sha256(checkpoint) for checkpoint in checkpoints],
+        "tokenizers": [_tokenizer_sha256(checkpoint.tokenizer) for checkpoint in checkpoints],
+        "statements": [_concepts_sha256(study.concepts, dimension) for dimension in study.dimensions],
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+    return _hash(content)
+
+
+def _hash(content: object) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def suite_key(study: Study) -> str:
+    """Return a hash of the weights of all revisions of a study."""
+    names = dict.fromkeys(revision for experiment in study.experiments() for revision in study.revisions(experiment))
+    return _hash([[name, ledger.weights_sha256(study.loaded[name])] for name in names])
+
+
+def concepts_key(study: Study) -> str:
+    """Return a hash of the statements of a study."""
+    return _hash([_concepts_sha256(study.concepts, dimension) for dimension in study.dimensions])
+
+
+def library_key() -> str:
+    """Return the version of the package that carries the chart libraries."""
+    return version("vl-convert-python")
+
+
+def book_key(study: Study) -> str:
+    """Return a hash of what the book is built from, apart from the results of `study`, which are inputs of the build."""
+    files = [PROJECT / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")]
+    for folder, made in (("book", {"runs", "vega.js"}), ("results", {study.name}), ("tracing_utils", {"__pycache__"})):
+        files += [
+            path for path in (PROJECT / folder).rglob("*") if path.is_file() and not made & set(path.relative_to(PROJECT).parts)
+        ]
+    return _hash([[str(path.relative_to(PROJECT)), downloads.sha256(path)] for path in sorted(files) if path.exists()])
+
+
+def _declared(notebook: nbformat.NotebookNode) -> set[str]:
+    """Return the names the notebook's parameters cell sets."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    names = set()
+    for cell in cells:
+        for node in ast.parse(cell.source).body:
+            if isinstance(node, ast.Assign):
+                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                names.add(node.target.id)
+    return names
+
+
+def _tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out what differs between two equal runs, and hide the injected parameters from the page."""
+    notebook.metadata.pop("papermill", None)
+    for index, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.NotebookNode(tags=[*tags, "remove-cell"] if "injected-parameters" in tags else tags)
+        cell.id = f"cell-{index}"
+    return notebook
+
+
+def execute(source: Path, values: dict, out: Path, failed: Path) -> float:
+    """Run a notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
+
+    Args:
+        source: a jupytext notebook with a cell tagged `parameters`.
+        values: the parameters; each must be declared there, or papermill would run with the defaults and
+            file one model's results under another's name.
+        out: where the executed notebook goes.
+        failed: where it is kept if a cell raises.
+
+    Raises:
+        ValueError: if a parameter is not declared.
+        NotebookError: if a cell raises or its kernel dies.
+    """
+    import papermill  # noqa: PLC0415 - half a second that planning a run need not pay
+    from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
+    from traitlets.config import Config  # noqa: PLC0415
+
+    notebook = jupytext.read(source)
+    declared = _declared(notebook)
+    for name in values:
+        if name not in declared:
+            raise unknown(f"parameter of {source.name}", name, sorted(declared))
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part.ipynb")
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as short:
+        nbformat.write(notebook, source_ipynb := Path(short) / "notebook.ipynb")
+        # Kernels that run side by side collide on TCP ports; a socket in a private folder cannot.
+        ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/k"}}) if os.name == "posix" else Config()
+        try:
+            papermill.execute_notebook(
+                str(source_ipynb), str(part), values, cwd=str(PROJECT), progress_bar=False, config=ipc, log_output=False
+            )
+        except (PapermillExecutionError, RuntimeError) as error:
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            if part.exists():
+                os.replace(part, failed)
+            reason = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else f"{error}."
+            raise NotebookError(f"{source.stem} ({values.get('revision', 'defaults')})", reason, failed) from None
+    executed = nbformat.read(part, as_version=4)
+    part.unlink()
+    staged = out.with_suffix(".staged")
+    nbformat.write(_tidied(executed), staged)
+    os.replace(staged, out)
+    return time.monotonic() - begun
+
+
+def run(study: Study, experiment: str, revision: str, activations: str, folder: Path) -> Path:
+    """Run one experiment at one checkpoint; write `<revision>.csv`, `.ipynb` and, last, the record `.json`.
+
+    Args:
+        study: gives the parameters.
+        experiment: one of `studies.EXPERIMENTS`.
+        revision: the checkpoint.
+        activations: file of its activations, or empty to compute them in the notebook.
+        folder: of the study's runs.
+
+    Returns:
+        The path of the record.
+    """
+    base = folder / experiment / revision
+    values = parameters(study, experiment, revision) | {"activations_file": activations, "output": f"{base}.csv"}
+    seconds = execute(
+        notebook_path(experiment), values, Path(f"{base}.ipynb"), folder / "failed" / f"{experiment}-{revision}.ipynb"
+    )
+    record = {"key": key(study, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}
+    part = Path(f"{base}.json.part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(part, f"{base}.json")
+    return Path(f"{base}.json")
