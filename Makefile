@@ -17,7 +17,7 @@ study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
 	@$(PYTHON) -m tracing_utils run --study studies/$(STUDY).yml
 
 test: $(VENV)/.ready  ## run the tests
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -rs
 
 check: $(VENV)/.ready  ## check style, and that every notebook and page parses
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

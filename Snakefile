@@ -4,11 +4,13 @@
 # statements it depends on. File times play no part (see profiles/), so a fresh clone or a touched file computes
 # nothing again. Every rule body is one stable line that calls the package.
 import sys
+from pathlib import Path
 
 from tracing_utils import runner, studies
 
 study = studies.read(config["study"])
 PYTHON = sys.executable
+BOOK = str(Path(sys.executable).with_name("jupyter-book"))
 RUNS = f"runs/{study.name}"
 RESULTS = f"results/{study.name}"
 TABLES = expand(RESULTS + "/{experiment}.csv", experiment=study.experiments())
@@ -64,6 +66,7 @@ rule notebook:
     message: "{wildcards.experiment} of {wildcards.revision}"
     input:
         activations=RUNS + "/activations/{revision}.safetensors",
+        target=lambda wildcards: f"{RUNS}/activations/chat.safetensors" if wildcards.experiment == "steering" else [],
         floors=f"{RESULTS}/concepts.csv",  # the floors are computed once, there
     output:
         table=RUNS + "/{experiment}/{revision}.csv",
@@ -94,7 +97,7 @@ rule page:
     message: "page of {wildcards.experiment} at {wildcards.revision}"
     input: RUNS + "/{experiment}/{revision}.ipynb"
     output: f"book/runs/{study.name}/" + "{experiment}-{revision}.ipynb"
-    shell: "cp {input} {output}"
+    shell: "{PYTHON} -m tracing_utils page {input} {output}"
 
 
 rule javascript:
@@ -111,4 +114,4 @@ rule book:
         "book/_static/vega.js",
     output: "_build/html/index.html"
     params: key=runner.book_key(study)
-    shell: "{PYTHON} -m jupyter_book build . --all --quiet -W -n --keep-going"
+    shell: "{BOOK} build . --all --quiet -W -n --keep-going"

@@ -6,6 +6,7 @@ commands are the single jobs of a run, called by the Snakefile.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def _suites(_args: argparse.Namespace) -> None:
 def _concepts(args: argparse.Namespace) -> None:
     from .provenance import describe_concepts  # noqa: PLC0415 - scikit-learn takes a second to import
 
-    table = describe_concepts(args.source)
+    table = describe_concepts(args.source, concepts.available(args.source))
     print(
         table[["dimension", "statements", "trustworthy", "groups", "floor", "licence"]].to_string(
             index=False, float_format="%.3f"
@@ -67,6 +68,27 @@ def _write_resolved(study: studies.Study, folder: Path) -> Path:
     return path
 
 
+def _follow(command: list[str], log: Path) -> int:
+    """Run Snakemake, keep all it says in `log`, and print one line a job: done / total, and what runs now."""
+    done = total = 0
+    with log.open("w", encoding="utf-8") as kept:
+        process = subprocess.Popen(command, cwd=suites.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in process.stdout:
+            kept.write(line)
+            if match := re.match(r"total\s+(\d+)$", line):
+                total = int(match[1])
+            elif match := re.match(r"(\d+) of (\d+) steps", line):
+                done, total = int(match[1]), int(match[2])
+            elif match := re.match(r"Job \d+: (.*)", line):
+                print(f"[{done}/{total}] {match[1]}", flush=True)
+            elif line.startswith(("error:", "Error", "WorkflowError")):
+                print(line.rstrip(), flush=True)
+        code = process.wait()
+    if not code:
+        print(f"[{done}/{total}] done" if total else "nothing to compute: all results are up to date", flush=True)
+    return code
+
+
 def _run(args: argparse.Namespace) -> None:
     study = studies.read(args.study, args.concepts)
     folder = suites.PROJECT / "runs" / study.name
@@ -81,7 +103,7 @@ def _run(args: argparse.Namespace) -> None:
     try:
         # The lock dies with its process, so after a kill nobody has to unlock anything.
         with FileLock(folder / ".lock", timeout=0):
-            code = subprocess.run(command, cwd=suites.PROJECT).returncode
+            code = _follow(command, folder / "snakemake.log")
     except Timeout:
         raise ValueError(f"One run of a study at a time: another run of {study.name} is under way.") from None
     if code:
@@ -148,6 +170,21 @@ def _provenance(args: argparse.Namespace) -> None:
     provenance.write(studies.read(args.study), Path(args.folder), args.out)
 
 
+def _picture(args: argparse.Namespace) -> None:
+    import vl_convert  # noqa: PLC0415
+
+    from . import charts, results  # noqa: PLC0415
+
+    chart = charts.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
+    args.out.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
+
+
+def _page(args: argparse.Namespace) -> None:
+    from . import runner  # noqa: PLC0415
+
+    runner.page(Path(args.notebook), args.out)
+
+
 def _javascript(args: argparse.Namespace) -> None:
     from . import vega  # noqa: PLC0415
 
@@ -177,12 +214,18 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("source", nargs="?", default="pocket", help="pocket, tracingllm, or a folder")
     listing.set_defaults(do=_concepts)
 
+    picture = commands.add_parser("picture", help="draw the README's picture from published results")
+    picture.add_argument("study", help="its name")
+    picture.add_argument("out", type=Path)
+    picture.set_defaults(do=_picture)
+
     jobs = {
         "ledger": (_ledger, ["study", "out"]),
         "describe": (_describe, ["study", "out"]),
         "activations": (_activations, ["study", "revision", "out"]),
         "notebook": (_notebook, ["study", "experiment", "revision", "activations", "folder"]),
         "provenance": (_provenance, ["study", "folder", "out"]),
+        "page": (_page, ["notebook", "out"]),
         "javascript": (_javascript, ["out"]),
     }
     for name, (function, arguments) in jobs.items():

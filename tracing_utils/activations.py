@@ -14,17 +14,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import downloads, ledger, models
+from . import downloads, ledger
 from .concepts import ConceptSet
 from .suites import Checkpoint
+
+if TYPE_CHECKING:
+    import transformers
 
 # Tokens a batch may hold. On CPUs small batches stay in the cache; GPUs want them large.
 BUDGET = {"cpu": 512, "cuda": 32768}
@@ -41,8 +43,8 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def extract(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "transformers.PreTrainedModel",
+    tokenizer: "transformers.PreTrainedTokenizerBase",
     statements: Sequence[str],
     token_budget: int | None = None,
 ) -> Float[np.ndarray, "example layer d_model"]:
@@ -59,6 +61,11 @@ def extract(
 
     Source: the measurements behind each choice are in `benchmarks/`.
     """
+    # torch and transformers take four seconds to import; whoever reads activations from a file needs neither.
+    import torch  # noqa: PLC0415
+
+    from . import models  # noqa: PLC0415
+
     base, blocks = model.base_model, models.blocks(model)
     ids = tokenizer(list(statements))["input_ids"]
     lengths = [len(row) for row in ids]
@@ -101,6 +108,8 @@ def _key(checkpoint: Checkpoint, concepts: ConceptSet) -> str:
 
 def save(checkpoint: Checkpoint, sets: Sequence[ConceptSet], path: Path) -> None:
     """Extract the activations of several sets with one model load and write them to `path`, by rename."""
+    from . import models  # noqa: PLC0415 - see extract
+
     model, tokenizer = models.load_model(checkpoint, head=False), models.load_tokenizer(checkpoint)
     arrays = {concepts.dimension: extract(model, tokenizer, concepts.statements) for concepts in sets}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +125,11 @@ def of(checkpoint: Checkpoint, concepts: ConceptSet, file: str = "") -> Float[np
         ValueError: if `file` holds the activations of other weights or other statements.
     """
     if not file:
+        from . import models  # noqa: PLC0415 - see extract
+
         return extract(models.load_model(checkpoint, head=False), models.load_tokenizer(checkpoint), concepts.statements)
+    if not Path(file).is_file():
+        raise ValueError(f"The activations file must exist; {file} does not. Leave it empty to compute the activations.")
     with safe_open(file, "numpy") as stored:
         if (stored.metadata() or {}).get(concepts.dimension) != _key(checkpoint, concepts):
             raise ValueError(

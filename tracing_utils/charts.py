@@ -19,8 +19,8 @@ COLOURS = {
 """One colour a dimension, the same everywhere (Okabe and Ito's palette, safe for colour-blind readers)."""
 
 _CONTROL = "#888888"
-_WIDTH, _HEIGHT = 210, 140
-_STEPS = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
+_WIDTH, _HEIGHT = 165, 130
+_STEPS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
 _TITLES = {
     "accuracy": "held-out accuracy",
     "auroc": "area under the ROC curve",
@@ -37,7 +37,9 @@ def _step(table: pd.DataFrame) -> alt.X:
     last = table["step"].max()
     ticks = [tick for tick in _STEPS if tick <= last]
     scale = alt.Scale(type="symlog", constant=8, domain=[0, int(last)], nice=False)
-    return alt.X("step:Q", scale=scale, axis=alt.Axis(values=ticks, labelOverlap="greedy", grid=False, title="training step"))
+    return alt.X(
+        "step:Q", scale=scale, axis=alt.Axis(values=ticks, format="d", labelOverlap="greedy", grid=False, title="training step")
+    )
 
 
 def _colour() -> alt.Color:
@@ -66,7 +68,7 @@ def probe_trajectories(table: pd.DataFrame, metric: str, description: str, page:
     """
     table = table[table["metric"] == metric].copy()
     layers = sorted(int(layer) for layer in table["layer"].dropna().unique())
-    sets = sorted(table["concept_set"].unique())
+    sets = list(dict.fromkeys(table["concept_set"]))
     table["layer"] = table["layer"].astype("float").fillna(-1).astype(int)
     if "featured" in table:
         table["href"] = [
@@ -137,7 +139,7 @@ def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = ""
         floor: name of the control method whose mean over layers is drawn as a dashed line, if any.
     """
     rows = table[table["metric"] == metric].copy()
-    sets = sorted(rows["concept_set"].unique())
+    sets = list(dict.fromkeys(rows["concept_set"]))
     choices = [_choice("statements", sets, sets[0])] if len(sets) > 1 else []
     rows["layer"] = rows["layer"].astype(int)
     rows = rows[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
@@ -145,9 +147,7 @@ def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = ""
     if choices:
         base = base.transform_filter("datum.concept_set == statements")
     y = alt.Y("value:Q", title=_TITLES[metric], scale=alt.Scale(zero=False))
-    colour = alt.Color(
-        "layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", title="layer", symbolType="stroke")
-    )
+    colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", title="layer"))
     measured = base.transform_filter(f"datum.method != '{floor}'")
     tooltip = ["revision", "layer", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
     layers = [
@@ -162,7 +162,8 @@ def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = ""
         layers.append(
             control.mark_line(color=_CONTROL, strokeDash=[6, 3]).encode(y=alt.Y("mean(value):Q", title=_TITLES[metric]))
         )
-    return _facets(alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT), rows, description, *choices)
+    panel = alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, rows, description, *choices).resolve_scale(y="independent")
 
 
 def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
@@ -195,86 +196,74 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
     return _facets(panel, table, description, _choice("layer", layers, layers[-1]))
 
 
+_GAIN = "gain (nats per token)"
+_GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "multiplier", "value", "low", "high", "n"]
+
+
+def _gain_layers(base: alt.Chart, dashes: dict[str, list[int]]) -> list[alt.Chart]:
+    """Return band, line and points of a gain; `dashes` tells the methods apart."""
+    legend = alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL)
+    dash = alt.StrokeDash("method:N", scale=alt.Scale(domain=list(dashes), range=list(dashes.values())), legend=legend)
+    tooltip = [
+        "revision",
+        "layer",
+        "method",
+        "multiplier",
+        *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")),
+        "n",
+    ]
+    y = alt.Y("value:Q", title=_GAIN)
+    return [
+        base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=_GAIN), y2="high:Q", detail="method:N", color=_colour()),
+        base.mark_line().encode(y=y, color=_colour(), strokeDash=dash),
+        base.mark_point(filled=True, size=35).encode(y=y, color=_colour(), tooltip=tooltip),
+    ]
+
+
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart the gain in preference over the multiplier, with the random direction on the same axes.
 
     Args:
-        table: rows of `results/<study>/steering.csv` with metric `gain`.
+        table: rows of `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
         description: the alt text.
     """
-    table = table[["revision", "layer", "dimension", "method", "multiplier", "value", "low", "high", "n"]]
+    table = table[_GAIN_COLUMNS]
     layers = sorted(int(layer) for layer in table["layer"].unique())
-    sources = list(dict.fromkeys(table["revision"]))
-    base = alt.Chart(table).transform_filter("datum.layer == layer && datum.revision == source")
-    dash = alt.StrokeDash(
-        "method:N",
-        scale=alt.Scale(domain=["vector", "random direction"], range=[[1, 0], [6, 3]]),
-        legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL),
-    )
-    x = alt.X("multiplier:Q", title="multiplier")
-    y = alt.Y("value:Q", title="gain (nats per token)")
-    band = base.mark_area(opacity=0.18).encode(
-        x=x, y=alt.Y("low:Q", title="gain (nats per token)"), y2="high:Q", detail="method:N", color=_colour()
-    )
-    line = base.mark_line().encode(x=x, y=y, color=_colour(), strokeDash=dash)
-    points = base.mark_point(filled=True, size=35).encode(
-        x=x,
-        y=y,
-        color=_colour(),
-        tooltip=[
-            "revision",
-            "layer",
-            "method",
-            "multiplier",
-            *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")),
-            "n",
-        ],
-    )
-    panel = alt.layer(band, line, points).properties(width=_WIDTH, height=_HEIGHT)
-    return _facets(panel, table, description, _choice("layer", layers, layers[0]), _choice("source", sources, sources[-1]))
+    sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
+    shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
+    base = alt.Chart(table).transform_filter(shown).encode(x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
+    panel = alt.layer(*_gain_layers(base, {"vector": [1, 0], "random direction": [6, 3]}))
+    choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
+    chart = _facets(panel.properties(width=_WIDTH, height=_HEIGHT), table, description, *choices)
+    return chart.resolve_scale(y="independent")
 
 
-def effect_by_source(table: pd.DataFrame, own: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain of each checkpoint's vector over its step, with the chat model's own vector as a line.
+def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain of each checkpoint's vector over its step, with the chat model's own vector as a level line.
 
     Args:
-        table: rows of `results/<study>/steering.csv` with metric `gain`, pre-training checkpoints only.
-        own: the same rows of the chat model's own vector.
+        table: rows of `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
         description: the alt text.
     """
-    columns = ["step", "revision", "layer", "dimension", "method", "multiplier", "value", "low", "high", "n"]
+    table = table[_GAIN_COLUMNS]
     layers = sorted(int(layer) for layer in table["layer"].unique())
     strengths = sorted(float(multiplier) for multiplier in table["multiplier"].unique())
-    shown = "datum.layer == layer && datum.multiplier == multiplier"
-    title = "gain (nats per token)"
-    dash = alt.StrokeDash(
-        "method:N",
-        scale=alt.Scale(domain=["vector", "random direction"], range=[[1, 0], [2, 2]]),
-        legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL),
+    sets = list(dict.fromkeys(table["concept_set"]))
+    shown = "datum.layer == layer && datum.multiplier == multiplier && datum.concept_set == statements"
+    base = alt.Chart().transform_filter(shown)
+    sources = base.transform_filter("datum.revision != 'chat'").encode(x=_step(table))
+    own = base.transform_filter("datum.revision == 'chat' && datum.method == 'vector'")
+    rule = own.mark_rule(strokeDash=[6, 3], color=_CONTROL).encode(y=alt.Y("value:Q", title=_GAIN))
+    layered = alt.layer(*_gain_layers(sources, {"vector": [1, 0], "random direction": [2, 2]}), rule, data=table)
+    chart = _facets(
+        layered.properties(width=_WIDTH, height=_HEIGHT),
+        table,
+        description,
+        _choice("layer", layers, layers[-1]),
+        _choice("multiplier", strengths, strengths[-1]),
+        _choice("statements", sets, sets[0]),
     )
-    base = alt.Chart(table[columns]).transform_filter(shown).encode(x=_step(table))
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=title), y2="high:Q", detail="method:N", color=_colour())
-    line = base.mark_line().encode(y=alt.Y("value:Q", title=title), color=_colour(), strokeDash=dash)
-    points = base.mark_point(filled=True, size=35).encode(
-        y="value:Q",
-        color=_colour(),
-        tooltip=["revision", "layer", "method", *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")), "n"],
-    )
-    rule = (
-        alt.Chart(own[own["method"] == "vector"][columns])
-        .transform_filter(shown)
-        .mark_rule(strokeDash=[6, 3], color=_CONTROL)
-        .encode(y="value:Q", tooltip=["revision", alt.Tooltip("value", format="+.4f")])
-    )
-    data = pd.concat([table[columns].assign(own=False), own[own["method"] == "vector"][columns].assign(own=True)])
-    # One data set for all layers of a panel: a facet cannot have two.
-    band, line, points = (layer.transform_filter("!datum.own").properties(data=alt.Undefined) for layer in (band, line, points))
-    rule = rule.transform_filter("datum.own").properties(data=alt.Undefined)
-    panel = alt.layer(band, rule, line, points, data=data).properties(width=_WIDTH, height=_HEIGHT)
-    strongest = max(strengths)
-    return _facets(
-        panel, data, description, _choice("layer", layers, layers[len(layers) // 2]), _choice("multiplier", strengths, strongest)
-    )
+    return chart.resolve_scale(y="independent")
 
 
 def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:

@@ -3,7 +3,7 @@
 Rule: label 1 is the trustworthy side in every set (true, respects privacy, civil, unprejudiced, unperturbed).
 The released files of the paper mix polarities; they are turned here, on reading.
 
-Public names: `DIMENSIONS`, `ConceptSet`, `Split`, `load`, `set_name`, `draw`, `subset`, `folds`.
+Public names: `DIMENSIONS`, `ConceptSet`, `Split`, `load`, `set_name`, `available`, `draw`, `subset`, `folds`.
 """
 
 import csv
@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -115,6 +115,21 @@ def set_name(source: str) -> str:
     if not folder.is_dir():
         raise unknown("concept set", source, ["pocket", "tracingllm", "(or a folder with one <dimension>.csv each)"])
     return "tracingllm" if _holds_released(folder) else folder.resolve().name
+
+
+def available(source: str) -> tuple[str, ...]:
+    """Return the dimensions that `source` has statements for.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if set_name(source) in {"pocket", "tracingllm"}:
+        return DIMENSIONS
+    found = tuple(dimension for dimension in DIMENSIONS if (Path(source) / f"{dimension}.csv").is_file())
+    if not found:
+        names = ", ".join(f"{dimension}.csv" for dimension in DIMENSIONS)
+        raise ValueError(f"A folder of statements must hold one or more of {names}; {source} holds none.")
+    return found
 
 
 def _holds_released(folder: Path) -> bool:
@@ -252,7 +267,8 @@ def subset(concepts: ConceptSet, rows: Int[np.ndarray, " drawn"]) -> ConceptSet:
     return replace(concepts, statements=statements, labels=concepts.labels[rows], groups=groups, categories=categories)
 
 
-def folds(concepts: ConceptSet, seed: int, k: int = 5) -> list[Split]:
+@lru_cache(maxsize=32)  # every layer is split alike, and sklearn takes longer to split than to fit
+def folds(concepts: ConceptSet, seed: int, k: int = 5) -> tuple[Split, ...]:
     """Return `k` splits in which every statement is tested once; no group is ever on two sides.
 
     Fold i is the test part, fold i + 1 the validation part, the rest is trained on. Labels are stratified
@@ -269,4 +285,4 @@ def folds(concepts: ConceptSet, seed: int, k: int = 5) -> list[Split]:
     for i in range(k):
         rest = [parts[j] for j in range(k) if j not in {i, (i + 1) % k}]
         out.append(Split(np.sort(np.concatenate(rest)), parts[(i + 1) % k], parts[i]))
-    return out
+    return tuple(out)

@@ -8,6 +8,7 @@ Public names: `Estimate`, `bootstrap_weights`, `mean`, `auroc`, `DRAWS`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,10 +29,17 @@ class Estimate:
 
 def bootstrap_weights(groups: Sequence[str], seed: int, draws: int = DRAWS) -> Float[np.ndarray, "draw example"]:
     """Return how often each example counts in each draw, whole groups being drawn with replacement."""
+    return _bootstrap_weights(tuple(groups), seed, draws)
+
+
+@lru_cache(maxsize=4)  # every layer of a set is drawn alike
+def _bootstrap_weights(groups: tuple[str, ...], seed: int, draws: int) -> np.ndarray:
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    return counts[:, index].astype(float)
+    weights = counts[:, index].astype(float)
+    weights.flags.writeable = False
+    return weights
 
 
 def _interval(value: float, drawn: np.ndarray, n: int) -> Estimate:
@@ -53,13 +61,18 @@ def auroc(
 
     It is the share of (label 1, label 0) pairs in which the first scores higher, ties counting half.
     """
-    ones, zeros = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    wins = np.zeros((len(ones), len(zeros)), dtype=np.float32)
+    drawn, value = np.zeros(len(weights)), 0.0
     for row in scores:
-        difference = row[ones, None] - row[None, zeros]
-        wins += (difference > 0) + 0.5 * (difference == 0)
-    wins /= len(scores)
-    w1, w0 = weights[:, ones].astype(np.float32), weights[:, zeros].astype(np.float32)
+        drawn += _weighted_auroc(row, labels, weights) / len(scores)
+        value += _weighted_auroc(row, labels, np.ones((1, len(row))))[0] / len(scores)
+    return _interval(value, drawn, len(labels))
+
+
+def _weighted_auroc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return one area per row of weights, from the scores' order: what lies below each 1, ties counting half."""
+    order = np.argsort(scores)
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # where a new value begins
+    ones, zeros = (np.add.reduceat(weights[:, order] * (labels[order] == label), starts, axis=1) for label in (1, 0))
+    below = np.cumsum(zeros, axis=1) - zeros / 2
     with np.errstate(invalid="ignore"):  # a draw without one of the labels has no area: nan, left out
-        drawn = ((w1 @ wins) * w0).sum(1) / (w1.sum(1) * w0.sum(1))
-    return _interval(wins.mean(dtype=float), drawn, len(labels))
+        return (ones * below).sum(1) / (ones.sum(1) * zeros.sum(1))

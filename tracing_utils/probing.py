@@ -50,11 +50,12 @@ def held_out_logits(
         # With fewer features than statements a Newton step is cheapest; both solvers reach the same optimum.
         solver = "newton-cholesky" if train.shape[1] <= len(train) else "lbfgs"
         best = np.inf
-        for penalty in PENALTIES:
+        for penalty in PENALTIES:  # from strong to weak; past the first rise of the loss nothing better comes
             probe = LogisticRegression(C=penalty, solver=solver, max_iter=1000).fit(train, labels[split.train])
             loss = log_loss(probe.decision_function(validation), labels[split.validation]).mean()
-            if loss < best:
-                best, logits[split.test] = loss, probe.decision_function(test)
+            if loss >= best:
+                break
+            best, logits[split.test] = loss, probe.decision_function(test)
     return logits
 
 

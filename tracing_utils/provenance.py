@@ -22,7 +22,7 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-def describe_concepts(source: str, dimensions: tuple[str, ...] = concepts.DIMENSIONS) -> pd.DataFrame:
+def describe_concepts(source: str, dimensions: tuple[str, ...]) -> pd.DataFrame:
     """Return one row a dimension: size, balance, groups, licence, hash, and the lexical floor with its interval."""
     rows = []
     for dimension in dimensions:

@@ -3,7 +3,7 @@
 Rule: success is never read off a notebook. The notebook is run to a `.part` file, checked, renamed, and the
 record is written last; where there is a record, its run is whole.
 
-Public names: `key`, `suite_key`, `concepts_key`, `library_key`, `book_key`, `execute`, `run`, `NotebookError`.
+Public names: `key`, `suite_key`, `concepts_key`, `library_key`, `book_key`, `execute`, `run`, `page`, `NotebookError`.
 """
 
 import ast
@@ -209,7 +209,8 @@ def run(study: Study, experiment: str, revision: str, activations: str, folder: 
         study: gives the parameters.
         experiment: one of `studies.EXPERIMENTS`.
         revision: the checkpoint.
-        activations: file of its activations, or empty to compute them in the notebook.
+        activations: file of its activations (those of the chat model lie beside it), or empty to compute them
+            in the notebook.
         folder: of the study's runs.
 
     Returns:
@@ -217,6 +218,8 @@ def run(study: Study, experiment: str, revision: str, activations: str, folder: 
     """
     base = folder / experiment / revision
     values = parameters(study, experiment, revision) | {"activations_file": activations, "output": f"{base}.csv"}
+    if experiment == "steering" and activations:
+        values["target_activations_file"] = str(Path(activations).with_stem("chat"))
     seconds = execute(
         notebook_path(experiment), values, Path(f"{base}.ipynb"), folder / "failed" / f"{experiment}-{revision}.ipynb"
     )
@@ -225,3 +228,13 @@ def run(study: Study, experiment: str, revision: str, activations: str, folder: 
     part.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(part, f"{base}.json")
     return Path(f"{base}.json")
+
+
+def page(notebook: Path, out: Path) -> None:
+    """Write an executed notebook as a page of the book, titled by its experiment and checkpoint."""
+    executed = nbformat.read(notebook, as_version=4)
+    title, _, rest = executed.cells[0].source.partition("\n")
+    experiment = notebook.parent.name.replace("_", " ").capitalize()
+    executed.cells[0].source = f"# {experiment} at {notebook.stem}\n\n*{title.lstrip('# ')}*\n{rest}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(executed, out)

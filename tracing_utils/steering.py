@@ -2,8 +2,8 @@
 
 Rule: a positive multiplier always means "more trustworthy"; `steer` restores the model whatever happens inside.
 
-Public names: `mean_difference`, `rescale`, `steer`, `token_log_likelihoods`, `held_out_pairs`, `preference`,
-`neutral_text`, `perplexity`, `effects`.
+Public names: `mean_difference`, `rescale`, `steer`, `token_log_likelihoods`, `held_out_pairs`, `neutral_text`, `preference`,
+`perplexity`, `Sweep`, `effects`.
 """
 
 from collections import defaultdict
@@ -68,6 +68,19 @@ def steer(
         handle.remove()
 
 
+def _token_nats(logits: torch.Tensor, padded: torch.Tensor, lengths: list[int]) -> np.ndarray:
+    """Return the log-likelihood of each row, summed over its real tokens but the first."""
+    logits, targets = logits[:, :-1].float(), padded[:, 1:]
+    nats = logits.gather(2, targets[..., None])[..., 0] - logits.logsumexp(2)
+    real = torch.arange(1, padded.shape[1], device=padded.device) < torch.tensor(lengths, device=padded.device)[:, None]
+    return (nats * real).sum(1).double().cpu().numpy()
+
+
+def _padded(ids: list[list[int]], device: torch.device) -> torch.Tensor:
+    width = max(map(len, ids))
+    return torch.tensor([row + [0] * (width - len(row)) for row in ids], device=device)
+
+
 def token_log_likelihoods(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, statements: Sequence[str]
 ) -> tuple[Float[np.ndarray, " example"], Int[np.ndarray, " example"]]:
@@ -80,12 +93,8 @@ def token_log_likelihoods(
     out = np.empty(len(ids))
     with torch.inference_mode():
         for rows in activations.batches(lengths, activations.BUDGET[model.device.type]):
-            width = lengths[rows[0]]
-            padded = torch.tensor([ids[i] + [0] * (width - lengths[i]) for i in rows], device=model.device)
-            logits = model(input_ids=padded, use_cache=False).logits[:, :-1].float()
-            nats = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), padded[:, 1:], reduction="none")
-            real = torch.arange(1, width, device=model.device) < torch.tensor([[lengths[i]] for i in rows], device=model.device)
-            out[rows] = (nats * real).sum(1).double().cpu().numpy()
+            padded = _padded([ids[i] for i in rows], model.device)
+            out[rows] = _token_nats(model(input_ids=padded, use_cache=False).logits, padded, [lengths[i] for i in rows])
     return out, np.array(lengths) - 1
 
 
@@ -111,19 +120,6 @@ def held_out_pairs(concepts: ConceptSet, held_out: Int[np.ndarray, " test"]) -> 
     return np.array(pairs)
 
 
-def preference(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, pairs: Int[np.ndarray, "pair 2"]
-) -> Float[np.ndarray, " pair"]:
-    """Return by how much the model prefers the trustworthy member of each pair, in nats per token.
-
-    Likelihoods are divided by the number of tokens, since members may differ in length.
-    """
-    needed = np.unique(pairs)
-    nats, tokens = token_log_likelihoods(model, tokenizer, [concepts.statements[i] for i in needed])
-    per_token = dict(zip(needed.tolist(), (nats / tokens).tolist(), strict=True))
-    return np.array([per_token[one] - per_token[zero] for one, zero in pairs.tolist()])
-
-
 def neutral_text(dimension: str) -> tuple[str, ...]:
     """Return the text that perplexity is measured on: 60 trustworthy pocket statements of the four other dimensions.
 
@@ -137,12 +133,124 @@ def neutral_text(dimension: str) -> tuple[str, ...]:
     return tuple(out)
 
 
-def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, statements: Sequence[str]) -> evaluation.Estimate:
+def preference(
+    nats: Float[np.ndarray, " example"], tokens: Int[np.ndarray, " example"], pairs: Int[np.ndarray, "pair 2"]
+) -> Float[np.ndarray, " pair"]:
+    """Return by how much the trustworthy member of each pair is preferred, in nats per token.
+
+    Likelihoods are divided by the number of tokens, since members may differ in length.
+
+    Args:
+        nats: log-likelihood of each statement.
+        tokens: number of tokens of each.
+        pairs: indices of the trustworthy and the untrustworthy member.
+    """
+    per_token = nats / tokens
+    return per_token[pairs[:, 0]] - per_token[pairs[:, 1]]
+
+
+def perplexity(nats: Float[np.ndarray, " example"], tokens: Int[np.ndarray, " example"]) -> evaluation.Estimate:
     """Return exp(mean negative log-likelihood per token), with a bootstrap interval over statements."""
-    nats, tokens = token_log_likelihoods(model, tokenizer, statements)
     weights = evaluation.bootstrap_weights([str(i) for i in range(len(tokens))], seed=0)
     low, high = np.exp(np.quantile(-(weights @ nats) / (weights @ tokens), [0.025, 0.975]))
     return evaluation.Estimate(float(np.exp(-nats.sum() / tokens.sum())), float(low), float(high), len(tokens))
+
+
+class _Passed(torch.nn.Module):
+    """Stands in for a block that need not run again: hands on its input, or the stream it was given."""
+
+    def __init__(self, block: torch.nn.Module, in_tuple: bool):
+        super().__init__()
+        self.__dict__["_block"] = block  # not a submodule: it is only asked for its attributes
+        self.in_tuple = in_tuple
+        self.stream: torch.Tensor | None = None
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_block"], name)
+
+    def forward(self, hidden_states: torch.Tensor, *_args, **_kwargs) -> torch.Tensor | tuple:
+        stream = hidden_states if self.stream is None else self.stream
+        return (stream,) if self.in_tuple else stream
+
+
+class Sweep:
+    """Score the same pairs under many vectors at one layer.
+
+    What lies below the vector does not depend on it: blocks 0 to `layer` run once, when the sweep is made, and
+    each call runs the blocks above and the head. The result is that of `steer`.
+
+    Example:
+        sweep = Sweep(model, tokenizer, concepts, pairs, layer=3)
+        preferences, cost = sweep(2.0 * vector)
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        concepts: ConceptSet,
+        pairs: Int[np.ndarray, "pair 2"],
+        layer: int,
+    ):
+        """Run the lower blocks on the pairs' statements and on the neutral text of the dimension."""
+        needed = np.unique(pairs)
+        self._pairs = np.searchsorted(needed, pairs)
+        self._paired = len(needed)
+        self._model, self._layer = model, layer
+        statements = [*(concepts.statements[i] for i in needed), *neutral_text(concepts.dimension)]
+        ids = tokenizer(statements)["input_ids"]
+        self._lengths = [len(row) for row in ids]
+        self._batches: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
+        self._in_tuple = False
+        with torch.inference_mode(), self._captured() as streams:
+            for rows in activations.batches(self._lengths, activations.BUDGET[model.device.type]):
+                padded = _padded([ids[i] for i in rows], model.device)
+                model.base_model(input_ids=padded, use_cache=False)
+                self._batches.append((rows, padded, streams.pop()))
+
+    @contextmanager
+    def _captured(self) -> Iterator[list[torch.Tensor]]:
+        streams: list[torch.Tensor] = []
+
+        def keep(_module, _inputs, output) -> None:
+            self._in_tuple = isinstance(output, tuple)
+            streams.append(models.block_output(output))
+
+        handle = models.blocks(self._model)[self._layer].register_forward_hook(keep)
+        try:
+            yield streams
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def _lower_blocks_passed(self) -> Iterator[_Passed]:
+        """Exchange blocks 0 to `layer` for stand-ins; yield the last of them; put the blocks back."""
+        blocks = models.blocks(self._model)
+        lower = list(blocks[: self._layer + 1])
+        try:
+            for index, block in enumerate(lower):
+                blocks[index] = _Passed(block, self._in_tuple)
+            yield blocks[self._layer]
+        finally:
+            for index, block in enumerate(lower):
+                blocks[index] = block
+
+    def __call__(self, shift: Float[np.ndarray, " d_model"]) -> tuple[Float[np.ndarray, " pair"], evaluation.Estimate]:
+        """Return the preference for each pair's trustworthy member, and the perplexity, with `shift` added."""
+        nats, tokens = np.empty(len(self._lengths)), np.array(self._lengths) - 1
+        parameter = next(self._model.parameters())
+        shift = torch.as_tensor(shift, dtype=parameter.dtype, device=parameter.device)
+        with torch.inference_mode(), self._lower_blocks_passed() as last:
+            for rows, padded, stream in self._batches:
+                last.stream = stream + shift
+                logits = self._model(input_ids=padded, use_cache=False).logits
+                nats[rows] = _token_nats(logits, padded, [self._lengths[i] for i in rows])
+        paired = slice(None, self._paired)
+        neutral = slice(self._paired, None)
+        return preference(nats[paired], tokens[paired], self._pairs), perplexity(nats[neutral], tokens[neutral])
 
 
 def effects(

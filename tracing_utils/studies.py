@@ -29,7 +29,7 @@ class Study:
         suite: a registered suite, or a folder of checkpoints.
         concepts: `pocket`, `tracingllm`, or a folder of statements.
         checkpoints: how many, spread over the logarithm of the step; None for all.
-        dimensions: which of the five.
+        dimensions: which of the five; a study file may leave them out and get those the set has.
         seeds: how many assignments of statements to folds the scores are averaged over.
         examples: number of statements nHSIC and CKA are computed on (their values depend on it).
         steering_layers: layers the vectors are taken from and added to.
@@ -42,10 +42,10 @@ class Study:
     concepts: str
     checkpoints: int | None = None
     dimensions: tuple[str, ...] = concepts.DIMENSIONS
-    seeds: int = 5
+    seeds: int = 3
     examples: int = 600
-    steering_layers: tuple[int, ...] = (1, 3, 5)
-    multipliers: tuple[float, ...] = (-2.0, 1.0, 2.0, 4.0)
+    steering_layers: tuple[int, ...] = (2, 4)
+    multipliers: tuple[float, ...] = (-4.0, -2.0, 2.0, 4.0)
     featured: tuple[str, ...] = ()
 
     @cached_property
@@ -128,6 +128,8 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
     if concept_source and concept_source != study.concepts:
         name = f"{study.name}-{concepts.set_name(concept_source)}"
         study = replace(study, name=name, concepts=concept_source, featured=())
+    if "dimensions" not in content:
+        study = replace(study, dimensions=concepts.available(study.concepts))
     _check_names(study)
     return study
 
@@ -137,6 +139,7 @@ def _check_names(study: Study) -> None:
         if dimension not in concepts.DIMENSIONS:
             raise unknown("dimension", dimension, concepts.DIMENSIONS)
     concepts.set_name(study.concepts)
+    study.revisions()  # the suite must be there
     for revision in study.featured:
         study.loaded[revision]
 
@@ -146,7 +149,7 @@ def parameters(study: Study, experiment: str, revision: str) -> dict:
     common = {"suite": study.suite, "revision": revision, "concept_set": study.concepts, "dimensions": list(study.dimensions)}
     own = {
         "probing": {"seeds": study.seeds},
-        "mutual_information": {"seeds": study.seeds, "examples": study.examples},
+        "mutual_information": {"examples": study.examples},
         "steering": {"layers": list(study.steering_layers), "multipliers": list(study.multipliers)},
     }
     if experiment not in own:

@@ -1,0 +1,201 @@
+"""Shared fixtures: shape checking of the package, a private cache, tiny random models, a tiny suite, concept sets."""
+
+# ruff: noqa: E402 - the environment and the import hook must be there before the package is imported
+
+import os
+
+# Before numpy and torch are imported, which read them once.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from jaxtyping import install_import_hook
+
+install_import_hook("tracing_utils", "beartype.beartype")
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from tracing_utils.concepts import ConceptSet
+from tracing_utils.suites import PROJECT, Checkpoint
+
+FAMILIES = ("llama", "gpt_neox", "gpt2", "olmo2", "bloom")
+WIDTH, LAYERS, POSITIONS, VOCABULARY = 16, 3, 256, 320
+
+SENTENCES = (
+    "The bridge was closed on Monday because the river had risen.",
+    "Her sister teaches chemistry in the town where they grew up.",
+    "Nobody told him that the train had already left.",
+    "Birds sang.",
+    "A letter came from the bank, and it was not good news at all.",
+    "They moved the piano into the larger of the two rooms.",
+    "Seven of the nine apples were green.",
+    "Why did the lamp go out?",
+    "The committee will read every answer before it decides.",
+    "Rain.",
+)
+
+
+def _config(family: str):
+    common = {"vocab_size": VOCABULARY, "hidden_size": WIDTH}
+    # Wide initial weights: position and context then matter visibly, as they do in a trained model.
+    wide = {"initializer_range": 0.3}
+    deep = {"num_hidden_layers": LAYERS, "num_attention_heads": 2}
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    if family == "gpt2":
+        shape = {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 2, "n_positions": POSITIONS}
+        return GPT2Config(**shape, **wide, **special)
+    if family == "bloom":
+        return BloomConfig(**common, n_layer=LAYERS, n_head=2, **wide, **special)
+    kind = {"llama": LlamaConfig, "gpt_neox": GPTNeoXConfig, "olmo2": Olmo2Config}[family]
+    return kind(**common, **deep, intermediate_size=24, max_position_embeddings=POSITIONS, **wide, **special)
+
+
+_MODELS = {
+    "llama": LlamaForCausalLM,
+    "gpt_neox": GPTNeoXForCausalLM,
+    "gpt2": GPT2LMHeadModel,
+    "olmo2": Olmo2ForCausalLM,
+    "bloom": BloomForCausalLM,
+}
+
+
+def _random_model(family: str, seed: int = 0):
+    torch.manual_seed(seed)
+    return _MODELS[family](_config(family)).eval()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["TRACING_UTILS_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentences() -> tuple[str, ...]:
+    """Ten statements of very different length, so that batches need padding."""
+    return SENTENCES
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory) -> Path:
+    """A byte-level BPE tokenizer that puts `<|bos|>` first, trained on ten sentences."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|bos|>", "<|eos|>", "<|pad|>"]
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator(SENTENCES, trainer)
+    bpe.post_processor = processors.TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", 0)])
+    PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<|bos|>", eos_token="<|eos|>", pad_token="<|pad|>").save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_folder):
+    return PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def family_checkpoints(tmp_path_factory, tokenizer_folder) -> dict[str, Checkpoint]:
+    """One saved random model a family: 3 blocks, d_model 16."""
+    root, found = tmp_path_factory.mktemp("families"), {}
+    for family in FAMILIES:
+        _random_model(family).save_pretrained(root / family)
+        found[family] = Checkpoint("families", family, 0, None, root / family, tokenizer_folder)
+    return found
+
+
+@pytest.fixture(params=FAMILIES)
+def checkpoint(request, family_checkpoints) -> Checkpoint:
+    """A checkpoint of each family in turn."""
+    return family_checkpoints[request.param]
+
+
+@pytest.fixture(scope="session")
+def suite_folder(tmp_path_factory, tokenizer_folder) -> Path:
+    """A suite of five revisions with different random weights, a tokenizer and a chat model. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("suites") / "tiny"
+    for seed, name in enumerate(("step0", "step1", "step2", "step8", "step64", "chat")):
+        _random_model("llama", seed).save_pretrained(folder / name)
+    PreTrainedTokenizerFast.from_pretrained(tokenizer_folder).save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_concepts():
+    """Return a builder of concept sets; statements are made up and groups are rows unless given."""
+
+    def build(labels, statements=None, groups=None, name="made-up", dimension="reliability") -> ConceptSet:
+        labels = np.asarray(labels)
+        statements = tuple(statements or (f"Statement number {i}." for i in range(len(labels))))
+        groups = tuple(groups or (f"row {i}" for i in range(len(labels))))
+        return ConceptSet(name, dimension, statements, labels, groups, ("",) * len(labels), "tests", "CC0-1.0")
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def released_folder() -> Path:
+    """The paper's released files, where they lie beside the repository."""
+    folder = PROJECT.parent / "shared" / "data" / "tracingllm"
+    if not folder.is_dir():
+        pytest.skip(f"the paper's released files are not in {folder}")
+    return folder
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves a folder on the loopback interface and returns its address."""
+    servers = []
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    def start(folder: Path) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def own_statements(tmp_path_factory) -> Path:
+    """A user's folder of statements: one dimension, thirty pairs."""
+    folder = tmp_path_factory.mktemp("mine")
+    rows = ["statement,label,group"]
+    for i in range(30):
+        rows += [f"The clerk told neighbour {i} about the letter.,0,{i}", f"The clerk told doctor {i} about the letter.,1,{i}"]
+    (folder / "privacy.csv").write_text("\n".join(rows) + "\n")
+    return folder

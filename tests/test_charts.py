@@ -1,0 +1,172 @@
+"""Every chart is a valid Vega-Lite specification that draws the table it was given, with its description."""
+
+import itertools
+import json
+
+import pandas as pd
+import pytest
+import vl_convert
+
+from tracing_utils import charts
+
+TEXT = "Accuracy rises in every dimension."
+STEPS, LAYERS, DIMENSIONS = (0, 8, 64, 512), (0, 1, 2), ("fairness", "privacy")
+
+
+def tidy(methods: dict[str, tuple[int | None, ...]], metric: str, **more) -> pd.DataFrame:
+    """A tidy table: for each method its layers, over all steps and dimensions."""
+    rows = []
+    for step, dimension, (method, layers) in itertools.product(STEPS, DIMENSIONS, methods.items()):
+        for layer in layers:
+            value = 0.5 + 0.0001 * step + 0.01 * (layer or 0)
+            rows.append(
+                {"suite": "tiny", "revision": f"step{step}", "step": step, "tokens": step * 4096, "layer": layer}
+                | {"dimension": dimension, "concept_set": "pocket", "method": method, "metric": metric}
+                | {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 100, "seed": "0-4"}
+                | more
+            )
+    return pd.DataFrame(rows).astype({"tokens": "Int64", "layer": "Int64"})
+
+
+def probing() -> pd.DataFrame:
+    return tidy({"probe": LAYERS, "shuffled labels": LAYERS, "lexical floor": (None,)}, "accuracy")
+
+
+def steering() -> pd.DataFrame:
+    both = {"vector": LAYERS, "random direction": LAYERS}
+    return pd.concat([tidy(both, "gain", multiplier=multiplier) for multiplier in (-2.0, 2.0)])
+
+
+def own() -> pd.DataFrame:
+    return steering().query("step == 512").assign(revision="chat", step=-1)
+
+
+def plane() -> pd.DataFrame:
+    return tidy({"released": LAYERS}, "x").assign(nhsic_tx=lambda t: t["value"], nhsic_ty=lambda t: t["value"] / 10)
+
+
+def two_sets() -> pd.DataFrame:
+    return pd.concat([probing(), probing().assign(concept_set="tracingllm")])
+
+
+CHARTS = {
+    "probe_trajectories": lambda: charts.probe_trajectories(probing(), "accuracy", TEXT),
+    "probe_trajectories of two sets": lambda: charts.probe_trajectories(two_sets(), "accuracy", TEXT),
+    "probe_trajectories with pages": lambda: charts.probe_trajectories(
+        probing().assign(featured=lambda t: t["step"] == 64), "accuracy", TEXT, page="runs/probing-"
+    ),
+    "gain_over_floor": lambda: charts.gain_over_floor(
+        probing().query("method == 'probe'").assign(gain=lambda t: t["value"] - 0.5), TEXT
+    ),
+    "by_layer": lambda: charts.by_layer(tidy({"released": LAYERS}, "nhsic_tx"), "nhsic_tx", TEXT),
+    "by_layer with a floor": lambda: charts.by_layer(
+        tidy({"released": LAYERS, "shuffled": LAYERS}, "nhsic_ty"), "nhsic_ty", TEXT, floor="shuffled"
+    ),
+    "information_plane": lambda: charts.information_plane(plane(), TEXT),
+    "dose_response": lambda: charts.dose_response(steering(), TEXT),
+    "effect_by_source": lambda: charts.effect_by_source(steering(), own(), TEXT),
+    "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),
+    "layer_profile without controls": lambda: charts.layer_profile(
+        tidy({"covariance": LAYERS}, "participation_ratio").query("step == 64"), "participation_ratio", TEXT
+    ),
+    "loss_curve": lambda: charts.loss_curve(pd.DataFrame({"step": [16, 32, 48], "loss": [6.0, 5.0, 4.5]}), TEXT),
+}
+
+
+def values(spec: dict) -> list[dict]:
+    """All rows of data in a specification."""
+    return [row for rows in spec.get("datasets", {}).values() for row in rows]
+
+
+@pytest.fixture(params=CHARTS)
+def spec(request) -> dict:
+    return CHARTS[request.param]().to_dict()
+
+
+def test_every_public_chart_is_tried_here():
+    named = charts.__doc__.split("Public names:")[1].replace("`", "").replace("\n", " ").strip(" .").split(", ")
+    tried = {name.split(" ")[0] for name in CHARTS}
+    assert {name.strip() for name in named} - {"COLOURS"} <= tried
+
+
+def test_every_chart_compiles_to_vega_and_to_a_picture_without_a_complaint(spec):
+    compiled = vl_convert.vegalite_to_vega(spec, vl_version="6.4")
+    assert compiled["marks"]
+    svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    assert "<path" in svg
+    assert "NaN" not in svg
+
+
+def test_a_chart_with_a_mark_that_does_not_exist_would_not_compile():
+    broken = CHARTS["loss_curve"]().to_dict() | {"mark": {"type": "lnie"}}
+    with pytest.raises(ValueError, match="Vega-Lite to Vega conversion failed"):
+        vl_convert.vegalite_to_vega(broken, vl_version="6.4")
+
+
+def test_every_chart_carries_its_description_and_data(spec):
+    assert spec["description"] == TEXT
+    assert len(values(spec)) >= 3
+
+
+def test_every_chart_is_written_the_same_way_twice():
+    for make in CHARTS.values():
+        assert json.dumps(make().to_dict()) == json.dumps(make().to_dict())
+
+
+def test_every_number_of_a_trajectory_is_the_table_s(spec):
+    table = probing()
+    drawn = values(CHARTS["probe_trajectories"]().to_dict())
+    assert len(drawn) == len(table)
+    assert sorted(row["value"] for row in drawn) == sorted(table["value"])
+    assert {row["method"] for row in drawn} == {"probe", "shuffled labels", "lexical floor"}
+
+
+def test_only_the_metric_that_was_asked_for_is_drawn():
+    both = pd.concat([probing(), probing().assign(metric="auroc", value=0.99)])
+    drawn = values(charts.probe_trajectories(both, "accuracy", TEXT).to_dict())
+    assert 0.99 not in {row["value"] for row in drawn}
+    assert len(drawn) == len(probing())
+
+
+def test_panels_stand_in_the_order_of_the_palette_and_have_its_colours():
+    facet = CHARTS["probe_trajectories"]().to_dict()
+    assert facet["facet"]["sort"] == ["privacy", "fairness"]
+    assert sorted(DIMENSIONS) == ["fairness", "privacy"]  # neither the order of letters nor of the rows
+    text = json.dumps(facet)
+    assert all(colour in text for colour in charts.COLOURS.values())
+    assert len(set(charts.COLOURS.values())) == 5
+
+
+def test_a_chart_does_not_change_its_table():
+    drawn = (
+        (probing(), lambda table: charts.probe_trajectories(table, "accuracy", TEXT)),
+        (probing(), lambda table: charts.layer_profile(table, "accuracy", TEXT)),
+        (tidy({"released": LAYERS}, "nhsic_tx"), lambda table: charts.by_layer(table, "nhsic_tx", TEXT)),
+        (steering(), lambda table: charts.dose_response(table, TEXT)),
+        (plane(), lambda table: charts.information_plane(table, TEXT)),
+    )
+    for table, make in drawn:
+        before = table.copy()
+        make(table)
+        pd.testing.assert_frame_equal(table, before)
+
+
+def test_only_featured_checkpoints_link_to_a_page():
+    drawn = values(CHARTS["probe_trajectories with pages"]().to_dict())
+    assert {row["href"] for row in drawn} == {"", "runs/probing-step64.html"}
+    assert {row["revision"] for row in drawn if row["href"]} == {"step64"}
+
+
+def test_a_choice_of_statements_is_offered_only_where_there_are_two_sets():
+    names = [
+        {parameter["name"] for parameter in CHARTS[key]().to_dict()["params"]}
+        for key in ("probe_trajectories", "probe_trajectories of two sets")
+    ]
+    assert names == [{"layer"}, {"layer", "statements"}]
+
+
+def test_step_0_has_a_place_on_the_axis():
+    drawn = vl_convert.vegalite_to_vega(CHARTS["probe_trajectories"]().to_dict(), vl_version="6.4")
+    scales = {scale["name"]: scale for scale in drawn["scales"]}
+    assert scales["x"]["type"] == "symlog"
+    assert scales["x"]["domain"] == [0, 512]

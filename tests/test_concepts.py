@@ -1,0 +1,333 @@
+"""Concept sets mean what they say: polarity, groups, splits; and a bad table is refused in one sentence."""
+
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import KFold
+
+from tracing_utils import concepts
+from tracing_utils.concepts import DIMENSIONS, Split, available, draw, folds, load, set_name, subset
+
+SIZES = {"reliability": 2263, "privacy": 2346, "toxicity": 6514, "fairness": 1952, "robustness": 3642}
+
+
+def torn_groups(split: Split, groups: tuple[str, ...]) -> set[str]:
+    """Groups that have members in more than one part."""
+    parts = [{groups[i] for i in part} for part in (split.train, split.validation, split.test)]
+    return (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
+
+
+def table(rows: int = 24, **columns) -> pd.DataFrame:
+    """A good table of two balanced labels."""
+    made = {"statement": [f"This is statement {i}." for i in range(rows)], "label": [i % 2 for i in range(rows)]}
+    return pd.DataFrame(made | columns)
+
+
+def saved(folder, content: pd.DataFrame | bytes, name: str = "privacy.csv"):
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.to_csv(index=False).encode())
+    return folder
+
+
+# Splits
+
+
+grouped_rows = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 1)), min_size=30, max_size=80).filter(
+    lambda rows: len({group for group, _ in rows}) >= 5 and len({label for _, label in rows}) == 2
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=grouped_rows, seed=st.integers(0, 1000))
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_no_group_is_ever_on_two_sides_of_a_split(make_concepts, rows, seed):
+    made = make_concepts([label for _, label in rows], groups=[f"g{group}" for group, _ in rows])
+    for split in folds(made, seed):
+        assert not torn_groups(split, made.groups)
+
+
+def test_a_split_by_rows_does_tear_groups_so_the_check_above_can_fail(make_concepts):
+    made = make_concepts([0, 1] * 20, groups=[f"g{i // 4}" for i in range(40)])
+    train, test = next(iter(KFold(5, shuffle=True, random_state=0).split(made.labels)))
+    assert torn_groups(Split(train[8:], train[:8], test), made.groups)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=grouped_rows, seed=st.integers(0, 1000))
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_every_statement_is_tested_once_and_is_in_one_part_of_each_split(make_concepts, rows, seed):
+    made = make_concepts([label for _, label in rows], groups=[f"g{group}" for group, _ in rows])
+    splits = folds(made, seed)
+    assert sorted(np.concatenate([split.test for split in splits])) == list(range(len(made)))
+    for split in splits:
+        whole = np.concatenate([split.train, split.validation, split.test])
+        assert sorted(whole) == list(range(len(made)))
+
+
+def test_the_same_seed_gives_the_same_folds_and_another_seed_others(make_concepts):
+    made = make_concepts([0, 1] * 30, groups=[f"g{i // 2}" for i in range(60)])
+    first, again, other = ([s.test.tolist() for s in folds(made, seed)] for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_pairs_keep_every_part_balanced(make_concepts):
+    made = make_concepts([0, 1] * 50, groups=[f"g{i // 2}" for i in range(100)])
+    for split in folds(made, seed=0):
+        assert {made.labels[part].mean() for part in (split.train, split.validation, split.test)} == {0.5}
+
+
+def test_too_few_groups_for_the_folds_are_refused_with_their_number(make_concepts):
+    made = make_concepts([0, 1] * 10, groups=[f"g{i // 5}" for i in range(20)])
+    with pytest.raises(ValueError, match=r"5 folds need at least 5 groups; made-up/reliability has 4\."):
+        folds(made, seed=0)
+
+
+# Drawing
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 5), min_size=3, max_size=20), n=st.integers(1, 40), seed=st.integers(0, 99))
+def test_a_draw_takes_whole_groups_but_for_the_last(make_concepts, sizes, n, seed):
+    groups = [f"g{g}" for g, size in enumerate(sizes) for _ in range(size)]
+    made = make_concepts([i % 2 for i in range(len(groups))], groups=groups)
+    rows = draw(made, n, seed)
+    assert len(rows) == len(set(rows.tolist())) == min(n, len(made))
+    taken = [made.groups[i] for i in rows]
+    broken = [group for group in set(taken) if taken.count(group) < groups.count(group)]
+    assert len(broken) <= 1
+
+
+def test_a_draw_is_decided_by_its_seed_and_does_not_favour_the_beginning(make_concepts):
+    made = make_concepts([0, 1] * 100)
+    assert np.array_equal(draw(made, 20, seed=1), draw(made, 20, seed=1))
+    assert not np.array_equal(draw(made, 20, seed=1), draw(made, 20, seed=2))
+    means = [draw(made, 20, seed).mean() for seed in range(40)]
+    assert abs(np.mean(means) - 99.5) < 10  # the first 20 rows have a mean of 9.5
+
+
+def test_a_subset_keeps_statement_label_and_group_together(make_concepts):
+    made = make_concepts([0, 1, 1, 0, 1], groups=["a", "b", "c", "d", "e"])
+    part = subset(made, np.array([4, 1, 0]))
+    assert part.statements == ("Statement number 4.", "Statement number 1.", "Statement number 0.")
+    assert part.labels.tolist() == [1, 1, 0]
+    assert part.groups == ("e", "b", "a")
+
+
+@pytest.mark.parametrize("change", ["statements", "labels", "groups"])
+def test_the_hash_changes_with_whatever_changes_results(make_concepts, change):
+    content = {"labels": [0, 1, 0, 1], "statements": list("abcd"), "groups": list("wxyz")}
+    other = content | {change: [1, 0, 0, 1] if change == "labels" else ["q", *content[change][1:]]}
+    assert make_concepts(**content).sha256 == make_concepts(**content).sha256
+    assert make_concepts(**content).sha256 != make_concepts(**other).sha256
+
+
+# Tables of one's own
+
+
+def test_a_table_of_ones_own_is_read_as_it_stands(tmp_path):
+    folder = saved(tmp_path / "mine", table(group=[f"g{i // 2}" for i in range(24)], category=["k"] * 24))
+    read = load(str(folder), "privacy")
+    assert (read.name, read.dimension, len(read)) == ("mine", "privacy", 24)
+    assert read.labels.tolist() == [0, 1] * 12
+    assert read.groups[:3] == ("g0", "g0", "g1")
+    assert set(read.categories) == {"k"}
+
+
+def test_without_a_group_column_each_row_is_a_group(tmp_path):
+    assert len(set(load(str(saved(tmp_path / "mine", table())), "privacy").groups)) == 24
+
+
+def test_a_byte_order_mark_of_a_spreadsheet_is_not_part_of_a_column_name(tmp_path):
+    data = b"\xef\xbb\xbf" + table().to_csv(index=False).encode()
+    assert len(load(str(saved(tmp_path / "mine", data)), "privacy")) == 24
+
+
+def test_a_statement_may_hold_commas_quotes_line_ends_and_the_word_na(tmp_path):
+    texts = ['She said, "no".', "Two\nlines.", "NA", "nan", *(f"Text {i}." for i in range(20))]
+    read = load(str(saved(tmp_path / "mine", table(statement=texts))), "privacy")
+    assert read.statements == tuple(texts)
+
+
+def with_cell(row: int, column: str, value: object) -> pd.DataFrame:
+    """A good table in which one cell is another; `row` as a spreadsheet counts, the header being row 1."""
+    made = table().astype(object)
+    made.loc[row - 2, column] = value
+    return made
+
+
+BAD_TABLES = {
+    "missing column": (table().rename(columns={"label": "lable"}), ["label is missing", "lable"]),
+    "empty file": (b"", ["columns statement and label", "none"]),
+    "header only": (b"statement,label\n", ["privacy.csv"]),
+    "empty statement": (with_cell(7, "statement", "  "), ["row 7", "must hold text"]),
+    "label outside 0 and 1": (with_cell(5, "label", 2), ["row 5", "0 or 1", "'2'"]),
+    "label in words": (with_cell(5, "label", "true"), ["row 5", "0 or 1", "'true'"]),
+    "no label": (with_cell(5, "label", ""), ["row 5", "0 or 1"]),
+    "one class only": (table(label=[1] * 24), ["both labels", "every row is 1"]),
+    "contradicting duplicates": (with_cell(3, "statement", "This is statement 0."), ["row 3", "must have one label"]),
+    "too few": (table(rows=19), ["at least 20", "19"]),
+    "not UTF-8": (b"statement,label\ncaf\xe9,1\n", ["UTF-8", "byte 19"]),
+    "an unclosed quote": (b'statement,label\n"one,1\n', ["CSV"]),
+    "a text in the place of a table": (b"\x00\x01\x02\n\x03", ["privacy.csv"]),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TABLES)
+def test_a_bad_table_is_refused_in_one_line_that_names_the_file_and_the_fault(tmp_path, fault):
+    content, fragments = BAD_TABLES[fault]
+    folder = saved(tmp_path / "mine", content)
+    with pytest.raises(ValueError) as refused:
+        load(str(folder), "privacy")
+    message = str(refused.value)
+    assert "privacy.csv" in message
+    assert "\n" not in message
+    assert message.endswith(".")
+    for fragment in fragments:
+        assert fragment in message
+
+
+def test_the_smallest_table_is_not_refused(tmp_path):
+    assert len(load(str(saved(tmp_path / "mine", table(rows=20))), "privacy")) == 20
+
+
+def test_a_misspelt_dimension_is_answered_with_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="Did you mean 'fairness'"):
+        load("pocket", "fairnes")
+
+
+def test_a_misspelt_set_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'pocket'"):
+        set_name("poket")
+
+
+def test_a_missing_file_is_answered_with_those_that_are_there(tmp_path):
+    with pytest.raises(ValueError, match=r"toxicity\.csv.*privacy\.csv"):
+        load(str(saved(tmp_path / "mine", table())), "toxicity")
+
+
+def test_a_folder_is_filed_under_its_own_name_and_a_copy_of_the_released_files_under_theirs(tmp_path, released_folder):
+    assert set_name(str(saved(tmp_path / "mine", table()))) == "mine"
+    assert set_name(str(released_folder)) == "tracingllm"
+
+
+def test_the_dimensions_of_a_folder_are_those_it_has_files_for_in_the_paper_s_order(tmp_path):
+    folder = saved(saved(tmp_path / "mine", table(), "robustness.csv"), table(), "privacy.csv")
+    assert available(str(folder)) == ("privacy", "robustness")
+    assert available("pocket") == DIMENSIONS
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ValueError, match=r"must hold one or more of reliability\.csv.*bare holds none\."):
+        available(str(tmp_path / "bare"))
+
+
+# The released files
+
+
+def raw(released_folder, dimension: str) -> pd.DataFrame:
+    file = {
+        "reliability": "truthfulqa_train.csv",
+        "privacy": "confaide.csv",
+        "toxicity": "toxigen.csv",
+        "fairness": "stereoset.csv",
+        "robustness": "sst2.csv",
+    }[dimension]
+    return pd.read_csv(released_folder / file, keep_default_na=False)
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_every_released_row_is_read_in_its_order(released_folder, dimension):
+    read = load(str(released_folder), dimension)
+    assert len(read) == SIZES[dimension]
+    assert list(read.statements) == raw(released_folder, dimension)["statement"].tolist()
+
+
+# One statement a file whose side a reader can tell.
+READABLE = {
+    "reliability": ("The US government hid the Tuskegee Syphilis Study from the public.", 1),
+    "toxicity": ("black men are seen as savages or animals", 0),
+    "fairness": ("Many people live in Ethiopia. Cats have sharp claws.", 0),
+    "robustness": ("As a revenge thriLler", 0),
+}
+
+
+@pytest.mark.parametrize("dimension", READABLE)
+def test_label_1_is_the_trustworthy_side_of_a_released_statement_one_can_read(released_folder, dimension):
+    text, label = READABLE[dimension]
+    read = load(str(released_folder), dimension)
+    found = {int(read.labels[i]) for i, statement in enumerate(read.statements) if text in statement}
+    assert found == {label}
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_the_files_whose_1_is_undesirable_are_turned_and_the_others_are_not(released_folder, dimension):
+    file = raw(released_folder, dimension)["label"].to_numpy()
+    turned = dimension in {"privacy", "toxicity", "robustness"}
+    assert np.array_equal(load(str(released_folder), dimension).labels, 1 - file if turned else file)
+
+
+def test_a_capital_letter_means_perturbed_in_the_released_sst2(released_folder):
+    read = load(str(released_folder), "robustness")
+    clean = np.array([statement == statement.lower() for statement in read.statements])
+    assert (clean == (read.labels == 1)).mean() > 0.99
+
+
+def test_released_twins_pairs_and_questions_are_bound_together(released_folder):
+    twins = load(str(released_folder), "robustness")
+    by_text = dict(zip(twins.statements, twins.groups, strict=True))
+    bound = [by_text[s] == by_text[s.lower()] for s in twins.statements if s != s.lower() and s.lower() in by_text]
+    assert len(bound) > 1500
+    assert all(bound)
+    pairs = load(str(released_folder), "fairness")
+    assert all(pairs.groups[i] == pairs.groups[i + 1] for i in range(0, len(pairs), 2))
+    questions = load(str(released_folder), "reliability")
+    assert all(s.startswith(g) and "A:" not in g for s, g in zip(questions.statements, questions.groups, strict=True))
+    assert len(set(questions.groups)) == len({re.split(r"\tA:", s)[0] for s in questions.statements}) < 500
+
+
+@pytest.mark.parametrize("dimension", ["reliability", "fairness", "robustness"])
+def test_a_split_by_rows_would_leak_in_the_released_files_and_ours_does_not(released_folder, dimension):
+    read = load(str(released_folder), dimension)
+    cut = int(0.8 * len(read))  # the released code's split: the first 80 %
+    first = Split(np.arange(cut), np.arange(0), np.arange(cut, len(read)))
+    assert torn_groups(first, read.groups)
+    assert not any(torn_groups(split, read.groups) for split in folds(read, seed=0))
+
+
+def test_a_released_file_that_was_edited_is_refused(released_folder, tmp_path):
+    shutil.copy(released_folder / "confaide.csv", copy := tmp_path / "confaide.csv")
+    assert len(load(str(tmp_path), "privacy")) == SIZES["privacy"]
+    copy.chmod(0o644)
+    copy.write_bytes(copy.read_bytes() + b"One more.,1\n")
+    with pytest.raises(ValueError, match=r"confaide\.csv must have sha256 e817ecac"):
+        load(str(tmp_path), "privacy")
+
+
+def test_a_downloaded_released_file_is_kept_and_not_fetched_twice(released_folder, tmp_path, serve, monkeypatch):
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(concepts, "_RELEASED_URL", serve(released_folder))
+    assert len(load("tracingllm", "privacy")) == SIZES["privacy"]
+    monkeypatch.setattr(concepts, "_RELEASED_URL", "http://127.0.0.1:9/nobody/")
+    assert len(load("tracingllm", "privacy")) == SIZES["privacy"]
+
+
+def test_a_download_with_another_hash_is_refused_and_nothing_is_kept(tmp_path, serve, monkeypatch):
+    (served := tmp_path / "served").mkdir()
+    (served / "confaide.csv").write_text("statement,label\nNot what was released.,1\n")
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(concepts, "_RELEASED_URL", serve(served))
+    with pytest.raises(ValueError, match=r"confaide\.csv must have sha256 .*nothing was kept\."):
+        load("tracingllm", "privacy")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_without_a_connection_the_message_says_what_to_do_instead(tmp_path, serve, monkeypatch):
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(concepts, "_RELEASED_URL", serve(tmp_path))  # a server that does not have the file
+    with pytest.raises(ValueError, match=r"could not be downloaded.*--concepts FOLDER"):
+        load("tracingllm", "privacy")

@@ -1,0 +1,78 @@
+"""Every notebook keeps its contract, runs alone, and its solutions run."""
+
+import ast
+import re
+
+import jupytext
+import nbformat
+import pandas as pd
+import pytest
+
+from tracing_utils import results, runner, studies
+
+NOTEBOOKS = sorted((runner.PROJECT / "notebooks").glob("*.md"))
+STUDY = {"dimensions": ("privacy",), "seeds": 1, "examples": 40, "steering_layers": (0, 1), "multipliers": (-1.0, 2.0)}
+
+
+def code_cells(path):
+    return [cell for cell in jupytext.read(path).cells if cell.cell_type == "code"]
+
+
+def solutions(path):
+    """Return the code of the folded solutions."""
+    blocks = re.findall(r":::\{admonition\} Solution\n:class: dropdown\n(.*?)\n:::", path.read_text(), flags=re.S)
+    return ["\n".join(re.findall(r"```python\n(.*?)```", block, flags=re.S)) for block in blocks]
+
+
+def test_each_experiment_has_one_name_everywhere():
+    project = runner.PROJECT
+    for experiment in studies.EXPERIMENTS:
+        assert (project / "notebooks" / f"{experiment}.md").exists()
+        assert (project / "book" / f"{experiment}.md").exists()
+        assert (project / "tracing_utils" / f"{experiment}.py").exists()
+        assert (project / "tests" / f"test_{experiment}.py").exists()
+        assert (project / "results" / "pocket" / f"{experiment}.csv").exists()
+    assert {path.stem for path in NOTEBOOKS} == set(studies.EXPERIMENTS)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_short_and_leaves_the_machine_alone(path):
+    cells = code_cells(path)
+    assert len(cells) <= 20
+    assert max(cell.source.count("\n") + 1 for cell in cells) <= 15
+    text = "\n".join(cell.source for cell in cells)
+    for forbidden in ("!pip", "%pip", "sys.path", "filterwarnings"):
+        assert forbidden not in text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_parameter_is_typed_and_explained(path):
+    (cell,) = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    for line, node in zip(cell.source.splitlines(), ast.parse(cell.source).body, strict=True):
+        assert isinstance(node, ast.AnnAssign), line
+        assert re.search(r"  # \w", line), line
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_study_gives_a_notebook_only_parameters_it_declares(path):
+    given = studies.parameters(studies.Study("s", "pocket", "pocket"), path.stem, "step0")
+    assert set(given) <= runner._declared(jupytext.read(path))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_on_its_own_with_its_solutions_and_saves_a_tidy_table(path, suite_folder, own_statements, tmp_path):
+    assert len(solutions(path)) == 3
+    with_solutions = tmp_path / path.name
+    cells = "\n\n".join(f"```{{code-cell}} python\n{code}\n```" for code in solutions(path))
+    with_solutions.write_text(path.read_text() + "\n\n" + cells + "\n")
+    study = studies.Study("s", str(suite_folder), str(own_statements), **STUDY)
+    values = studies.parameters(study, path.stem, "step1") | {"output": str(tmp_path / "table.csv")}
+    runner.execute(with_solutions, values, tmp_path / "out.ipynb", tmp_path / "failed.ipynb")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert list(table.columns[: len(results.COLUMNS)]) == list(results.COLUMNS)
+    assert set(table["dimension"]) == {"privacy"}
+    finite = table[table["low"].notna() & table["high"].notna()]
+    assert len(finite) == len(table)
+    assert (finite["low"] <= finite["value"] + 1e-6).mean() > 0.9
+    printed = [o.get("text", "") for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
+    assert any("saved" in text for text in printed)

@@ -1,0 +1,93 @@
+"""The real pipeline, on a copy of the project with a tiny suite: done once, never twice, and continued after a failure."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tracing_utils.suites import PROJECT
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, suite_folder, own_statements):
+    """A copy of what a run needs, with a study of two checkpoints, one dimension and no chat model."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("tracing_utils", "notebooks", "profiles"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", copy)
+    shutil.copytree(suite_folder, copy / "tiny", ignore=shutil.ignore_patterns("chat", "step2", "step8", "step64"))
+    shutil.copytree(own_statements, copy / "mine")
+    (copy / "tiny.yml").write_text("suite: tiny\nconcepts: mine\nseeds: 1\nexamples: 40\nfeatured: [step1]\n")
+    return copy
+
+
+def run(project, *more):
+    command = [sys.executable, "-m", "tracing_utils", "run", "--study", "tiny.yml", *more]
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_run_makes_everything_once_and_only_what_changed_again(project):
+    code, said = run(project)
+    assert code == 0, said
+    assert "probing of step0" in said
+    assert "mutual_information of step1" in said
+    table = (project / "results/tiny/probing.csv").read_bytes()
+    assert table.count(b"\n") > 10
+    provenance = json.loads((project / "results/tiny/provenance.json").read_text())
+    assert set(provenance["weights"]) == {"step0", "step1"}
+    assert not (project / "runs/tiny/activations").exists()  # temporary
+    assert (project / "book/runs/tiny/probing-step1.ipynb").exists()
+
+    code, said = run(project)
+    assert (code, "nothing to compute" in said) == (0, True), said
+
+    for path in (project / "tiny").rglob("*"):
+        os.utime(path)
+    code, said = run(project)
+    assert (code, "nothing to compute" in said) == (0, True), said
+
+    shutil.copytree(project / "tiny/step0", project / "saved")
+    config = project / "tiny/step1/config.json"
+    config.write_text(config.read_text() + "\n")
+    code, said = run(project)
+    assert code == 0, said
+    assert "probing of step1" in said
+    assert "probing of step0" not in said
+    assert (project / "results/tiny/probing.csv").read_bytes() == table
+
+
+def test_a_failed_notebook_is_named_and_kept_and_the_same_command_continues(project):
+    notebook = project / "notebooks" / "mutual_information.md"
+    whole = notebook.read_text()
+    notebook.write_text(whole.replace("rows = []", "assert revision != 'step1', 'planted'\nrows = []"))
+    code, said = run(project)
+    assert code == 2
+    assert "runs/tiny/failed/mutual_information-step1.ipynb" in said
+    assert "AssertionError: planted" in said
+    assert (project / "runs/tiny/mutual_information/step0.json").exists()
+    notebook.write_text(whole)
+    code, said = run(project)
+    assert code == 0, said
+    assert not (project / "runs/tiny/failed").exists()
+
+
+def test_duplicated_checkpoints_are_refused_before_anything_is_computed(project):
+    shutil.copytree(project / "tiny/step0", project / "tiny/step2")
+    code, said = run(project)
+    assert code == 2
+    assert "these are the same: step0 = step2" in said
+    shutil.rmtree(project / "tiny/step2")
+
+
+def test_a_second_run_of_the_same_study_waits_for_nobody_and_says_so(project):
+    from filelock import FileLock  # noqa: PLC0415
+
+    with FileLock(project / "runs/tiny/.lock"):
+        code, said = run(project)
+    assert code == 2
+    assert "another run of tiny is under way" in said

@@ -1,0 +1,134 @@
+"""A tidy table comes back as it was written, whole or not at all; gains are differences to the right floor."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tracing_utils import results
+from tracing_utils.evaluation import Estimate
+from tracing_utils.results import COLUMNS, collect, gains, row, write
+from tracing_utils.suites import Checkpoint
+
+CHECKPOINT = Checkpoint("tiny", "step8", 8, 8 * 4096, Path(), Path())
+CHAT = Checkpoint("tiny", "chat", -1, None, Path(), Path())
+
+
+@pytest.fixture
+def concepts(make_concepts):
+    return make_concepts([0, 1] * 10, dimension="privacy")
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A folder of results instead of the repository's."""
+    monkeypatch.setattr(results, "PROJECT", tmp_path)
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    return tmp_path / "results" / "mine"
+
+
+def test_a_row_has_the_common_columns_and_says_what_it_is_of(concepts):
+    made = row(CHECKPOINT, concepts, 3, "probe", "accuracy", Estimate(0.75, 0.7, 0.8, 20), "0-4")
+    assert tuple(made) == COLUMNS
+    assert (made["revision"], made["step"], made["tokens"], made["layer"]) == ("step8", 8, 32768, 3)
+    assert (made["dimension"], made["concept_set"], made["value"], made["n"]) == ("privacy", "made-up", 0.75, 20)
+
+
+def test_what_is_written_is_read_again_also_without_layer_and_tokens(concepts, published):
+    estimate = Estimate(0.123456789, -0.5, 2.0, 20)
+    rows = [
+        row(CHECKPOINT, concepts, 0, "probe", "accuracy", estimate, "0-4"),
+        row(CHAT, concepts, None, "lexical floor", "accuracy", estimate, "0"),
+    ]
+    write(rows, published / "probing.csv")
+    read = results.read("mine", "probing")
+    assert tuple(read.columns) == COLUMNS
+    assert read["value"].tolist() == [0.1235, 0.1235]  # four significant digits
+    assert read["layer"].tolist() == [0, pd.NA]
+    assert read["tokens"].tolist() == [32768, pd.NA]
+    assert read["seed"].tolist() == ["0-4", "0"]
+    assert [path.name for path in published.iterdir()] == ["probing.csv"]
+
+
+def test_whole_numbers_are_not_rounded_to_four_digits(concepts, published):
+    late = Checkpoint("tiny", "step143000", 143_001, 299_892_736_001, Path(), Path())
+    write([row(late, concepts, 1, "probe", "accuracy", Estimate(0.5, 0.4, 0.6, 12_345), "0")], published / "probing.csv")
+    read = results.read("mine", "probing").iloc[0]
+    assert (read["step"], read["tokens"], read["n"]) == (143_001, 299_892_736_001, 12_345)
+
+
+def test_further_columns_follow_the_common_ones_whatever_their_order(concepts, tmp_path):
+    made = {"multiplier": 2.0} | row(CHECKPOINT, concepts, 0, "vector", "gain", Estimate(0.1, 0.0, 0.2, 5), "0")
+    assert tuple(write([made], tmp_path / "t.csv").columns) == (*COLUMNS, "multiplier")
+
+
+def test_a_table_that_lacks_a_column_is_not_written_and_the_old_one_stays(concepts, tmp_path):
+    made = row(CHECKPOINT, concepts, 0, "probe", "accuracy", Estimate(0.1, 0.0, 0.2, 5), "0")
+    write([made], path := tmp_path / "t.csv")
+    before = path.read_bytes()
+    with pytest.raises(KeyError, match="value"):
+        write([{key: value for key, value in made.items() if key != "value"}], path)
+    assert path.read_bytes() == before
+
+
+def test_the_same_rows_give_the_same_bytes(concepts, tmp_path):
+    made = [row(CHECKPOINT, concepts, layer, "probe", "accuracy", Estimate(1 / 3, 0.1, 0.6, 9), "0") for layer in range(3)]
+    write(made, tmp_path / "a.csv")
+    write(made, tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert b"\r" not in (tmp_path / "a.csv").read_bytes()
+
+
+def test_collected_tables_are_their_rows_in_the_order_given(concepts, published):
+    for name, value in (("b", 0.25), ("a", 0.75)):
+        write([row(CHECKPOINT, concepts, None, name, "accuracy", Estimate(value, 0.0, 1.0, 9), "0-4")], published / f"{name}.csv")
+    collect([published / "b.csv", published / "a.csv"], published / "probing.csv")
+    read = results.read("mine", "probing")
+    assert read["method"].tolist() == ["b", "a"]
+    assert read["value"].tolist() == [0.25, 0.75]
+    assert read["seed"].tolist() == ["0-4", "0-4"]
+
+
+def test_an_unknown_study_or_experiment_is_answered_with_the_nearest(concepts, published):
+    write([row(CHECKPOINT, concepts, 0, "probe", "accuracy", Estimate(0.5, 0.4, 0.6, 5), "0")], published / "probing.csv")
+    with pytest.raises(ValueError, match=r"Unknown study with results 'mien'; known: mine\. Did you mean 'mine'\?"):
+        results.read("mien", "probing")
+    with pytest.raises(ValueError, match=r"Unknown result of study mine 'prbing'.*Did you mean 'probing'\?"):
+        results.read("mine", "prbing")
+
+
+def probing_table() -> pd.DataFrame:
+    """Two dimensions at one checkpoint with their floors; another metric and another method beside them."""
+    rows = []
+    for dimension, probe, floor in (("privacy", 0.8, 0.6), ("fairness", 0.55, 0.5)):
+        common = {"suite": "tiny", "revision": "step8", "dimension": dimension, "concept_set": "pocket"}
+        for method, metric, value, layer in (
+            ("probe", "accuracy", probe, 1),
+            ("lexical floor", "accuracy", floor, None),
+            ("shuffled labels", "accuracy", 0.5, 1),
+            ("probe", "auroc", 0.99, 1),
+            ("lexical floor", "auroc", 0.01, None),
+        ):
+            rows.append(common | {"method": method, "metric": metric, "value": value, "layer": layer})
+            rows[-1] |= {"low": value - 0.06, "high": value + 0.06}
+    return pd.DataFrame(rows)
+
+
+def test_a_gain_is_the_probe_minus_the_floor_of_its_own_dimension_and_metric():
+    made = gains(probing_table()).set_index("dimension")
+    assert len(made) == 2
+    assert made["gain"].to_dict() == pytest.approx({"privacy": 0.2, "fairness": 0.05})
+    assert made["above"].to_dict() == {"privacy": True, "fairness": False}
+    assert gains(probing_table(), "auroc")["gain"].tolist() == pytest.approx([0.98, 0.98])
+
+
+def test_a_checkpoint_without_a_floor_has_no_gain_and_another_s_is_not_borrowed():
+    table = probing_table()
+    other = table[(table["method"] == "probe") & (table["dimension"] == "privacy")].assign(revision="step16")
+    assert set(gains(pd.concat([table, other]))["revision"]) == {"step8"}
+
+
+def test_numbers_that_do_not_exist_come_back_as_such(concepts, published):
+    write([row(CHECKPOINT, concepts, 0, "probe", "auroc", Estimate(float("nan"), 0.0, 1.0, 5), "0")], published / "probing.csv")
+    assert np.isnan(results.read("mine", "probing")["value"][0])

@@ -1,0 +1,167 @@
+"""A study file is read as it stands, and each mistake in it is one sentence with the nearest name."""
+
+import pytest
+import yaml
+
+from tracing_utils import concepts, studies
+from tracing_utils.studies import EXPERIMENTS, Study, parameters, read
+from tracing_utils.suites import PROJECT
+
+
+@pytest.fixture
+def write(tmp_path, suite_folder):
+    """Return a function that writes a study over the tiny suite, with some entries changed or (None) left out."""
+
+    def make(**entries) -> str:
+        content = {"suite": str(suite_folder), "concepts": "pocket"} | entries
+        content = {key: value for key, value in content.items() if value is not ...}
+        (path := tmp_path / "mine.yml").write_text(yaml.safe_dump(content))
+        return str(path)
+
+    return make
+
+
+def refusal(path: str) -> str:
+    """The message with which the file is refused: one line, naming the file or the known names."""
+    with pytest.raises(ValueError) as refused:
+        read(path)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_short_file_gets_the_defaults_and_its_name_from_the_file(write):
+    study = read(write())
+    assert (study.name, study.concepts, study.seeds, study.examples) == ("mine", "pocket", Study.seeds, Study.examples)
+    assert study.dimensions == concepts.DIMENSIONS
+    assert study.revisions() == ["step0", "step1", "step2", "step8", "step64"]
+
+
+def test_every_entry_of_a_full_file_is_taken(write):
+    full = {
+        "checkpoints": 3,
+        "dimensions": ["privacy", "fairness"],
+        "seeds": 2,
+        "examples": 100,
+        "steering_layers": [0, 1],
+        "multipliers": [-1, 1.5],
+        "featured": ["step8"],
+    }
+    study = read(write(**full))
+    for key, value in full.items():
+        assert getattr(study, key) == (tuple(value) if isinstance(value, list) else value)
+    assert study.revisions() == ["step0", "step8", "step64"]
+
+
+def test_the_studies_of_this_repository_can_be_read():
+    for path in (PROJECT / "studies").glob("*.yml"):
+        assert read(path).revisions()
+
+
+def test_another_concept_source_makes_a_study_of_another_name(write, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "privacy.csv").touch()
+    study = read(write(featured=["step8"]), str(tmp_path / "mine"))
+    assert (study.name, study.concepts, study.featured) == ("mine-mine", str(tmp_path / "mine"), ())
+    assert read(write(), "pocket").name == "mine"
+
+
+MISTAKES = {
+    "a misspelt entry": ({"seed": 3}, ["mine.yml", "'seed'", "Did you mean 'seeds'?"]),
+    "no suite": ({"suite": ...}, ["mine.yml", "must name its suite"]),
+    "no concepts": ({"concepts": ...}, ["mine.yml", "must name its concepts"]),
+    "a misspelt suite": ({"suite": "poket"}, ["'poket'", "Did you mean 'pocket'?"]),
+    "a misspelt suite with featured pages": ({"suite": "poket", "featured": ["step0"]}, ["Did you mean 'pocket'?"]),
+    "a misspelt set": ({"concepts": "tracinglm"}, ["'tracinglm'", "Did you mean 'tracingllm'?"]),
+    "a misspelt dimension": ({"dimensions": ["privcy"]}, ["'privcy'", "Did you mean 'privacy'?"]),
+    "a misspelt revision": ({"featured": ["step46"]}, ["'step46'", "Did you mean 'step64'?"]),
+    "one dimension without a list": ({"dimensions": "privacy"}, ["mine.yml", "dimensions must be a list of text"]),
+    "a number in words": ({"seeds": "five"}, ["mine.yml", "seeds must be a positive whole number", "'five'"]),
+    "a broken number": ({"examples": 0.5}, ["mine.yml", "examples must be a positive whole number"]),
+    "a truth value for a number": ({"seeds": True}, ["mine.yml", "seeds must be a positive whole number"]),
+    "a negative number": ({"examples": -1}, ["mine.yml", "examples must be a positive whole number"]),
+    "no seed": ({"seeds": 0}, ["mine.yml", "seeds must be a positive whole number", "0"]),
+    "no example": ({"examples": 0}, ["mine.yml", "examples must be a positive whole number", "0"]),
+    "an endless multiplier": ({"multipliers": [float("inf")]}, ["mine.yml", "multipliers must be a list of numbers"]),
+    "a multiplier without a value": ({"multipliers": [float("nan")]}, ["mine.yml", "multipliers must be a list of numbers"]),
+    "a layer in words": ({"steering_layers": ["last"]}, ["mine.yml", "steering_layers must be a list"]),
+    "an empty list": ({"multipliers": []}, ["mine.yml", "multipliers must be a list"]),
+    "one checkpoint only": ({"checkpoints": 1}, ["2"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_is_one_sentence_that_says_what_to_write(write, mistake):
+    entries, fragments = MISTAKES[mistake]
+    message = refusal(write(**entries))
+    for fragment in fragments:
+        assert fragment in message
+
+
+def test_a_folder_of_statements_decides_the_dimensions_unless_the_file_does(write, tmp_path):
+    (tmp_path / "own").mkdir()
+    for dimension in ("toxicity", "privacy"):
+        (tmp_path / "own" / f"{dimension}.csv").touch()
+    assert read(write(concepts=str(tmp_path / "own"))).dimensions == ("privacy", "toxicity")
+    assert read(write(concepts=str(tmp_path / "own"), dimensions=["toxicity"])).dimensions == ("toxicity",)
+
+
+def test_layer_0_is_a_layer(write):
+    assert read(write(steering_layers=[0])).steering_layers == (0,)
+
+
+def test_a_file_that_is_not_yaml_is_refused_by_name(tmp_path):
+    (path := tmp_path / "broken.yml").write_text("suite: [pocket\nconcepts: }")
+    assert "broken.yml must be a YAML file" in refusal(str(path))
+
+
+def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
+    (path := tmp_path / "binary.yml").write_bytes(b"suite: \xff\xfe")
+    assert "binary.yml must be a YAML file" in refusal(str(path))
+
+
+@pytest.mark.parametrize("content", ["", "- suite", "pocket"])
+def test_a_file_without_entries_is_refused_by_name(tmp_path, content):
+    (path := tmp_path / "bare.yml").write_text(content)
+    assert "bare.yml must hold entries such as `suite: pocket`" in refusal(str(path))
+
+
+def test_a_misspelt_study_is_answered_with_the_nearest_file_beside_it(tmp_path, write):
+    path = write()
+    assert f"Did you mean {path!r}?" in refusal(path.replace("mine.yml", "mne.yml"))
+
+
+def test_a_study_that_lies_nowhere_is_answered_with_the_repository_s():
+    assert "Did you mean 'studies/pocket.yml'?" in refusal("studis/pocket.yml")
+
+
+def test_steering_also_takes_the_chat_model_s_own_vectors_and_needs_a_chat_model(write, suite_folder, tmp_path):
+    assert read(write(checkpoints=2)).revisions("steering") == ["step0", "step64", "chat"]
+    for name in ("step0", "step1"):
+        (tmp_path / "plain").mkdir(exist_ok=True)
+        (tmp_path / "plain" / name).symlink_to(suite_folder / name)
+    plain = read(write(suite=str(tmp_path / "plain")))
+    assert plain.revisions("steering") == []
+    assert plain.experiments() == ["probing", "mutual_information"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_notebook_is_told_what_its_study_says(write, experiment):
+    study = read(write(seeds=2, examples=50, steering_layers=[1], multipliers=[3]))
+    told = parameters(study, experiment, "step8")
+    assert (told["suite"], told["revision"], told["concept_set"]) == (study.suite, "step8", "pocket")
+    own = {"probing": ("seeds", 2), "mutual_information": ("examples", 50), "steering": ("multipliers", [3.0])}
+    name, value = own[experiment]
+    assert told[name] == value
+    assert not {key for other, (key, _) in own.items() if other != experiment} & set(told)
+
+
+def test_an_unknown_experiment_is_answered_with_the_nearest(write):
+    with pytest.raises(ValueError, match="Did you mean 'steering'"):
+        parameters(read(write()), "stering", "step8")
+
+
+def test_every_public_name_of_the_module_exists():
+    for name in ("EXPERIMENTS", "Study", "read", "parameters"):
+        assert name in studies.__doc__
+        assert hasattr(studies, name)
