@@ -19,7 +19,7 @@ study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
 test: $(VENV)/.ready  ## run the tests
 	@$(PYTHON) -m pytest -rs
 
-check: $(VENV)/.ready  ## check style, and that every notebook and page parses
+check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 clean:  ## delete what a run made, but not the published results

@@ -64,7 +64,7 @@ CHARTS = {
     ),
     "information_plane": lambda: charts.information_plane(plane(), TEXT),
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
-    "effect_by_source": lambda: charts.effect_by_source(steering(), own(), TEXT),
+    "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]), TEXT),
     "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),
     "layer_profile without controls": lambda: charts.layer_profile(
         tidy({"covariance": LAYERS}, "participation_ratio").query("step == 64"), "participation_ratio", TEXT
@@ -113,7 +113,7 @@ def test_every_chart_is_written_the_same_way_twice():
         assert json.dumps(make().to_dict()) == json.dumps(make().to_dict())
 
 
-def test_every_number_of_a_trajectory_is_the_table_s(spec):
+def test_every_number_of_a_trajectory_is_the_table_s():
     table = probing()
     drawn = values(CHARTS["probe_trajectories"]().to_dict())
     assert len(drawn) == len(table)

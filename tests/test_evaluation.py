@@ -19,7 +19,7 @@ def clustered(rng, groups: int = 40, members: int = 6) -> tuple[np.ndarray, list
     return 1 + effect + rng.standard_normal(groups * members), [f"g{i // members}" for i in range(groups * members)]
 
 
-def coverage(by_group: bool, trials: int = 300) -> float:
+def coverage(by_group: bool, trials: int = 200) -> float:
     """Share of simulated data sets whose interval holds the true mean."""
     held = 0
     for seed in range(trials):

@@ -20,6 +20,7 @@ COLOURS = {
 
 _CONTROL = "#888888"
 _WIDTH, _HEIGHT = 165, 130
+_NARROW = 140  # panels with an axis of their own
 _STEPS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
 _TITLES = {
     "accuracy": "held-out accuracy",
@@ -54,7 +55,8 @@ def _facets(chart: alt.LayerChart, table: pd.DataFrame, description: str, *choic
     """Return one panel a dimension, in the order of the palette."""
     order = [dimension for dimension in COLOURS if dimension in set(table["dimension"])]
     facet = alt.Facet("dimension:N", sort=order, title=None, header=alt.Header(labelFontWeight="bold", labelFontSize=13))
-    return chart.facet(facet, columns=min(3, len(order))).add_params(*choices).properties(description=description)
+    panels = chart.facet(facet, columns=min(3, len(order))).resolve_axis(x="independent")
+    return panels.add_params(*choices).properties(description=description)
 
 
 def probe_trajectories(table: pd.DataFrame, metric: str, description: str, page: str = "") -> alt.FacetChart:
@@ -107,7 +109,7 @@ def gain_over_floor(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart accuracy minus the lexical floor as a map of layers over steps, one panel a dimension.
 
     Args:
-        table: columns `step`, `layer`, `dimension`, `gain`.
+        table: columns `step`, `revision`, `layer`, `dimension`, `gain`.
         description: the alt text.
     """
     limit = float(table["gain"].abs().max())
@@ -162,7 +164,7 @@ def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = ""
         layers.append(
             control.mark_line(color=_CONTROL, strokeDash=[6, 3]).encode(y=alt.Y("mean(value):Q", title=_TITLES[metric]))
         )
-    panel = alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+    panel = alt.layer(*layers).properties(width=_NARROW, height=_HEIGHT)
     return _facets(panel, rows, description, *choices).resolve_scale(y="independent")
 
 
@@ -188,7 +190,9 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
         color=alt.Color(
             "step:Q",
             scale=alt.Scale(type="symlog", constant=8, scheme="viridis"),
-            legend=alt.Legend(orient="bottom", title="training step", values=[0, 16, 64, 512, 8192], gradientLength=220),
+            legend=alt.Legend(
+                orient="bottom", title="training step", values=[0, 16, 64, 512, 8192], format="d", gradientLength=220
+            ),
         ),
         tooltip=["revision", "layer", alt.Tooltip("nhsic_tx", format=".3f"), alt.Tooltip("nhsic_ty", format=".4f")],
     )
@@ -234,7 +238,7 @@ def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
     base = alt.Chart(table).transform_filter(shown).encode(x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
     panel = alt.layer(*_gain_layers(base, {"vector": [1, 0], "random direction": [6, 3]}))
     choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
-    chart = _facets(panel.properties(width=_WIDTH, height=_HEIGHT), table, description, *choices)
+    chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
     return chart.resolve_scale(y="independent")
 
 
@@ -256,7 +260,7 @@ def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
     rule = own.mark_rule(strokeDash=[6, 3], color=_CONTROL).encode(y=alt.Y("value:Q", title=_GAIN))
     layered = alt.layer(*_gain_layers(sources, {"vector": [1, 0], "random direction": [2, 2]}), rule, data=table)
     chart = _facets(
-        layered.properties(width=_WIDTH, height=_HEIGHT),
+        layered.properties(width=_NARROW, height=_HEIGHT),
         table,
         description,
         _choice("layer", layers, layers[-1]),

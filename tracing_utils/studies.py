@@ -78,14 +78,15 @@ def _checked(file: Path, key: str, value: object) -> object:
         inner = get_args(kind)[0]
         if isinstance(value, list) and value and all(_is(inner, item) for item in value):
             return tuple(inner(item) for item in value)
-        raise ValueError(f"{file}: {key} must be a list of {_WORDS[inner]}, not {value!r}.")
+        raise ValueError(f"{file}: {key} must be a list of {_MANY[inner]}, not {value!r}.")
     simple = get_args(kind)[0] if isinstance(kind, UnionType) else kind
-    if not _is(simple, value):
-        raise ValueError(f"{file}: {key} must be {_WORDS[simple]}, not {value!r}.")
+    if not _is(simple, value) or value == 0:  # counts begin at one; a layer, in a list, may be 0
+        raise ValueError(f"{file}: {key} must be {_ONE[simple]}, not {value!r}.")
     return value
 
 
-_WORDS = {str: "text", int: "a positive whole number", float: "numbers"}
+_ONE = {str: "text", int: "a positive whole number"}
+_MANY = {str: "names", int: "whole numbers from 0 on", float: "finite numbers"}
 
 
 def _is(kind: type, value: object) -> bool:

@@ -59,7 +59,7 @@ class VegaPlugin:
         if inline or data.mime_type != MIME:
             return None
         label = html.escape(data.content.get("description", ""), quote=True)
-        # `</` would end the script element inside a string.
-        spec = json.dumps(data.content, separators=(",", ":")).replace("</", "<\\/")
+        # `<` could end the script element, or open a comment in it, from inside a string.
+        spec = json.dumps(data.content, separators=(",", ":")).replace("<", "\\u003c")
         page = f'<div class="vega-chart" role="img" aria-label="{label}"><script type="application/json">{spec}</script></div>'
         return [nodes.raw("", page, format="html", classes=["output"])]
