@@ -9,6 +9,7 @@ import json
 import os
 from collections import defaultdict
 from dataclasses import asdict
+from hashlib import sha256
 
 import numpy as np
 import sklearn
@@ -21,7 +22,7 @@ from .concepts import ConceptSet, folds
 
 _VECTORIZERS = {
     "words": {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
-    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5)},
+    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5), "lowercase": False},  # flipped case is a surface cue
 }
 _PENALTIES = (0.1, 1.0, 10.0)
 
@@ -47,8 +48,9 @@ def lexical_floor(concepts: ConceptSet, seed: int = 0) -> dict[str, evaluation.E
     The better one is chosen on the test parts, which favours the floor, never the probe. The result
     is kept in the cache folder, since every checkpoint of a study is held against the same floor.
     """
-    key = f"{concepts.sha256[:24]}-{seed}-{sklearn.__version__}.json"
-    kept = downloads.cache_folder() / "lexical-floors" / key
+    method = json.dumps([_VECTORIZERS, _PENALTIES, evaluation.DRAWS, sklearn.__version__])
+    key = sha256(f"{concepts.sha256} {seed} {method}".encode()).hexdigest()[:32]
+    kept = downloads.cache_folder() / "lexical-floors" / f"{key}.json"
     if kept.exists():
         return {metric: evaluation.Estimate(**entry) for metric, entry in json.loads(kept.read_text()).items()}
     both = []
