@@ -12,7 +12,7 @@ study = studies.read(config["study"])
 PYTHON = sys.executable
 BOOK = str(Path(sys.executable).with_name("jupyter-book"))
 RUNS = f"runs/{study.name}"
-RESULTS = f"results/{study.name}"
+RESULTS = f"{RUNS}/results"
 TABLES = expand(RESULTS + "/{experiment}.csv", experiment=study.experiments())
 PAGES = [
     f"book/runs/{study.name}/{experiment}-{revision}.ipynb"
@@ -32,13 +32,13 @@ localrules:
     collect,
     javascript,
     page,
+    publish,
 
 
 rule trace:
     input:
-        TABLES,
         PAGES,
-        f"{RESULTS}/provenance.json",
+        f"{RUNS}/published",
 
 
 rule ledger:
@@ -91,6 +91,18 @@ rule provenance:
         TABLES,
     output: f"{RESULTS}/provenance.json"
     shell: "{PYTHON} -m tracing_utils provenance {config[study]} {RUNS} {output}"
+
+
+# results/ is written when everything is there: the results of a broken run never mix with published ones.
+rule publish:
+    message: "results/{study.name}"
+    input:
+        f"{RESULTS}/ledger.csv",
+        f"{RESULTS}/concepts.csv",
+        f"{RESULTS}/provenance.json",
+        TABLES,
+    output: touch(f"{RUNS}/published")
+    shell: "{PYTHON} -m tracing_utils publish {study.name} {input}"
 
 
 rule page:

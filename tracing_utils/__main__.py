@@ -164,6 +164,12 @@ def _collect(args: argparse.Namespace) -> None:
     results.collect(args.tables, args.out)
 
 
+def _publish(args: argparse.Namespace) -> None:
+    from . import results  # noqa: PLC0415
+
+    results.publish(args.files, args.study)
+
+
 def _provenance(args: argparse.Namespace) -> None:
     from . import provenance  # noqa: PLC0415
 
@@ -237,6 +243,10 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("out", type=Path)
     collect.add_argument("tables", type=Path, nargs="+")
     collect.set_defaults(do=_collect)
+    publish = commands.add_parser("publish", help="one job of a run")
+    publish.add_argument("study")
+    publish.add_argument("files", type=Path, nargs="+")
+    publish.set_defaults(do=_publish)
     return parser
 
 

@@ -2,10 +2,11 @@
 
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
-Public names: `COLUMNS`, `row`, `write`, `collect`, `folder`, `read`, `gains`, `dimensions_above`.
+Public names: `COLUMNS`, `row`, `write`, `collect`, `publish`, `folder`, `read`, `gains`, `dimensions_above`.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -59,6 +60,16 @@ def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:
 def folder(study: str) -> Path:
     """Return the folder of a study's published results."""
     return PROJECT / "results" / study
+
+
+def publish(files: list[Path], study: str) -> None:
+    """Copy the finished files of a run to the published results of `study`, each by rename."""
+    target = folder(study)
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        part = target / f"{file.name}.part"
+        shutil.copyfile(file, part)
+        os.replace(part, target / file.name)
 
 
 def read(study: str, experiment: str) -> pd.DataFrame:
