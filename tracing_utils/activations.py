@@ -7,7 +7,7 @@ head; batches are padded on the right without an attention mask, which is exact 
 real token never sees what follows); a hook on each block gathers the last tokens on the device, and each
 batch is copied once.
 
-Public names: `BUDGET`, `batches`, `extract`, `of`, `save`.
+Public names: `BUDGET`, `batches`, `encode`, `extract`, `of`, `save`.
 """
 
 import json
@@ -42,6 +42,22 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         start += rows
 
 
+def encode(
+    model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase", statements: Sequence[str]
+) -> list[list[int]]:
+    """Return the token ids of each statement, special tokens added as the tokenizer does by default.
+
+    Raises:
+        ValueError: if a statement has no token or more tokens than the model has positions.
+    """
+    ids = tokenizer(list(statements))["input_ids"]
+    most = getattr(model.config, "max_position_embeddings", None) or max(map(len, ids))
+    for statement, row in zip(statements, ids, strict=True):
+        if not 0 < len(row) <= most:
+            raise ValueError(f"A statement must have 1 to {most} tokens for this model; {statement[:60]!r} has {len(row)}.")
+    return ids
+
+
 def extract(
     model: "transformers.PreTrainedModel",
     tokenizer: "transformers.PreTrainedTokenizerBase",
@@ -67,12 +83,8 @@ def extract(
     from . import models  # noqa: PLC0415
 
     base, blocks = model.base_model, models.blocks(model)
-    ids = tokenizer(list(statements))["input_ids"]
+    ids = encode(model, tokenizer, statements)
     lengths = [len(row) for row in ids]
-    most = getattr(model.config, "max_position_embeddings", None) or max(lengths)
-    for statement, length in zip(statements, lengths, strict=True):
-        if not 0 < length <= most:
-            raise ValueError(f"A statement must have 1 to {most} tokens for this model; {statement[:60]!r} has {length}.")
     out: np.ndarray | None = None
     gathered: list[torch.Tensor] = []
     last = torch.empty(0)

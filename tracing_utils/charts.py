@@ -51,7 +51,7 @@ def _choice(name: str, options: list, value: object) -> alt.Parameter:
     return alt.param(name=name.replace(" ", "_"), bind=alt.binding_select(options=options, name=name), value=value)
 
 
-def _facets(chart: alt.LayerChart, table: pd.DataFrame, description: str, *choices: alt.Parameter) -> alt.FacetChart:
+def _facets(chart: alt.Chart | alt.LayerChart, table: pd.DataFrame, description: str, *choices: alt.Parameter) -> alt.FacetChart:
     """Return one panel a dimension, in the order of the palette."""
     order = [dimension for dimension in COLOURS if dimension in set(table["dimension"])]
     facet = alt.Facet("dimension:N", sort=order, title=None, header=alt.Header(labelFontWeight="bold", labelFontSize=13))

@@ -169,10 +169,10 @@ def _from_table(data: bytes, file: str, name: str, dimension: str, source: str, 
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} must be UTF-8; byte {error.start} is not. Save it as UTF-8.") from None
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns, rows = set(reader.fieldnames or ()), list(reader)
     except csv.Error as error:
         raise ValueError(f"{file} must be a CSV table; it could not be read: {error}.") from None
-    columns = set(rows[0]) if rows else set()
     if missing := {"statement", "label"} - columns:
         named = ", ".join(sorted(map(str, columns))) or "none"
         raise ValueError(
@@ -192,7 +192,8 @@ def _from_table(data: bytes, file: str, name: str, dimension: str, source: str, 
     if len(set(labels.tolist())) < 2:
         raise ValueError(f"{file} must hold both labels; every row is {labels[0]}.")
     statements = tuple(row["statement"] for row in rows)
-    groups = tuple(row.get("group") or f"row {i}" for i, row in enumerate(rows))
+    # Without groups of their own, equal texts still stay together: a copy must not be trained on and tested.
+    groups = tuple(row.get("group") or text for row, text in zip(rows, _same_text(statements), strict=True))
     categories = tuple(row.get("category") or "" for row in rows)
     return ConceptSet(name, dimension, statements, labels, groups, categories, source, licence)
 
@@ -248,6 +249,11 @@ def _released_groups(statements: tuple[str, ...], grouping: str) -> tuple[str, .
     if grouping == "context":  # rows come in pairs that share their beginning
         prefixes = [os.path.commonprefix(statements[i : i + 2]) for i in range(0, len(statements), 2)]  # noqa: RUF071 - texts, not paths
         return tuple(prefixes[i // 2] or f"pair {i // 2}" for i in range(len(statements)))
+    return _same_text(statements)
+
+
+def _same_text(statements: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the texts without differences of case and spaces."""
     return tuple(re.sub(r"\s+", " ", statement).strip().casefold() for statement in statements)
 
 

@@ -16,7 +16,7 @@ from .suites import Checkpoint
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
-    """Return one sha256 over a checkpoint's configuration and weight files, by name and content.
+    """Return one sha256 over a checkpoint's weight files, by name and content.
 
     Raises:
         ValueError: if there are no safetensors in its folder.
@@ -24,8 +24,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     weights = sorted(checkpoint.folder.glob("*.safetensors"))
     if not weights:
         raise ValueError(f"{checkpoint.folder} must hold the weights as safetensors; it holds none.")
-    files = [checkpoint.folder / "config.json", *weights]
-    return sha256(json.dumps([[path.name, downloads.sha256(path)] for path in files]).encode()).hexdigest()
+    return sha256(json.dumps([[path.name, downloads.sha256(path)] for path in weights]).encode()).hexdigest()
 
 
 def read(checkpoints: list[Checkpoint]) -> pd.DataFrame:

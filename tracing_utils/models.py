@@ -7,6 +7,7 @@ Public names: `load_model`, `load_tokenizer`, `blocks`, `block_output`, `with_bl
 """
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -42,13 +43,16 @@ def load_model(checkpoint: Checkpoint, *, head: bool, dtype: torch.dtype = torch
             between versions.
 
     Raises:
-        ValueError: if the folder holds no model that can be read.
+        ValueError: if the folder holds no model that can be read, or some of its weights are missing.
     """
     kind = AutoModelForCausalLM if head else AutoModel
     try:
-        model = kind.from_pretrained(checkpoint.folder, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
+        model, report = kind.from_pretrained(checkpoint.folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{checkpoint.folder} must hold a model; reading it failed: {_first_line(error)}") from error
+    if missing := sorted(report["missing_keys"]):
+        # transformers would fill them with random numbers and go on.
+        raise ValueError(f"{checkpoint.folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.eval().to(device)
 

@@ -71,7 +71,7 @@ def nhsic(a: Matrix, b: Matrix) -> float:
 
 def nhsic_labels(
     t: Matrix, labels: Int[np.ndarray, "*draw example"], sigma: float = SIGMA, epsilon: float = EPSILON
-) -> Float[np.ndarray, "*draw"]:
+) -> Float[np.ndarray, "*draw"] | np.floating:
     """Return nHSIC(T; Y) for binary labels, or for each row of several.
 
     The centred kernel of binary labels has rank one, so one quadratic form is enough.
@@ -111,7 +111,7 @@ def _halves(groups: Sequence[str], seed: int = 0, draws: int = 20) -> list[Int[n
     return out
 
 
-def _interval(value: float, halves: Sequence[float], n: int) -> evaluation.Estimate:
+def _interval(value: float, halves: Sequence[float] | Float[np.ndarray, " half"], n: int) -> evaluation.Estimate:
     """Return `value` with a 95 % interval from the spread over half-samples.
 
     The spread over halves estimates the standard error at full size (delete-half jackknife, Shao and Tu 1995). A

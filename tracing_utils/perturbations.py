@@ -40,7 +40,7 @@ def _replace(text: str, rate: float, rng: np.random.Generator, candidates: Calla
 
 
 def _case(text: str, rate: float, rng: np.random.Generator) -> str:
-    return _replace(text, rate, rng, lambda char: char.swapcase() if char.isalpha() else "")
+    return _replace(text, rate, rng, lambda char: char.swapcase() if char.swapcase() != char else "")
 
 
 def _typos(text: str, rate: float, rng: np.random.Generator) -> str:

@@ -222,23 +222,32 @@ def _save_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
     config.save_pretrained(part)
     weights = {name: value.half() for name, value in model.state_dict().items() if name != "lm_head.weight"}  # tied
     save_file(weights, part / "model.safetensors", {"format": "pt"})
+    shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
 
 
-def _save_state(path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list) -> None:
+def _save_state(
+    path: Path, step: int, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list
+) -> None:
     """Write all that a resumed run needs: weights, optimiser moments, step and loss so far."""
     tensors = {f"model.{name}": value for name, value in model.named_parameters()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     part = path.with_suffix(".part")
-    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, {"step": str(step), "log": json.dumps(log)})
+    save_file(
+        {k: v.detach().contiguous() for k, v in tensors.items()},
+        part,
+        {"step": str(step), "recipe": json.dumps(asdict(recipe)), "log": json.dumps(log)},
+    )
     os.replace(part, path)
 
 
-def _load_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list]:
+def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list]:
     """Restore what `_save_state` wrote; return the next step and the loss so far."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
+    if json.loads(metadata["recipe"]) != asdict(recipe):
+        raise ValueError(f"{path} holds an unfinished run of another recipe; delete it to begin anew.")
     tensors = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -270,7 +279,7 @@ def _train(
 ) -> list:
     """Run the loop from the saved state, if any, to the last step; return `[[step, loss], ...]`."""
     optimizer = _optimizer(model, recipe)
-    first, log = _load_state(state, model, optimizer) if state.exists() else (0, [])
+    first, log = _load_state(state, recipe, model, optimizer) if state.exists() else (0, [])
     loss_of = _compiled_loss(model)
     after_step(first)
     marked, recent = time.monotonic(), []
@@ -294,8 +303,8 @@ def _train(
             report(f"step {done}/{recipe.steps}  loss {log[-1][1]:.3f}  {speed:,.0f} tokens/s  {left / 60:.1f} min left")
         after_step(done)
         if done % 256 == 0:
-            _save_state(state, done, model, optimizer, log)
-    _save_state(state, recipe.steps, model, optimizer, log)
+            _save_state(state, done, recipe, model, optimizer, log)
+    _save_state(state, recipe.steps, recipe, model, optimizer, log)
     return log
 
 
@@ -331,7 +340,9 @@ def pretrain(out: Path, recipe: Recipe = BASE_RECIPE, wheel: Path | None = None,
         raise ValueError(f"{out} holds an unfinished run of another recipe or corpus; name an empty folder.")
     begun.write_text(json.dumps(facts))
     if not (out / "tokenizer").exists():
-        train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(out / "tokenizer")
+        part = out / "tokenizer.part"
+        train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(part)
+        os.replace(part, out / "tokenizer")
     tokens = _encode(documents, PreTrainedTokenizerFast.from_pretrained(out / "tokenizer"))
     report(f"{len(documents):,} documents, {len(tokens):,} tokens")
     torch.manual_seed(recipe.seed)

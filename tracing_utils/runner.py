@@ -23,7 +23,7 @@ import nbformat
 from . import concepts, downloads, ledger
 from .errors import unknown
 from .studies import Study, parameters
-from .suites import PROJECT
+from .suites import PROJECT, Checkpoint
 
 _PACKAGE = Path(__file__).parent
 # Numbers may change with these; a new version computes again.
@@ -77,6 +77,11 @@ def _tokenizer_sha256(folder: Path) -> str:
     return downloads.sha256(folder / "tokenizer.json")
 
 
+def _checkpoint_sha256(checkpoint: Checkpoint) -> list[str]:
+    """Return the hashes of weights and configuration (the ledger compares weights alone)."""
+    return [ledger.weights_sha256(checkpoint), downloads.sha256(checkpoint.folder / "config.json")]
+
+
 @cache
 def _concepts_sha256(source: str, dimension: str) -> str:
     return concepts.load(source, dimension).sha256
@@ -91,7 +96,7 @@ def key(study: Study, experiment: str, revision: str) -> str:
     content = {
         "code": _code(experiment),
         "parameters": parameters(study, experiment, revision) | {"suite": "", "concept_set": ""},
-        "weights": [ledger.weights_sha256(checkpoint) for checkpoint in checkpoints],
+        "weights": [_checkpoint_sha256(checkpoint) for checkpoint in checkpoints],
         "tokenizers": [_tokenizer_sha256(checkpoint.tokenizer) for checkpoint in checkpoints],
         "statements": [_concepts_sha256(study.concepts, dimension) for dimension in study.dimensions],
         "libraries": {name: version(name) for name in _LIBRARIES},

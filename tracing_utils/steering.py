@@ -35,6 +35,20 @@ def rescale(vector: Float[np.ndarray, " d_model"], like: Float[np.ndarray, " d_m
     return vector * (np.linalg.norm(like) / np.linalg.norm(vector))
 
 
+def _block(model: PreTrainedModel, layer: int) -> torch.nn.Module:
+    blocks = models.blocks(model)
+    if not 0 <= layer < len(blocks):
+        raise ValueError(f"The layer must be 0 to {len(blocks) - 1}; {layer} was asked for.")
+    return blocks[layer]
+
+
+def _as_shift(model: PreTrainedModel, vector: np.ndarray) -> torch.Tensor:
+    if len(vector) != (width := model.config.hidden_size):
+        raise ValueError(f"The vector must have the model's width, {width}; it has {len(vector)}.")
+    parameter = next(model.parameters())
+    return torch.as_tensor(vector, dtype=parameter.dtype, device=parameter.device)
+
+
 @contextmanager
 def steer(
     model: PreTrainedModel, vector: Float[np.ndarray, " d_model"], *, layer: int, multiplier: float
@@ -48,20 +62,15 @@ def steer(
         with steer(model, vector, layer=3, multiplier=2.0):
             model(input_ids=ids)
     """
-    blocks = models.blocks(model)
-    if not 0 <= layer < len(blocks):
-        raise ValueError(f"The layer must be 0 to {len(blocks) - 1}; {layer} was asked for.")
-    if len(vector) != (width := model.config.hidden_size):
-        raise ValueError(f"The vector must have the model's width, {width}; it has {len(vector)}.")
+    block = _block(model, layer)
     if not np.isfinite(multiplier):
         raise ValueError(f"The multiplier must be a finite number; it is {multiplier}.")
-    parameter = next(model.parameters())
-    shift = multiplier * torch.as_tensor(vector, dtype=parameter.dtype, device=parameter.device)
+    shift = multiplier * _as_shift(model, vector)
 
     def add(_module, _inputs, output):
         return models.with_block_output(output, models.block_output(output) + shift)
 
-    handle = blocks[layer].register_forward_hook(add)
+    handle = block.register_forward_hook(add)
     try:
         yield model
     finally:
@@ -88,7 +97,7 @@ def token_log_likelihoods(
 
     The first token (`<|bos|>` where the tokenizer adds one) conditions and is not scored.
     """
-    ids = tokenizer(list(statements))["input_ids"]
+    ids = activations.encode(model, tokenizer, statements)
     lengths = [len(row) for row in ids]
     out = np.empty(len(ids))
     with torch.inference_mode():
@@ -101,8 +110,8 @@ def token_log_likelihoods(
 def held_out_pairs(concepts: ConceptSet, held_out: Int[np.ndarray, " test"]) -> Int[np.ndarray, "pair 2"]:
     """Return (trustworthy, untrustworthy) indices among the held-out statements.
 
-    Every such combination inside a group is a pair. Where groups hold one label only (the paper's files
-    of single statements) each trustworthy statement is paired with the next untrustworthy one in the file.
+    Every such combination inside a group is a pair. Where most statements stand in groups of one label (the paper's
+    files of single statements) each trustworthy statement is paired with the next untrustworthy one in the file.
 
     Raises:
         ValueError: if one of the labels does not occur among the held-out statements.
@@ -110,14 +119,13 @@ def held_out_pairs(concepts: ConceptSet, held_out: Int[np.ndarray, " test"]) -> 
     sides: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for i in held_out:
         sides[concepts.groups[i]][concepts.labels[i]].append(int(i))
-    pairs = [(one, zero) for zeros, ones in sides.values() for one in ones for zero in zeros]
-    if not pairs:
-        ones = [int(i) for i in held_out if concepts.labels[i] == 1]
-        zeros = [int(i) for i in held_out if concepts.labels[i] == 0]
-        pairs = list(zip(ones, zeros, strict=False))
-    if not pairs:
+    mixed = [(zeros, ones) for zeros, ones in sides.values() if zeros and ones]
+    if 2 * sum(len(zeros) + len(ones) for zeros, ones in mixed) > len(held_out):
+        return np.array([(one, zero) for zeros, ones in mixed for one in ones for zero in zeros])
+    ones, zeros = ([int(i) for i in held_out if concepts.labels[i] == label] for label in (1, 0))
+    if not ones or not zeros:
         raise ValueError(f"The held-out part of {concepts.name}/{concepts.dimension} must hold both labels; it holds one.")
-    return np.array(pairs)
+    return np.array(list(zip(ones, zeros, strict=False)))
 
 
 def neutral_text(dimension: str) -> tuple[str, ...]:
@@ -195,13 +203,17 @@ class Sweep:
         pairs: Int[np.ndarray, "pair 2"],
         layer: int,
     ):
-        """Run the lower blocks on the pairs' statements and on the neutral text of the dimension."""
+        """Run the lower blocks on the pairs' statements and on the neutral text of the dimension.
+
+        Raises:
+            ValueError: if the model has no such layer.
+        """
         needed = np.unique(pairs)
         self._pairs = np.searchsorted(needed, pairs)
         self._paired = len(needed)
         self._model, self._layer = model, layer
         statements = [*(concepts.statements[i] for i in needed), *neutral_text(concepts.dimension)]
-        ids = tokenizer(statements)["input_ids"]
+        ids = activations.encode(model, tokenizer, statements)
         self._lengths = [len(row) for row in ids]
         self._batches: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
         self._in_tuple = False
@@ -219,7 +231,7 @@ class Sweep:
             self._in_tuple = isinstance(output, tuple)
             streams.append(models.block_output(output))
 
-        handle = models.blocks(self._model)[self._layer].register_forward_hook(keep)
+        handle = _block(self._model, self._layer).register_forward_hook(keep)
         try:
             yield streams
         finally:
@@ -241,11 +253,10 @@ class Sweep:
     def __call__(self, shift: Float[np.ndarray, " d_model"]) -> tuple[Float[np.ndarray, " pair"], evaluation.Estimate]:
         """Return the preference for each pair's trustworthy member, and the perplexity, with `shift` added."""
         nats, tokens = np.empty(len(self._lengths)), np.array(self._lengths) - 1
-        parameter = next(self._model.parameters())
-        shift = torch.as_tensor(shift, dtype=parameter.dtype, device=parameter.device)
+        added = _as_shift(self._model, shift)
         with torch.inference_mode(), self._lower_blocks_passed() as last:
             for rows, padded, stream in self._batches:
-                last.stream = stream + shift
+                last.stream = stream + added
                 logits = self._model(input_ids=padded, use_cache=False).logits
                 nats[rows] = _token_nats(logits, padded, [self._lengths[i] for i in rows])
         paired = slice(None, self._paired)
