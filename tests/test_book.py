@@ -112,11 +112,11 @@ def test_every_chart_is_drawn_offline_without_a_console_error(html, tmp_path, th
 
 
 def asked_hosts(page, profile):
-    """Return the addresses outside the file system that opening a page asked for."""
+    """Return the web addresses that opening a page asked for; what the browser asks on its own account has no origin."""
     browse(page, profile)
-    events = json.loads((profile / "net.json").read_text())["events"]
-    urls = {event["params"]["url"] for event in events if "url" in event.get("params", {})}
-    return {url for url in urls if url.startswith(("http:", "https:"))}
+    requests = [event.get("params", {}) for event in json.loads((profile / "net.json").read_text())["events"]]
+    pages_own = [request for request in requests if request.get("initiator", "not an origin") != "not an origin"]
+    return {request["url"] for request in pages_own if request["url"].startswith(("http:", "https:"))}
 
 
 @needs_chromium
