@@ -3,7 +3,7 @@
 Rule: standardisation and fit see the training part alone, the penalty is chosen on the validation part,
 and a score is only ever given to a statement that neither has seen.
 
-Public names: `PENALTIES`, `held_out_logits`, `scores`.
+Public names: `PENALTIES`, `log_loss`, `held_out_logits`, `scores`.
 """
 
 from collections.abc import Sequence
