@@ -3,7 +3,7 @@
 Rule: a verdict comes from `judge`, over all claims and dimensions of a concept set at once, or its correction for
 many tests is not worth its name.
 
-A claim is a set of *parts*, numbers that must all lie beyond their thresholds: it is supported when every part does
+A claim is a set of *parts*, numbers that must all lie above 0 (a threshold is subtracted before): it is supported when every part does
 (the largest of their p-values counts), and not supported when at least one clearly lies on the other side (the
 smallest, times their number). Where the paper leaves open *where* something happens (a peak), every place is an
 alternative and pays for it (Bonferroni). Standard errors come from a bootstrap over whole groups, for what is measured
@@ -205,25 +205,29 @@ class _NotTestable(Exception):  # noqa: N818 - not an error: a verdict
 
 @dataclass(frozen=True)
 class _Part:
-    """A number that must lie above its threshold, with its standard error, both on the scale of `back`'s argument."""
+    """A number that must lie above 0, with its 95 % interval and its two-sided p-value against 0."""
 
     name: str
     value: float
-    error: float
-    df: float
+    low: float
+    high: float
+    p: float
     n: int
-    threshold: float = 0.0
-    back: Callable[[float], float] = float
 
     @property
-    def t(self) -> float:
-        difference = self.value - self.threshold
-        return difference / self.error if self.error > 0 else math.copysign(math.inf, difference) if difference else 0.0
+    def above(self) -> float:
+        """One-sided p-value against "not above 0"."""
+        return self.p / 2 if self.value > 0 else 1 - self.p / 2
 
     @property
-    def interval(self) -> tuple[float, float]:
-        half = stats.t.ppf(0.975, self.df) * self.error
-        return self.back(self.value - half), self.back(self.value + half)
+    def below(self) -> float:
+        """One-sided p-value against "not below 0"."""
+        return self.p / 2 if self.value < 0 else 1 - self.p / 2
+
+    @property
+    def strength(self) -> float:
+        """How far above 0 in standard errors of a normal variable with the same p-value."""
+        return math.copysign(stats.norm.isf(self.p / 2), self.value)
 
 
 Parts = list[_Part]
@@ -275,19 +279,22 @@ def _claim(title: str, paper: str, statistic: str, threshold: str, needs: Sequen
 # What is measured, and how sure it is.
 
 
-def _over_groups(name: str, values: np.ndarray, groups: tuple[str, ...], threshold: float = 0.0) -> _Part:
-    """Return the mean of `values`, one an example or pair, with its standard error over whole groups."""
-    weights = evaluation.bootstrap_weights(groups, seed=0)
-    error = float((weights @ values / weights.sum(1)).std(ddof=1))
-    return _Part(name, float(values.mean()), error, len(set(groups)) - 1, len(values), threshold)
+def _over_groups(name: str, a: np.ndarray, b: np.ndarray | float, groups: tuple[str, ...]) -> _Part:
+    """Return the mean of a - b, one number an example or pair each, drawn by whole groups."""
+    if len(set(groups)) < 2:
+        raise _NotTestable("fewer than two groups")
+    found = evaluation.paired(a, np.broadcast_to(b, a.shape), groups)
+    return _Part(name, found.value, found.low, found.high, found.p, found.n)
 
 
 def _over_halves(name: str, replicates: np.ndarray, floor: np.ndarray | None = None) -> _Part:
     """Return the first replicate (minus the mean of `floor`, if any) with its standard error over half-samples."""
-    error, value, halves = replicates[1:].std(ddof=1), replicates[0], len(replicates) - 1
+    value, error, halves = replicates[0], replicates[1:].std(ddof=1), len(replicates) - 1
     if floor is not None:
         value, error = value - floor.mean(), math.hypot(error, floor.std(ddof=1) / math.sqrt(len(floor)))
-    return _Part(name, float(value), float(error), halves - 1, halves)
+    p = 2 * stats.t.sf(abs(value) / error, halves - 1) if error > 0 else float(value == 0)
+    reach = stats.t.ppf(0.975, halves - 1) * error
+    return _Part(name, float(value), float(value - reach), float(value + reach), float(p), halves)
 
 
 def _window(kept: np.ndarray, words: str) -> np.ndarray:
@@ -347,8 +354,8 @@ def early_separability(evidence: Evidence) -> Parts:
     early = _early(evidence)
     reached = evidence.selected[early].mean(0)
     return [
-        _over_groups("minus untrained", reached - evidence.selected[0], evidence.groups),
-        _over_groups("minus shuffled labels", reached - evidence.shuffled[early].mean((0, 1)), evidence.groups),
+        _over_groups("minus untrained", reached, evidence.selected[0], evidence.groups),
+        _over_groups("minus shuffled labels", reached, evidence.shuffled[early].mean((0, 1)), evidence.groups),
     ]
 
 
@@ -365,8 +372,8 @@ def most_is_early(evidence: Evidence) -> Parts:
     """Half of the rise within a tenth of training; without a rise there is nothing to be early."""
     early, late = (evidence.selected[window(evidence)].mean(0) - evidence.selected[0] for window in (_early, _late))
     return [
-        _over_groups("early rise minus half of the rise", early - late / 2, evidence.groups),
-        _over_groups("whole rise", late, evidence.groups),
+        _over_groups("early rise minus half of the rise", early, late / 2, evidence.groups),
+        _over_groups("whole rise", late, 0, evidence.groups),
     ]
 
 
@@ -384,9 +391,9 @@ def rise_then_plateau(evidence: Evidence) -> Parts:
     quarter = evidence.selected[_nearest(evidence, 0.25)]
     rise, change = quarter - evidence.selected[0], evidence.selected[-1] - quarter
     return [
-        _over_groups("rise", rise, evidence.groups),
-        _over_groups("room above the later change", PLATEAU * rise - change, evidence.groups),
-        _over_groups("room below the later change", PLATEAU * rise + change, evidence.groups),
+        _over_groups("rise", quarter, evidence.selected[0], evidence.groups),
+        _over_groups("room above the later change", PLATEAU * rise, change, evidence.groups),
+        _over_groups("room below the later change", PLATEAU * rise, -change, evidence.groups),
     ]
 
 
@@ -402,8 +409,8 @@ def middle_layers_best(evidence: Evidence) -> Parts:
     """Thirds are fixed in advance; the best layer of the sample would be above its neighbours by chance alone."""
     lower, middle, upper = _thirds(evidence.correct[_late(evidence)].mean(0), "layers")
     return [
-        _over_groups("minus lower third", middle - lower, evidence.groups),
-        _over_groups("minus upper third", middle - upper, evidence.groups),
+        _over_groups("minus lower third", middle, lower, evidence.groups),
+        _over_groups("minus upper third", middle, upper, evidence.groups),
     ]
 
 
@@ -418,8 +425,8 @@ def high_accuracy(evidence: Evidence) -> Parts:
     """An accuracy says something about the model only beyond what n-grams of the statements reach on the same folds."""
     late = evidence.selected[_late(evidence)].mean(0)
     return [
-        _over_groups("minus lexical floor", late - evidence.floor, evidence.groups),
-        _over_groups("accuracy", late, evidence.groups, threshold=0.5),
+        _over_groups("minus lexical floor", late, evidence.floor, evidence.groups),
+        _over_groups("minus one half", late, 0.5, evidence.groups),
     ]
 
 
@@ -511,8 +518,8 @@ def midtraining_vector_helps(evidence: Evidence) -> Parts:
     middle = _nearest(evidence, 0.5)
     vector, chance = (_strengthened(evidence, gains[middle]) for gains in (evidence.gain, evidence.gain_random))
     return [
-        _over_groups("gain", vector, evidence.pair_groups),
-        _over_groups("minus random direction", vector - chance, evidence.pair_groups),
+        _over_groups("gain", vector, 0, evidence.pair_groups),
+        _over_groups("minus random direction", vector, chance, evidence.pair_groups),
     ]
 
 
@@ -526,7 +533,7 @@ def midtraining_vector_helps(evidence: Evidence) -> Parts:
 def beats_own_vector(evidence: Evidence) -> Parts:
     """Paired over the same pairs, layers and multipliers."""
     middle, own = (_strengthened(evidence, gains) for gains in (evidence.gain[_nearest(evidence, 0.5)], evidence.gain_own))
-    return [_over_groups("difference of gains", middle - own, evidence.pair_groups)]
+    return [_over_groups("difference of gains", middle, own, evidence.pair_groups)]
 
 
 @_claim(
@@ -539,7 +546,9 @@ def beats_own_vector(evidence: Evidence) -> Parts:
 def little_cost(evidence: Evidence) -> Parts:
     """Equivalence again: little must be shown to be little. The mean is over the same layers and multipliers as the gain."""
     added = _strengthened(evidence, evidence.cost[_nearest(evidence, 0.5)])
-    return [_over_groups("room below the bound", COST - added, tuple(str(text) for text in range(len(added))))]
+    return [
+        _over_groups("room below the bound", np.full_like(added, COST), added, tuple(str(text) for text in range(len(added))))
+    ]
 
 
 @_claim(
@@ -562,7 +571,9 @@ def probe_predicts_steering(evidence: Evidence) -> Parts:
     if (rest.std(0) < 1e-12).any():
         raise _NotTestable("accuracy or gain does not vary beyond training time")
     z = math.atanh(float(np.clip(np.corrcoef(rest.T)[0, 1], -1 + 1e-12, 1 - 1e-12)))
-    return [_Part("partial correlation", z, 1 / math.sqrt(free), math.inf, len(time), back=math.tanh)]
+    reach = stats.norm.ppf(0.975) / math.sqrt(free)
+    p = 2 * stats.norm.sf(abs(z) * math.sqrt(free))
+    return [_Part("partial correlation", math.tanh(z), math.tanh(z - reach), math.tanh(z + reach), float(p), len(time))]
 
 
 # Verdicts.
@@ -588,8 +599,7 @@ def _p_values(alternatives: list[Parts]) -> tuple[float, float]:
 
     The claim: at some alternative every part lies above its threshold. One-sided, valid whatever the dependence.
     """
-    above = np.array([[stats.t.sf(part.t, part.df) for part in parts] for parts in alternatives])
-    below = np.array([[stats.t.cdf(part.t, part.df) for part in parts] for parts in alternatives])
+    above, below = (np.array([[getattr(part, side) for part in parts] for parts in alternatives]) for side in ("above", "below"))
     holds = min(1.0, len(alternatives) * above.max(1).min())
     fails = min(1.0, (below.shape[1] * below.min(1)).max())
     return float(holds), float(fails)
@@ -614,15 +624,14 @@ def _test(claim: Claim, evidence: Evidence) -> dict:
     except _NotTestable as reason:
         return row | {"statistic": claim.statistic, "note": str(reason)}
     holds, fails = _p_values(alternatives)
-    best = max(alternatives, key=lambda parts: min(part.t for part in parts))
-    weakest = min(best, key=lambda part: part.t)
-    low, high = weakest.interval
+    best = max(alternatives, key=lambda parts: min(part.strength for part in parts))
+    weakest = min(best, key=lambda part: part.strength)
     return row | {
         "statistic": claim.statistic,
-        "value": weakest.back(weakest.value),
-        "low": low,
-        "high": high,
-        "threshold": weakest.back(weakest.threshold),
+        "value": weakest.value,
+        "low": weakest.low,
+        "high": weakest.high,
+        "threshold": 0.0,
         "p": min(1.0, 2 * min(holds, fails)),
         "n": weakest.n,
         "note": f"weakest part: {weakest.name}",
@@ -630,25 +639,17 @@ def _test(claim: Claim, evidence: Evidence) -> dict:
     }
 
 
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Return Holm's corrected p-values: whatever the dependence, any of them is falsely small with at most that chance."""
-    order = np.argsort(p)
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return corrected
-
-
 def judge(evidences: Iterable[Evidence], claims: Sequence[str] = tuple(CLAIMS)) -> pd.DataFrame:
     """Return a verdict on every claim and dimension, corrected (Holm) within each suite and concept set.
 
     Returns:
-        One row a claim, concept set and dimension, with `COLUMNS`. Value, 95 % interval (not corrected) and threshold
-        are those of the weakest part, which the note names; `verdict` follows `p_corrected`.
+        One row a claim, concept set and dimension, with `COLUMNS`. Value and 95 % interval (not corrected) are those of
+        the weakest part, which the note names: its distance beyond the threshold. `verdict` follows `p_corrected`.
     """
     rows = [_test(CLAIMS[name], evidence) for evidence in evidences for name in claims]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "side"]).astype({"p": float, "p_corrected": float, "n": "Int64"})
     for _, part in table[table["p"].notna()].groupby(["suite", "concept_set"]):
-        table.loc[part.index, "p_corrected"] = _holm(part["p"].to_numpy())
+        table.loc[part.index, "p_corrected"] = evaluation.holm(part["p"].to_numpy())
     clear = table["p_corrected"] < LEVEL
     table["verdict"] = np.select([table["p"].isna(), clear], [VERDICTS[3], table["side"]], VERDICTS[2])
     return table[list(COLUMNS)]
