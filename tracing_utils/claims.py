@@ -3,10 +3,10 @@
 Rule: a verdict comes from `judge`, over all claims and dimensions of a concept set at once, or its correction for
 many tests is not worth its name.
 
-A claim is a set of *parts*, numbers that must all lie above 0 (a threshold is subtracted before): it is supported when every part does
-(the largest of their p-values counts), and not supported when at least one clearly lies on the other side (the
-smallest, times their number). Where the paper leaves open *where* something happens (a peak), every place is an
-alternative and pays for it (Bonferroni). Standard errors come from a bootstrap over whole groups, for what is measured
+A claim is a set of *parts*, numbers that must all lie above 0 (thresholds are subtracted): it is supported when every
+part does (the largest of their p-values counts), and not supported when at least one clearly lies below (the smallest,
+times their number). Where the paper leaves open *where* something happens (a peak), every place is an alternative and
+pays for it (Bonferroni). Standard errors come from a bootstrap over whole groups, for what is measured
 on statements or pairs, and from the spread over half-samples (delete-half jackknife), for nHSIC; p-values and 95 %
 intervals from Student's t with groups - 1 or halves - 1 degrees of freedom. No test chooses a layer or a checkpoint by
 what it then reports.
@@ -27,7 +27,7 @@ from scipy import stats
 
 from . import evaluation
 from .concepts import ConceptSet, folds
-from .suites import Checkpoint
+from .studies import EXPERIMENTS, Study
 
 VERDICTS = ("supported", "not supported", "inconclusive", "not testable here")
 """What a claim can be found to be, in the order in which tables count them."""
@@ -100,48 +100,43 @@ class Evidence:
     cost: Float[np.ndarray, "checkpoint steered multiplier text"] | None = None
 
     @classmethod
-    def read(
-        cls, folder: Path, concepts: ConceptSet, checkpoints: Sequence[Checkpoint], multipliers: Sequence[float] = ()
-    ) -> "Evidence":
-        """Read what the notebooks of a run kept of one concept set.
+    def read(cls, study: Study, folder: Path, concept_set: str, dimension: str) -> "Evidence":
+        """Read what the notebooks of a whole run kept of one concept set and dimension.
 
         Args:
+            study: that was run.
             folder: of the run; the evidence lies in `<set>/<experiment>/<revision>.safetensors`.
-            concepts: the statements that were traced, in their order.
-            checkpoints: in the order of training; the chat model's own vectors lie under the revision `chat`.
-            multipliers: strengths of steering, as the study lists them.
+            concept_set: name of the set.
+            dimension: one that the set has.
 
         Raises:
-            ValueError: if an experiment has evidence of some checkpoints only, or of another number of statements.
+            ValueError: if an experiment has evidence of some checkpoints only, or of other statements than the study's.
         """
-        files = {name: _Files(folder / concepts.name / name, concepts.dimension) for name in _EXPERIMENTS}
-        revisions = [checkpoint.revision for checkpoint in checkpoints]
+        concepts, revisions = study.concept_set(concept_set, dimension), study.traced()
+        files = {name: _Files(folder / concept_set / name, dimension) for name in EXPERIMENTS}
         parts = {name: files[experiment].stacked(key, revisions) for name, (experiment, key) in _KEYS.items()}
-        for name, axis in {"correct": 2, "selected": 1, "shuffled": 2}.items():
-            if parts[name] is not None and parts[name].shape[axis] != len(concepts):
-                raise ValueError(
-                    f"Evidence must be of the study's own {len(concepts)} statements of {concepts.name}/{concepts.dimension}; "
-                    f"that in {folder} is of {parts[name].shape[axis]}. Run the study again."
-                )
-        floors = parts.pop("floors")
-        plain, steered = parts.pop("plain"), parts.pop("steered")
-        texts = steered is not None and plain is not None and steered.ndim == 4  # a mean over texts has no spread
+        if parts["selected"] is not None and parts["selected"].shape[1] != len(concepts):
+            raise ValueError(
+                f"Evidence must be of the study's {len(concepts)} statements of {concept_set}/{dimension}; that in {folder} is "
+                f"of {parts['selected'].shape[1]}. Run the study again."
+            )
+        floors, plain, steered = (parts.pop(name) for name in ("floors", "plain", "steered"))
+        by_text = plain is not None and steered is not None and steered.ndim == 4  # a mean over texts has no spread
         return cls(
-            suite=checkpoints[0].suite,
-            concept_set=concepts.name,
-            dimension=concepts.dimension,
-            steps=np.array([float(checkpoint.step) for checkpoint in checkpoints]),
+            suite=study.suite,
+            concept_set=concept_set,
+            dimension=dimension,
+            steps=np.array([float(study.loaded[revision].step) for revision in revisions]),
             groups=tuple(concepts.groups),
-            floor=None if floors is None else floors[0],  # one floor for all checkpoints
-            multipliers=np.array(multipliers, dtype=float),
+            floor=None if floors is None else floors[0],  # one for all checkpoints
+            multipliers=np.array(study.multipliers, dtype=float),
             pair_groups=() if parts["gain"] is None else _pair_groups(concepts, parts["gain"].shape[-1]),
-            gain_own=None if parts["gain"] is None else files["steering"].one("gain/vector", "chat"),
-            cost=steered - plain if texts else None,
+            gain_own=None if parts["gain"] is None else files["steering"].one("gain/vector", study.loaded.chat.revision),
+            cost=steered - plain if by_text else None,
             **parts,
         )
 
 
-_EXPERIMENTS = ("probing", "mutual_information", "steering")
 _KEYS = {
     "correct": ("probing", "correct"),
     "selected": ("probing", "selected"),
@@ -297,20 +292,16 @@ def _over_halves(name: str, replicates: np.ndarray, floor: np.ndarray | None = N
     return _Part(name, float(value), float(value - reach), float(value + reach), float(p), halves)
 
 
-def _window(kept: np.ndarray, words: str) -> np.ndarray:
-    """Return the indices of the checkpoints kept."""
-    if not kept.any():
-        raise _NotTestable(f"no checkpoint {words}")
-    return np.flatnonzero(kept)
-
-
 def _early(evidence: Evidence) -> np.ndarray:
-    kept = (evidence.steps > 0) & (evidence.steps <= 0.1 * evidence.steps[-1])
-    return _window(kept, "in the first tenth of training after step 0")
+    early = np.flatnonzero((evidence.steps > 0) & (evidence.steps <= 0.1 * evidence.steps[-1]))
+    if not len(early):
+        raise _NotTestable("no checkpoint in the first tenth of training after step 0")
+    return early
 
 
 def _late(evidence: Evidence) -> np.ndarray:
-    return _window(evidence.steps >= 0.5 * evidence.steps[-1], "in the second half of training")
+    """Return the checkpoints in the second half of training; the last one is, even if it is the only one."""
+    return np.flatnonzero([*(evidence.steps[:-1] >= 0.5 * evidence.steps[-1]), True])
 
 
 def _nearest(evidence: Evidence, share: float) -> int:
@@ -373,7 +364,7 @@ def most_is_early(evidence: Evidence) -> Parts:
     early, late = (evidence.selected[window(evidence)].mean(0) - evidence.selected[0] for window in (_early, _late))
     return [
         _over_groups("early rise minus half of the rise", early, late / 2, evidence.groups),
-        _over_groups("whole rise", late, 0, evidence.groups),
+        _over_groups("whole rise", late, 0.0, evidence.groups),
     ]
 
 
@@ -518,7 +509,7 @@ def midtraining_vector_helps(evidence: Evidence) -> Parts:
     middle = _nearest(evidence, 0.5)
     vector, chance = (_strengthened(evidence, gains[middle]) for gains in (evidence.gain, evidence.gain_random))
     return [
-        _over_groups("gain", vector, 0, evidence.pair_groups),
+        _over_groups("gain", vector, 0.0, evidence.pair_groups),
         _over_groups("minus random direction", vector, chance, evidence.pair_groups),
     ]
 

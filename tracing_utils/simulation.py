@@ -82,8 +82,7 @@ def _high_accuracy(rng, effect, groups):
 
 
 def _tx_rises_then_falls(rng, effect, groups):
-    end = 2 - claims.FALL - effect
-    curve = np.interp(np.arange(len(STEPS)), [0, 4, len(STEPS) - 1], [1, 2, end])
+    curve = np.array([1.0] + [2.0] * (len(STEPS) - 2) + [2.0 - claims.FALL - effect])  # every inner checkpoint may be the peak
     return {"nhsic_tx": _replicates(rng, _layers(curve), groups, 0.5)}
 
 
@@ -96,7 +95,7 @@ def _ty_keeps_rising(rng, effect, groups):
 def _near_zero_at_start(rng, effect, groups):
     out = {}
     for name, size in {"tx": 1.0, "ty": 0.1}.items():
-        curve = size * _curve(claims.NEAR_ZERO - effect, 1, 1)
+        curve = size * _curve(claims.NEAR_ZERO - effect, 1.0, 1.0)
         out[f"nhsic_{name}"] = 0.5 * size + _replicates(rng, _layers(curve), groups, 0.1 * size)
         out[f"floor_{name}"] = size * rng.normal(0.5, 0.02, (len(STEPS), LAYERS, 50))
     return out
@@ -138,19 +137,19 @@ def _probe_predicts_steering(rng, effect, groups):
 
 
 EFFECTS: dict[str, tuple[Callable, tuple[float, ...], str]] = {
-    "early_separability": (_early_separability, (-0.1, 0, 0.025, 0.05, 0.1), "accuracy"),
-    "most_is_early": (_most_is_early, (-0.1, 0, 0.025, 0.05, 0.1), "accuracy"),
-    "rise_then_plateau": (_rise_then_plateau, (-0.1, 0, 0.02, 0.04, 0.0625), "accuracy"),
-    "middle_layers_best": (_middle_layers_best, (-0.1, 0, 0.0125, 0.025, 0.05), "accuracy"),
-    "high_accuracy": (_high_accuracy, (-0.1, 0, 0.025, 0.05, 0.1), "accuracy"),
-    "tx_rises_then_falls": (_tx_rises_then_falls, (-0.4, 0, 0.1, 0.2, 0.4), "nHSIC"),
-    "ty_keeps_rising": (_ty_keeps_rising, (-0.02, 0, 0.005, 0.01, 0.02), "nHSIC"),
-    "near_zero_at_start": (_near_zero_at_start, (-0.4, 0, 0.025, 0.05, 0.1), "share of the later mean"),
-    "middle_layers_hold_ty": (_middle_layers_hold_ty, (-0.02, 0, 0.005, 0.01, 0.02), "nHSIC"),
-    "midtraining_vector_helps": (_midtraining_vector_helps, (-1, 0, 0.25, 0.5, 1), "nats per token"),
-    "beats_own_vector": (_beats_own_vector, (-1, 0, 0.25, 0.5, 1), "nats per token"),
-    "little_cost": (_little_cost, (-1, 0, 0.1, 0.2, claims.COST), "nats per token"),
-    "probe_predicts_steering": (_probe_predicts_steering, (-0.9, 0, 0.5, 0.7, 0.9), "correlation"),
+    "early_separability": (_early_separability, (-0.1, 0.0, 0.025, 0.05, 0.1), "accuracy"),
+    "most_is_early": (_most_is_early, (-0.1, 0.0, 0.025, 0.05, 0.1), "accuracy"),
+    "rise_then_plateau": (_rise_then_plateau, (-0.1, 0.0, 0.02, 0.04, 0.0625), "accuracy"),
+    "middle_layers_best": (_middle_layers_best, (-0.1, 0.0, 0.0125, 0.025, 0.05), "accuracy"),
+    "high_accuracy": (_high_accuracy, (-0.1, 0.0, 0.025, 0.05, 0.1), "accuracy"),
+    "tx_rises_then_falls": (_tx_rises_then_falls, (-0.4, 0.0, 0.1, 0.2, 0.4), "nHSIC"),
+    "ty_keeps_rising": (_ty_keeps_rising, (-0.02, 0.0, 0.005, 0.01, 0.02), "nHSIC"),
+    "near_zero_at_start": (_near_zero_at_start, (-0.4, 0.0, 0.025, 0.05, 0.1), "share of the later mean"),
+    "middle_layers_hold_ty": (_middle_layers_hold_ty, (-0.02, 0.0, 0.005, 0.01, 0.02), "nHSIC"),
+    "midtraining_vector_helps": (_midtraining_vector_helps, (-1.0, 0.0, 0.25, 0.5, 1.0), "nats per token"),
+    "beats_own_vector": (_beats_own_vector, (-1.0, 0.0, 0.25, 0.5, 1.0), "nats per token"),
+    "little_cost": (_little_cost, (-1.0, 0.0, 0.1, 0.2, claims.COST), "nats per token"),
+    "probe_predicts_steering": (_probe_predicts_steering, (-0.9, 0.0, 0.5, 0.7, 0.9), "correlation"),
 }
 """For each claim: its simulated evidence, the sizes of effect it is tried with, and their unit."""
 
