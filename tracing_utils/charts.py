@@ -3,7 +3,7 @@
 Rule: a chart never computes and never saves; what it draws is in the table it was given.
 
 Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `by_layer`, `information_plane`, `dose_response`,
-`effect_by_source`, `loss_curve`, `layer_profile`.
+`effect_by_source`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
 
 import altair as alt
@@ -316,3 +316,40 @@ def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
         )
         .properties(width=480, height=220, description=description)
     )
+
+
+def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
+    """Chart our curves over training with the paper's as thin grey lines, one panel a dimension.
+
+    Args:
+        table: columns `x`, `value`, `dimension`, `source` (what the line is called) and `paper` (whether it is the paper's).
+        x_title: what `x` is; drawn linearly up to a hundredth of its largest value and logarithmically from there.
+        y_title: what `value` is.
+        description: the alt text.
+    """
+    table = table[["x", "value", "dimension", "source", "paper"]]
+    own = list(dict.fromkeys(table[~table["paper"]]["source"]))
+    theirs = list(dict.fromkeys(table[table["paper"]]["source"]))
+    last = float(table["x"].max())
+    scale = alt.Scale(type="symlog", constant=last / 100, domain=[0, last], nice=False)
+    ticks = [0, *(last * 10.0**power for power in (-2, -1, 0))]
+    axis = alt.Axis(values=ticks, format="~g", grid=False, title=x_title)
+    dashes = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [3, 5], [10, 4]]
+    dash = alt.StrokeDash(
+        "source:N",
+        scale=alt.Scale(
+            domain=[*own, *theirs], range=[dashes[i % len(dashes)] for i in range(len(own))] + [[1, 0]] * len(theirs)
+        ),
+        legend=alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=_CONTROL, labelLimit=260),
+    )
+    base = alt.Chart(table).encode(
+        x=alt.X("x:Q", scale=scale, axis=axis),
+        y=alt.Y("value:Q", scale=alt.Scale(zero=False), title=y_title),
+        strokeDash=dash,
+        tooltip=["source", alt.Tooltip("x", format=".3~g"), alt.Tooltip("value", format=".3f")],
+    )
+    reference = base.transform_filter("datum.paper").mark_line(color=_CONTROL, strokeWidth=1)
+    lines = (
+        base.transform_filter("!datum.paper").mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=22)).encode(color=_colour())
+    )
+    return _facets(alt.layer(reference, lines).properties(width=_WIDTH, height=_HEIGHT), table, description)
