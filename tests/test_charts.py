@@ -45,6 +45,11 @@ def plane() -> pd.DataFrame:
     return tidy({"released": LAYERS}, "x").assign(nhsic_tx=lambda t: t["value"], nhsic_ty=lambda t: t["value"] / 10)
 
 
+def beside() -> pd.DataFrame:
+    own = probing().query("method == 'lexical floor'").assign(x=lambda t: t["step"], source="pocket", paper=False)
+    return pd.concat([own, own.assign(source="the paper", paper=True)])
+
+
 def two_sets() -> pd.DataFrame:
     return pd.concat([probing(), probing().assign(concept_set="tracingllm")])
 
@@ -55,6 +60,7 @@ CHARTS = {
     "probe_trajectories with pages": lambda: charts.probe_trajectories(
         probing().assign(featured=lambda t: t["step"] == 64), "accuracy", TEXT, page="runs/probing-"
     ),
+    "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
     "gain_over_floor": lambda: charts.gain_over_floor(
         probing().query("method == 'probe'").assign(gain=lambda t: t["value"] - 0.5), TEXT
     ),

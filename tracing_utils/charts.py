@@ -6,6 +6,8 @@ Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `by_layer`, `i
 `effect_by_source`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
 
+import math
+
 import altair as alt
 import pandas as pd
 
@@ -318,8 +320,11 @@ def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
     )
 
 
+_DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
+
+
 def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
-    """Chart our curves over training with the paper's as thin grey lines, one panel a dimension.
+    """Chart our curves over training with the paper's as thin, grey, dotted lines, one panel a dimension.
 
     Args:
         table: columns `x`, `value`, `dimension`, `source` (what the line is called) and `paper` (whether it is the paper's).
@@ -328,28 +333,25 @@ def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: s
         description: the alt text.
     """
     table = table[["x", "value", "dimension", "source", "paper"]]
-    own = list(dict.fromkeys(table[~table["paper"]]["source"]))
-    theirs = list(dict.fromkeys(table[table["paper"]]["source"]))
+    own, theirs = (list(dict.fromkeys(table[table["paper"] == paper]["source"])) for paper in (False, True))
+    dashes = [_DASHES[i % len(_DASHES)] for i in range(len(own))] + [[2, 2]] * len(theirs)
     last = float(table["x"].max())
     scale = alt.Scale(type="symlog", constant=last / 100, domain=[0, last], nice=False)
-    ticks = [0, *(last * 10.0**power for power in (-2, -1, 0))]
-    axis = alt.Axis(values=ticks, format="~g", grid=False, title=x_title)
-    dashes = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [3, 5], [10, 4]]
+    ticks = [0, *(10.0 ** (math.floor(math.log10(last)) - power) for power in (1, 0))]
     dash = alt.StrokeDash(
         "source:N",
-        scale=alt.Scale(
-            domain=[*own, *theirs], range=[dashes[i % len(dashes)] for i in range(len(own))] + [[1, 0]] * len(theirs)
-        ),
+        scale=alt.Scale(domain=[*own, *theirs], range=dashes),
         legend=alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=_CONTROL, labelLimit=260),
     )
     base = alt.Chart(table).encode(
-        x=alt.X("x:Q", scale=scale, axis=axis),
+        x=alt.X("x:Q", scale=scale, axis=alt.Axis(values=ticks, format=".1~r", grid=False, title=x_title)),
         y=alt.Y("value:Q", scale=alt.Scale(zero=False), title=y_title),
-        strokeDash=dash,
-        tooltip=["source", alt.Tooltip("x", format=".3~g"), alt.Tooltip("value", format=".3f")],
+        detail="source:N",
     )
-    reference = base.transform_filter("datum.paper").mark_line(color=_CONTROL, strokeWidth=1)
-    lines = (
-        base.transform_filter("!datum.paper").mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=22)).encode(color=_colour())
-    )
-    return _facets(alt.layer(reference, lines).properties(width=_WIDTH, height=_HEIGHT), table, description)
+    reference = base.transform_filter("datum.paper").mark_line(color=_CONTROL, strokeWidth=1.2).encode(strokeDash=dash)
+    mine = base.transform_filter("!datum.paper").encode(color=_colour())
+    lines = mine.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    tooltip = ["source", alt.Tooltip("x", format=".3~g"), alt.Tooltip("value", format=".3f")]
+    points = mine.mark_point(filled=True, size=25).encode(tooltip=tooltip)
+    panel = alt.layer(reference, lines, points).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, table, description)
