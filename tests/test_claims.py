@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from scipy import stats
 
-from tracing_utils import claims, concepts, evaluation, simulation, steering, studies
+from tracing_utils import claims, concepts, evaluation, likelihoods, simulation, studies
 from tracing_utils.__main__ import main
 from tracing_utils.claims import CLAIMS, VERDICTS, Evidence, judge
 
@@ -190,7 +190,7 @@ def run(study, tmp_path):
     """A run folder with evidence in which every checkpoint's number tells where it belongs."""
     chosen = study.concept_set("pocket", "privacy")
     n = len(chosen)
-    pairs = len(steering.held_out_pairs(chosen, concepts.folds(chosen, seed=0)[0].test))
+    pairs = len(likelihoods.held_out_pairs(chosen, concepts.folds(chosen, seed=0)[0].test))
     rng = np.random.default_rng(0)
 
     def arrays(i: int) -> dict[str, dict[str, np.ndarray]]:
