@@ -67,7 +67,7 @@ def _most_is_early(rng, effect, groups):
 
 def _rise_then_plateau(rng, effect, groups):
     rise = 0.25
-    curve = 0.5 + rise * np.minimum(STEPS / 2048, 1)
+    curve = 0.45 + rise * np.minimum(STEPS / 2048, 1)  # with the easiest examples still below 1
     curve[-1] += claims.PLATEAU * rise - effect
     return {"selected": _answers(rng, curve, groups)}
 
