@@ -36,6 +36,7 @@ COLUMNS = (
     "claim", "title", "concept_set", "dimension", "suite", "statistic", "value", "low", "high", "threshold",
     "p", "p_corrected", "verdict", "n", "note",
 )  # fmt: skip
+"""Of the table of verdicts. `n` counts what the number rests on: statements, pairs, texts, half-samples or checkpoints."""
 
 LEVEL = 0.05
 """Chance of any false verdict in one study and concept set."""
