@@ -3,8 +3,8 @@
 Rule: no file is read whose sha256 is not the one written here, and none of them is part of this repository.
 They are downloaded from their own homes at pinned commits, or taken from a folder (`fetch`).
 
-Public names: `SETS`, `Table`, `missing`, `fetch`, `released`, `corrected`, `confaide`, `stereoset`,
-`stereotypes`.
+Public names: `SETS`, `DEBRIS`, `Table`, `missing`, `fetch`, `released`, `one_is_trustworthy`, `test_questions`,
+`corrected`, `confaide`, `stereoset`, `stereotypes`.
 """
 
 import csv
@@ -215,6 +215,16 @@ _RELEASED = {
 }
 
 
+def one_is_trustworthy(dimension: str) -> bool:
+    """Return whether the 1 of a released file is the trustworthy side."""
+    return _RELEASED[dimension].one_is_trustworthy
+
+
+def test_questions() -> list[str]:
+    """Return the questions of the released file that steering is tested on; it has no labels."""
+    return pd.read_csv(_path(_TRUTHFULQA_TEST), keep_default_na=False)["Question"].tolist()
+
+
 def released(dimension: str) -> Table:
     """Return a released file: every row in its order, untouched but for the polarity."""
     entry = _RELEASED[dimension]
@@ -226,6 +236,9 @@ def released(dimension: str) -> Table:
 
 
 # The corrected originals
+
+DEBRIS = re.compile(r"_x000D_|\\n")
+"""Line ends that were written out where ToxiGen's texts passed through a spreadsheet."""
 
 
 def _truthfulqa() -> Table:
@@ -268,8 +281,8 @@ def _toxigen() -> Table:
     Texts that nearly repeat each other are a group.
     """
     table = pd.read_csv(_path(_TOXIGEN), keep_default_na=False)
-    table["statement"] = [" ".join(re.sub(r"_x000D_|\\n", " ", text).split()) for text in table["statement"]]
-    table["text"] = same_text(table["statement"])
+    table["statement"] = [" ".join(DEBRIS.sub(" ", text).split()) for text in table["statement"]]
+    table["text"] = same_text(table["statement"].tolist())
     one_label = table.groupby("text")["label"].transform("nunique") == 1
     table = table[one_label & (table["text"] != "")].drop_duplicates("text")
     groups = near_duplicates(table["text"].tolist())

@@ -54,7 +54,7 @@ def read(data: bytes, file: str) -> pd.DataFrame:
             "category": [str(row.get("category") or "") for _, row in rows],
         }
     )
-    _warn(table, any(groups), file)
+    _warn(statements, table["label"], any(groups), file)
     return table
 
 
@@ -122,15 +122,15 @@ def _check(rows: list[tuple[int, dict]], file: str) -> None:
         raise ValueError(f"{file} must hold both labels; every row is {labels.pop()}.")
 
 
-def _warn(table: pd.DataFrame, grouped: bool, file: str) -> None:
+def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) -> None:
     """Warn about what may be meant but makes results hard to read."""
-    rarer = min(share := table["label"].mean(), 1 - share)
+    rarer = min(share := labels.mean(), 1 - share)
     if rarer < _IMBALANCE:
         warnings.warn(
             f"{file}: only {rarer:.0%} of the statements have the rarer label; accuracy says little here, read AUROC.",
             stacklevel=3,
         )
-    names = [] if grouped else near_duplicates(table["statement"])
+    names = [] if grouped else near_duplicates(statements)
     if near := len(names) - len(set(names)):
         warnings.warn(
             f"{file}: it has no groups, and {near} statements nearly repeat another one; a split may put one on each side. "
