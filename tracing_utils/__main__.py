@@ -84,6 +84,7 @@ def _faults(args: argparse.Namespace) -> None:
 
     _to_csv(released_data.faults(), args.out / "faults.csv")
     _to_csv(released_data.sets(), args.out / "concepts.csv")
+    _to_csv(released_data.words(), args.out / "words.csv")
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -274,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.set_defaults(do=_fetch)
 
     faults = commands.add_parser("faults", help="compute what is wrong with the released files, and describe every set")
-    faults.add_argument("out", type=Path, help="a folder for faults.csv and concepts.csv")
+    faults.add_argument("out", type=Path, help="a folder for faults.csv, concepts.csv and words.csv")
     faults.set_defaults(do=_faults)
 
     picture = commands.add_parser("picture", help="draw the README's picture from published results")
