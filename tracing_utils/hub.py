@@ -82,7 +82,7 @@ def _sentence(what: str, kept: str, error: BaseException) -> str:
             f"{_endpoint()} could not be reached for {what} ({_first_line(error)}). {kept} Check the connection, set "
             f"HF_HUB_OFFLINE=1 to use what your Hugging Face cache holds, {_LOCAL}."
         )
-    return f"{what} did not arrive whole ({_first_line(error)}). {kept} The same command continues."
+    return f"{what} did not arrive whole ({_first_line(error)}). {kept} Run the same command again."
 
 
 def _advice(response: httpx2.Response) -> str:
@@ -199,7 +199,7 @@ def resolve(checkpoints: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:
     with ThreadPoolExecutor(8) as pool:
         described = dict(zip(asked, pool.map(partial(_resolved, tokenizers=tokenizers), asked), strict=True))
     missing = {c.remote.repo for c in described.values() if not _has_tokenizer(c.remote)}
-    mains = {repo: _described(Remote(repo, "main"), f"the tokenizer of {repo}") for repo in missing}
+    mains = {repo: _main(repo) for repo in missing}
     return tuple(_with_tokenizer(described[c], mains) if c in described else c for c in checkpoints)
 
 
@@ -212,7 +212,12 @@ def _has_tokenizer(remote: Remote) -> bool:
     return bool(remote.tokenizer or tokenizer_names(file.name for file in remote.files))
 
 
-def _with_tokenizer(checkpoint: Checkpoint, mains: dict[str, Remote]) -> Checkpoint:
+def _main(repo: str) -> Remote | None:
+    commit = _revisions(repo).get("main")
+    return _described(Remote(repo, commit), f"the tokenizer of {repo}") if commit else None
+
+
+def _with_tokenizer(checkpoint: Checkpoint, mains: dict[str, Remote | None]) -> Checkpoint:
     """Give a checkpoint without a tokenizer the one of its repository's main branch, if that has one."""
     main = mains.get(checkpoint.remote.repo)
     if _has_tokenizer(checkpoint.remote) or main is None or not _has_tokenizer(main):
@@ -302,7 +307,7 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
     waiting = [file for file in needed if not (target / file.name).exists() and not _linked(remote, file, target)]
     scratch = target / ".download"
     if waiting:
-        kept = f"Whole files are kept in {target.name}; the same command goes on from there."
+        kept = f"Whole files are kept in {target.name} and not downloaded again."
         if constants.is_offline_mode():
             raise HubError(_sentence(f"{waiting[0].name} of {what}", kept, OfflineModeIsEnabled()))
         _check_disk(waiting, scratch, what)
@@ -346,7 +351,7 @@ def _check_disk(files: Sequence[RemoteFile], scratch: Path, what: str) -> None:
 def _check_file(path: Path, file: RemoteFile, what: str) -> None:
     """Refuse, and delete, a file that is not the one of the hub's metadata."""
     if not path.is_file():
-        raise HubError(f"{file.name} of {what} did not arrive. Files already whole are kept; the same command continues.")
+        raise HubError(f"{file.name} of {what} did not arrive. Whole files are kept; run the same command again.")
     if (found := _digest(path, file)) != file.digest:
         size = path.stat().st_size
         path.unlink()
