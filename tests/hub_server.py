@@ -96,10 +96,11 @@ def _handler(hub: HubServer):
         def log_message(self, *_):
             pass
 
-        def do_HEAD(self):
+        def do_GET(self):
             self.answer()
 
-        do_GET = do_HEAD
+        def do_HEAD(self):
+            self.answer()
 
         def answer(self):
             url = urlsplit(self.path)
