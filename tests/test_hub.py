@@ -21,6 +21,7 @@ def server(monkeypatch, tmp_path):
     """A hub, to which the client is pointed, and a Hugging Face cache of this test's own."""
     served = HubServer()
     monkeypatch.setenv("HF_ENDPOINT", served.address)
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     # The client waits a second and more between its own attempts; the attempts stay, the waiting goes.
@@ -91,7 +92,7 @@ def test_only_what_is_needed_is_downloaded(server, files, tmp_path):
     here = {path.name for path in (tmp_path / "w").rglob("*")}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= here
     assert not here & {*extra, "README.md", "onnx", ".download", ".cache"}
-    assert {path.name for path in tmp_path.iterdir()} <= {"w", "hf"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"w", "hf", "cache"}
 
 
 def test_a_checkpoint_fetched_before_asks_the_hub_for_nothing(server, pythia, tmp_path):
@@ -201,6 +202,13 @@ def test_a_suite_is_resolved_once_and_read_back_without_the_hub(server, pythia, 
     assert resolved.final.remote.files
 
 
+def test_a_listing_that_meets_the_hub_s_limit_goes_on_where_it_was(server, pythia):
+    hub.resolve([pythia["step0"], pythia["step1"]])
+    server.requests.clear()
+    hub.resolve(pythia.checkpoints)
+    assert len(server.requests) == len(STEPS) - 2
+
+
 def test_one_revision_of_a_repository_is_a_suite_of_one_model(server, files, tmp_path):
     server.publish("tests/chat", "main", files("llama"))
     suite = suites.load("hub:tests/chat@main")
@@ -263,6 +271,25 @@ def test_files_that_are_whole_are_not_downloaded_again(server, pythia, tmp_path)
     server.requests.clear()
     hub.fetch(pythia["step8"], tmp_path / "w")
     assert [path.split("/")[1] for path in server.downloaded()] == ["cdn"]
+
+
+def test_what_is_left_of_another_commit_is_not_taken_for_this_one(server, files, pythia, tmp_path):
+    server.fail("GET /cdn/", "cut")
+    server.publish("tests/moving", "step0", files() | {"config.json": b'{"model_type": "old"}'})
+    with pytest.raises(HubError):
+        hub.fetch(suites.load("hub:tests/moving")["step0"], tmp_path / "w")
+    (tmp_path / "w.part" / "config.json").write_text("of another commit")
+    server.faults.clear()
+    server.publish("tests/moving", "step0", files())
+    (moved,) = hub.resolve(suites.load("hub:tests/moving").checkpoints)
+    local = copied(hub.fetch(moved, tmp_path / "w"), tmp_path / "copy")
+    assert ledger.identity(local) == ledger.identity(moved)
+
+
+def test_a_server_that_is_no_hub_is_named(server, monkeypatch):
+    server.fail("/refs", 200)
+    with pytest.raises(HubError, match="did not answer as a hub for the revisions of tests/x"):
+        suites.load("hub:tests/x")
 
 
 LISTING = {401: "hf auth login", 403: "hf auth login", 404: "Check the spelling", 429: "limits requests", 500: "the hub's: wait"}

@@ -6,6 +6,7 @@ metadata; what lies in the user's own Hugging Face cache is used and never delet
 Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`.
 """
 
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,8 @@ def _explained(what: str, kept: str = "Nothing was kept.") -> Iterator[None]:
         yield
     except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
         raise HubError(_sentence(what, kept, _cause(error))) from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise HubError(f"{_endpoint()} did not answer as a hub for {what}. {kept} Check HF_ENDPOINT and the proxy.") from error
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -238,18 +241,38 @@ def resolve_suite(suite: CheckpointSuite, revisions: Sequence[str] | None = None
 
 def _described(remote: Remote, what: str) -> Remote:
     """Return `remote` with its exact commit and the files that are needed of it."""
-    if constants.is_offline_mode():
-        commit, everything = _cached_files(remote, what)
-        model_type = None
-    else:
-        with _explained(what):
-            info = _api().model_info(remote.repo, revision=remote.commit, files_metadata=True, timeout=_SECONDS)
-        commit, model_type = info.sha, info.config.get("model_type", "") if info.config is not None else None
-        everything = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else s.blob_id) for s in info.siblings}
+    told = _told(remote, what)
+    everything = told["files"]
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
     here = {name.removeprefix(inside): found for name, found in everything.items() if name.startswith(inside)}
     files = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
-    return replace(remote, commit=commit, files=files, model_type=model_type)
+    return replace(remote, commit=told["commit"], files=files, model_type=told["model_type"])
+
+
+def _told(remote: Remote, what: str) -> dict:
+    """Return commit, family and files of a repository at a commit: kept from before, from the hub, or offline from its cache.
+
+    What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
+    limit of requests goes on from there.
+    """
+    kept = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    if constants.is_offline_mode():
+        return _cached_files(remote, what)
+    with _explained(what, "Metadata already fetched are kept."):
+        info = _api().model_info(remote.repo, revision=remote.commit, files_metadata=True, timeout=_SECONDS)
+        told = {
+            "commit": info.sha,
+            "model_type": info.config.get("model_type", "") if info.config is not None else None,
+            "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
+        }
+    if remote.commit == info.sha:  # not the name of a branch, which may move
+        kept.parent.mkdir(exist_ok=True)
+        part = kept.with_name(f"{kept.name}.{os.getpid()}.part")
+        part.write_text(json.dumps(told), encoding="utf-8")
+        os.replace(part, kept)
+    return told
 
 
 def _needed(names: Iterable[str]) -> list[str]:
@@ -262,14 +285,15 @@ def _needed(names: Iterable[str]) -> list[str]:
     return sorted(names & ({"config.json"} | code | set(weights) | index | set(tokenizer_names(names))))
 
 
-def _cached_files(remote: Remote, what: str) -> tuple[str, dict[str, tuple[int, str]]]:
-    """Return a commit and its files from the user's cache, whose blobs are named by their hashes."""
+def _cached_files(remote: Remote, what: str) -> dict:
+    """Return what the user's cache tells, whose blobs are named by their hashes."""
     for commit, found in _cached(remote.repo).items():
         if remote.commit in (commit, *found.refs):
             root = found.snapshot_path
-            return commit, {
-                file.file_path.relative_to(root).as_posix(): (file.size_on_disk, file.blob_path.name) for file in found.files
+            files = {
+                file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in found.files
             }
+            return {"commit": commit, "model_type": None, "files": files}
     raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()))
 
 
@@ -304,7 +328,7 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
     names = tokenizer_names(file.name for file in remote.files) if tokenizer_only else [file.name for file in remote.files]
     needed = [file for file in remote.files if file.name in names]
     target.mkdir(parents=True, exist_ok=True)
-    waiting = [file for file in needed if not (target / file.name).exists() and not _linked(remote, file, target)]
+    waiting = [file for file in needed if not _whole(target / file.name, file) and not _linked(remote, file, target)]
     scratch = target / ".download"
     if waiting:
         kept = f"Whole files are kept in {target.name} and not downloaded again."
@@ -325,6 +349,14 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
             _check_file(scratch / path, file, what)
             os.replace(scratch / path, target / file.name)
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _whole(path: Path, file: RemoteFile) -> bool:
+    """Return whether a file is here from before, with the right content; one of another commit is deleted."""
+    if path.is_file() and _digest(path, file) == file.digest:
+        return True
+    path.unlink(missing_ok=True)
+    return False
 
 
 def _linked(remote: Remote, file: RemoteFile, target: Path) -> bool:
