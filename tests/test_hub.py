@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from hub_server import HubServer, files_of
 from huggingface_hub import constants, snapshot_download
 
-from tracing_utils import hub, ledger, models, suites
+from tracing_utils import hub, ledger, models, studies, suites
+from tracing_utils.__main__ import _write_resolved, main
 from tracing_utils.hub import HubError
 
 STEPS = ("step0", "step1", "step2", "step8", "step64", "step1000")
@@ -214,6 +216,25 @@ def test_one_revision_of_a_repository_is_a_suite_of_one_model(server, files, tmp
     suite = suites.load("hub:tests/chat@main")
     assert suite["model"] is suite["chat"]
     models.load_model(hub.fetch(suite.chat, tmp_path / "w"), head=True)
+
+
+def test_a_run_asks_the_hub_once_and_its_jobs_work_from_what_it_said(server, pythia, tmp_path):
+    (tmp_path / "neox.yml").write_text("suite: hub:tests/pythia\nconcepts: pocket\ncheckpoints: 3\n")
+    resolved = str(_write_resolved(studies.read(tmp_path / "neox.yml"), tmp_path / "runs"))
+    asked = len(server.requests)
+    assert main(["study-ledger", resolved, str(tmp_path / "ledger.csv")]) == 0
+    table = pd.read_csv(tmp_path / "ledger.csv", keep_default_na=False)
+    assert table["revision"].tolist() == ["step0", "step64", "step1000"]
+    assert table["commit"].tolist() == [server.repos["tests/pythia"][name] for name in table["revision"]]
+    assert set(table["duplicate_of"]) == {""}  # the last one holds what main holds, and may
+    assert len(server.requests) == asked
+
+    assert main(["weights", resolved, "step64", str(tmp_path / "runs/weights/step64")]) == 0
+    study = studies.read(resolved)
+    models.load_model(study.loaded["step64"], head=False)
+    models.load_tokenizer(study.loaded["step64"])
+    assert study.loaded["step0"].folder is None
+    assert study.loaded["step64"].suite == "hub:tests/pythia"
 
 
 # What goes wrong, and what is said.
