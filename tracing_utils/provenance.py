@@ -32,7 +32,8 @@ def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
     """
     rows = []
     for chosen in sets:
-        floor = controls.lexical_floor(chosen)["accuracy"]
+        scores = controls.lexical_floor(chosen)
+        floor = scores["accuracy"]
         if chosen.name not in concepts.SETS and floor.value > _HIGH_FLOOR:
             warnings.warn(
                 f"{chosen.name}/{chosen.dimension}: words alone tell the two sides apart in {floor.value:.0%} of the statements; "
