@@ -56,15 +56,9 @@ class Measure:
     null_method: str = "permutation null"
 
     def rows(self) -> Rows:
-        """Yield (layer, method, metric, estimate), the null after each layer's value.
-
-        The interval of a value comes from the spread over halves, which estimates the standard error at full size
-        (delete-half jackknife, Shao and Tu 1995). A bootstrap would not do: repeated rows raise a kernel statistic.
-        """
+        """Yield (layer, method, metric, estimate), the null after each layer's value."""
         for layer, (whole, *halves) in enumerate(self.values):
-            error = 1.96 * float(np.std(halves, ddof=1))
-            estimate = evaluation.Estimate(float(whole), float(whole - error), float(whole + error), self.n)
-            yield layer, self.method, self.metric, estimate
+            yield layer, self.method, self.metric, bits.from_halves(whole, halves, self.n)
             if self.null is not None:
                 yield layer, self.null_method, self.metric, _range(self.null[layer], self.n)
 
@@ -80,9 +74,9 @@ def evidence(measures: Sequence[Measure]) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Draws:
-    """Every example in order, then random halves of the groups; orders and shuffled labels for what chance gives."""
+    """Indices of every example, then of random halves of the groups; orders and shuffled labels for what chance gives."""
 
-    samples: list[Int[np.ndarray, " sample"]]
+    samples: list[np.ndarray]
     orders: Int[np.ndarray, "draw example"]
     shuffled: Int[np.ndarray, "draw example"]
 
