@@ -126,32 +126,46 @@ def readable(acts: Activations, concepts: ConceptSet) -> list[Measure]:
     draws, n = _draws(concepts), len(concepts)
     text, labels = kernels.text_kernel(concepts.statements), kernels.label_kernel(concepts.labels)
     grams = [kernels.median_kernel(acts[:, layer]) for layer in range(acts.shape[1])]
-    standard = [kernels.standardise(acts[:, layer]) for layer in range(acts.shape[1])]
-
-    def similar(a: np.ndarray, others: Sequence[np.ndarray], power: float = 1.0) -> np.ndarray:
-        return np.stack([[_cka(a, other**power, rows) for rows in draws.samples] for other in others])
-
-    def counted(count) -> np.ndarray:
-        return np.stack([[count(kernels.spectrum(features[rows])) for rows in draws.samples] for features in standard])
-
     whole = [kernels.debiased(gram) for gram in grams]
+    cka, cka_x, cka_y = _cka([text, grams[0], labels], grams, draws.samples)
+    (half,), (twice,) = (_cka([text], [gram**power for gram in grams], draws.samples) for power in (4.0, 0.25))
     by_text = kernels.null(kernels.debiased(text), whole, draws.orders)
     by_labels = np.stack([kernels.cka_labels(t, draws.shuffled) for t in whole])
+    ratio, rank = _directions(acts, draws.samples)
     return [
-        Measure("debiased", "cka", similar(text, grams), n, by_text),
-        Measure("debiased", "cka_x", similar(grams[0], grams), n, kernels.null(whole[0], whole, draws.orders)),
-        Measure("debiased", "cka_y", similar(labels, grams), n, by_labels),
-        Measure("debiased, half the width", "cka", similar(text, grams, 4.0), n),
-        Measure("debiased, twice the width", "cka", similar(text, grams, 0.25), n),
-        Measure("covariance", "participation_ratio", counted(kernels.participation_ratio), n),
-        Measure("covariance", "effective_rank", counted(kernels.effective_rank), n),
+        Measure("debiased", "cka", cka, n, by_text),
+        Measure("debiased", "cka_x", cka_x, n, kernels.null(whole[0], whole, draws.orders)),
+        Measure("debiased", "cka_y", cka_y, n, by_labels),
+        Measure("debiased, half the width", "cka", half, n),
+        Measure("debiased, twice the width", "cka", twice, n),
+        Measure("covariance", "participation_ratio", ratio, n),
+        Measure("covariance", "effective_rank", rank, n),
     ]
 
 
-def _cka(a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> float:
-    """Return debiased CKA of two kernels on some of the examples."""
-    part = np.ix_(rows, rows)
-    return kernels.alignment(kernels.debiased(a[part]), kernels.debiased(b[part]))
+def _cka(
+    references: Sequence[kernels.Matrix], grams: Sequence[kernels.Matrix], samples: Sequence[np.ndarray]
+) -> Float[np.ndarray, "reference layer sample"]:
+    """Return debiased CKA of each layer's kernel with each reference, on each sample of the examples."""
+    parts = [np.ix_(rows, rows) for rows in samples]
+    prepared = [[kernels.debiased(reference[part]) for part in parts] for reference in references]
+    out = np.empty((len(references), len(grams), len(samples)))
+    for layer, gram in enumerate(grams):
+        for sample, part in enumerate(parts):
+            t = kernels.debiased(gram[part])
+            out[:, layer, sample] = [kernels.alignment(reference[sample], t) for reference in prepared]
+    return out
+
+
+def _directions(acts: Activations, samples: Sequence[np.ndarray]) -> Float[np.ndarray, "count layer sample"]:
+    """Return participation ratio and effective rank of each layer, on each sample of the examples."""
+    out = np.empty((2, acts.shape[1], len(samples)))
+    for layer in range(acts.shape[1]):
+        features = kernels.standardise(acts[:, layer])
+        for sample, rows in enumerate(samples):
+            shares = kernels.spectrum(features[rows])
+            out[:, layer, sample] = kernels.participation_ratio(shares), kernels.effective_rank(shares)
+    return out
 
 
 def in_bits(acts: Activations, concepts: ConceptSet, seed: int = 0) -> Rows:
