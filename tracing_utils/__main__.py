@@ -247,6 +247,13 @@ def _collect(args: argparse.Namespace) -> None:
     results.collect(args.tables, args.out)
 
 
+def _reweighting(args: argparse.Namespace) -> None:
+    from . import mutual_information, results  # noqa: PLC0415
+
+    table = mutual_information.reweighting()
+    results.write(table.reindex(columns=[*results.COLUMNS, "exponent"]), args.out)
+
+
 def _publish(args: argparse.Namespace) -> None:
     from . import results  # noqa: PLC0415
 
@@ -329,6 +336,7 @@ def _parser() -> argparse.ArgumentParser:
         "activations": (_activations, ["study", "revision", "out"]),
         "notebook": (_notebook, ["study", "set", "experiment", "revision", "activations", "folder"]),
         "provenance": (_provenance, ["study", "folder", "out"]),
+        "reweighting": (_reweighting, ["out"]),
         "page": (_page, ["notebook", "out"]),
         "javascript": (_javascript, ["out"]),
     }

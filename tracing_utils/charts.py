@@ -2,8 +2,8 @@
 
 Rule: a chart never computes and never saves; what it draws is in the table it was given.
 
-Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `by_layer`, `information_plane`, `dose_response`,
-`effect_by_source`, `loss_curve`, `layer_profile`.
+Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `by_layer`, `information_plane`, `two_phases`,
+`dose_response`, `effect_by_source`, `loss_curve`, `layer_profile`.
 """
 
 import altair as alt
@@ -28,8 +28,14 @@ _TITLES = {
     "nhsic_tx": "nHSIC(T;X)",
     "nhsic_ty": "nHSIC(T;Y)",
     "cka": "debiased CKA to word n-grams",
+    "cka_x": "debiased CKA to block 0",
+    "cka_y": "debiased CKA to the labels",
     "participation_ratio": "participation ratio",
+    "effective_rank": "effective rank",
     "usable_information": "usable information (bits)",
+    "fano_bound": "Fano's bound (bits)",
+    "ksg_y": "KSG estimate (bits)",
+    "shannon": "I(T;Y) (bits)",
 }
 
 
@@ -198,6 +204,65 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
     )
     panel = alt.layer(path, points).properties(width=_WIDTH, height=_HEIGHT)
     return _facets(panel, table, description, _choice("layer", layers, layers[-1]))
+
+
+_PHASES = {"nhsic_tx": "nhsic_tx", "nhsic_ty": "nhsic_ty", "effective_rank": "effective_rank", "usable_information": "shannon"}
+_METHODS = ("released", "covariance", "probe")
+
+
+def two_phases(table: pd.DataFrame, control: pd.DataFrame, description: str) -> alt.VConcatChart:
+    """Chart the measures over training, and beside each the same for features that are only weighted anew.
+
+    One row a measure, both panels on one axis: the model, one line a dimension; the control, whose information is
+    the same throughout.
+
+    Args:
+        table: rows of `results/<study>/mutual_information.csv`, possibly of several concept sets.
+        control: rows of `results/<study>/reweighting.csv`.
+        description: the alt text.
+    """
+    rows = table[table["metric"].isin(_PHASES) & table["method"].isin(_METHODS)].astype({"layer": int})
+    rows = rows[["step", "revision", "layer", "dimension", "concept_set", "metric", "value", "low", "high", "n"]]
+    control = control[control["metric"].isin(_PHASES.values())][["exponent", "metric", "value", "low", "high"]]
+    layers, sets = sorted({int(layer) for layer in rows["layer"]}), list(dict.fromkeys(rows["concept_set"]))
+    shown = "datum.layer == layer && datum.concept_set == statements"
+    model = alt.Chart(rows).transform_filter(shown)
+    weighted = alt.Chart(control)
+    panels = [_phase(model, weighted, metric, rows) for metric in _PHASES]
+    choices = _choice("layer", layers, layers[-1]), _choice("statements", sets, sets[0])
+    return alt.vconcat(*panels, spacing=12).add_params(*choices).properties(description=description)
+
+
+def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFrame) -> alt.HConcatChart:
+    """Return one measure of `two_phases`: over training steps, and over the exponent of the control."""
+    first, last = metric == next(iter(_PHASES)), metric == list(_PHASES)[-1]
+    scale = alt.Scale(type="log") if metric in {"nhsic_ty", "effective_rank"} else alt.Scale(zero=False)
+    y, colour = alt.Y("value:Q", title=_TITLES[metric], scale=scale), _colour()
+    if last:
+        colour.legend = alt.Legend(title=None, orient="bottom", columns=5)
+    model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=_step(rows) if last else _step(rows).title(None))
+    weighted = weighted.transform_filter(f"datum.metric == '{_PHASES[metric]}'").encode(
+        x=alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent of the weights" if last else None))
+    )
+    tooltip = [alt.Tooltip(c, format=".3g") for c in ("value", "low", "high")]
+    band = {"y": alt.Y("low:Q", title=_TITLES[metric], scale=scale), "y2": "high:Q"}
+    left = [
+        model.mark_line(strokeWidth=1.8).encode(y=y, color=colour),
+        model.mark_point(filled=True, size=22).encode(y=y, color=colour, tooltip=["revision", "dimension", *tooltip, "n"]),
+    ]
+    if scale.type is alt.Undefined:  # on a logarithmic axis an interval that reaches 0 has no end
+        left.insert(0, model.mark_area(opacity=0.12).encode(**band, color=colour))
+    right = [
+        weighted.mark_area(opacity=0.25, color=_CONTROL).encode(**band),
+        weighted.mark_line(color=_CONTROL, strokeWidth=1.8).encode(y=y),
+        weighted.mark_point(filled=True, size=22, color=_CONTROL).encode(y=y, tooltip=["exponent", *tooltip]),
+    ]
+    titles = ("The model, through training", "Control: no information changes") if first else ("", "")
+    both = [
+        alt.layer(*layers).properties(width=250, height=110, title=title)
+        for layers, title in zip((left, right), titles, strict=True)
+    ]
+    return alt.hconcat(*both).resolve_scale(y="shared")
 
 
 _GAIN = "gain (nats per token)"
