@@ -149,7 +149,7 @@ def _activations(args: argparse.Namespace) -> None:
 
     study = studies.read(args.study)
     sets = [concepts.load(study.concepts, dimension) for dimension in study.dimensions]
-    activations.save(study.loaded[args.revision], sets, args.out)
+    activations.save([study.loaded[args.revision]], sets, args.out.parent)
 
 
 def _notebook(args: argparse.Namespace) -> None:
