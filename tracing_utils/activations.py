@@ -13,7 +13,6 @@ Public names: `BUDGET`, `batches`, `encode`, `extract`, `check`, `save`, `of`.
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from . import downloads, ledger
+from . import ledger
 from .concepts import ConceptSet
 from .suites import Checkpoint
 
@@ -167,27 +166,13 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
         )
 
 
-# The files a tokenizer is made of, in the forms of the last years; a folder holds some of them.
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
-    "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json",
-)  # fmt: skip
-
-
-def _tokenizer_sha256(folder: Path) -> str:
-    found = [[name, downloads.sha256(folder / name)] for name in _TOKENIZER_FILES if (folder / name).is_file()]
-    if not found:
-        raise ValueError(f"{folder} must hold a tokenizer; it has none of {', '.join(_TOKENIZER_FILES)}.")
-    return sha256(json.dumps(found).encode()).hexdigest()
-
-
 def _name(concepts: ConceptSet) -> str:
     return f"{concepts.name}/{concepts.dimension}"
 
 
 def _keys(checkpoint: Checkpoint, sets: Iterable[ConceptSet]) -> dict[str, str]:
     """Return, by set, what decides the activations, wherever it lies: the weights, the tokenizer and the statements."""
-    model = [ledger.weights_sha256(checkpoint), _tokenizer_sha256(checkpoint.tokenizer)]
+    model = [*ledger.identity(checkpoint), *ledger.tokenizer_identity(checkpoint)]
     return {_name(concepts): json.dumps([*model, concepts.sha256]) for concepts in sets}
 
 
@@ -234,10 +219,9 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
         if path.exists() and keys.items() <= _metadata(path).items():
             continue
         model, tokenizer = _load(checkpoint, trust_remote_code, model)
-        vocabulary = _tokenizer_sha256(checkpoint.tokenizer)
         arrays = {}
         for concepts in sets:
-            if (known := (vocabulary, concepts.sha256)) not in tokens:
+            if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in tokens:
                 tokens[known] = encode(model, tokenizer, concepts.statements)
             arrays[_name(concepts)] = extract(model, tokens[known])
         part = path.with_name(path.name + ".part")

