@@ -30,6 +30,7 @@ from .suites import (
     Remote,
     RemoteFile,
     parse_revision,
+    placed,
     tokenizer_names,
     tokens_seen,
     weight_names,
@@ -290,8 +291,7 @@ def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
         if remote.tokenizer:
             _get(remote.tokenizer, part / "tokenizer", f"the tokenizer {remote.tokenizer.repo}", tokenizer_only=True)
         os.replace(part, into)
-    own = into / "tokenizer"
-    return replace(checkpoint, folder=into, tokenizer=own if own.is_dir() else into)
+    return placed(checkpoint, into)
 
 
 def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = False) -> None:

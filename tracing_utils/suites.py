@@ -4,7 +4,7 @@ Rule: a list of checkpoints is always read from what is there (a folder, the hub
 revisions are kept verbatim and only parsed for their step and tokens.
 
 Public names: `Checkpoint`, `Remote`, `RemoteFile`, `CheckpointSuite`, `PROJECT`, `known`, `entry`, `load`, `save`,
-`read_saved`, `parse_revision`, `select`, `weight_names`, `tokenizer_names`.
+`read_saved`, `placed`, `parse_revision`, `select`, `weight_names`, `tokenizer_names`.
 """
 
 import json
@@ -221,7 +221,8 @@ def load(name: str) -> CheckpointSuite:
     Args:
         name: a name of `suites.yml`; or `hub:owner/name`; or the path of a folder with one sub-folder a
             revision, each with `config.json` and weights (the tokenizer lies in `tokenizer/` or in the last
-            revision, a chat model in `chat/`); or of a folder with one model; or of a GGUF file.
+            revision, a chat model in `chat/`); or of a folder with one model; or of a GGUF file; or of a file
+            that `save` wrote.
 
     Raises:
         ValueError: if there is no such suite, folder or file, it holds no checkpoint, or the hub cannot be asked.
@@ -231,6 +232,8 @@ def load(name: str) -> CheckpointSuite:
         from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
 
         return hub.listed(name, registered or {"repository": name.removeprefix(HUB)})
+    if name.endswith(".json") and Path(name).is_file():
+        return read_saved(Path(name))
     if name.endswith(".gguf") and Path(name).is_file():
         from . import gguf_models  # noqa: PLC0415 - few need it
 
@@ -296,16 +299,24 @@ def save(suite: CheckpointSuite, path: Path) -> None:
 
 
 def read_saved(path: Path) -> CheckpointSuite:
-    """Return the suite that `save` wrote."""
+    """Return the suite that `save` wrote; checkpoints of the hub lie in `weights/<revision>` beside the file, if fetched."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    checkpoints = tuple(_checkpoint(fields) for fields in content["checkpoints"])
-    others = {key: _checkpoint(content[key]) if content[key] else None for key in ("chat", "final")}
+
+    def checkpoint(fields: dict) -> Checkpoint:
+        folders = {key: Path(fields[key]) if fields[key] else None for key in ("folder", "tokenizer")}
+        found = Checkpoint(**fields | folders | {"remote": _remote(fields["remote"])})
+        fetched = path.parent / "weights" / found.revision
+        return placed(found, fetched) if found.remote and fetched.is_dir() else found
+
+    checkpoints = tuple(checkpoint(fields) for fields in content["checkpoints"])
+    others = {key: checkpoint(content[key]) if content[key] else None for key in ("chat", "final")}
     return CheckpointSuite(**content | others | {"checkpoints": checkpoints})
 
 
-def _checkpoint(fields: dict) -> Checkpoint:
-    folders = {key: Path(fields[key]) if fields[key] else None for key in ("folder", "tokenizer")}
-    return Checkpoint(**fields | folders | {"remote": _remote(fields["remote"])})
+def placed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Return a checkpoint of the hub with the folder that `hub.fetch` has put it in."""
+    own = folder / "tokenizer"
+    return replace(checkpoint, folder=folder, tokenizer=own if own.is_dir() else folder)
 
 
 def _remote(fields: dict | None) -> Remote | None:
