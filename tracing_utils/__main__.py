@@ -231,7 +231,8 @@ def _activations(args: argparse.Namespace) -> None:
 
     study = studies.read(args.study)
     sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
-    activations.save(study.loaded[args.revision], sets, args.out)
+    checkpoint = study.loaded[args.revision]
+    activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 
 
 def _notebook(args: argparse.Namespace) -> None:
