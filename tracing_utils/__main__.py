@@ -32,7 +32,7 @@ def _suites(_args: argparse.Namespace) -> None:
 def _concepts(args: argparse.Namespace) -> None:
     from .provenance import describe_concepts  # noqa: PLC0415 - scikit-learn takes a second to import
 
-    table = describe_concepts(args.source, concepts.available(args.source))
+    table = describe_concepts(concepts.load(args.source, dimension) for dimension in concepts.available(args.source))
     print(
         table[["dimension", "statements", "trustworthy", "groups", "floor", "licence"]].to_string(
             index=False, float_format="%.3f"
@@ -57,15 +57,19 @@ def _write_resolved(study: studies.Study, folder: Path) -> Path:
     """Write the study, with the command line's changes, where every job reads it."""
     path = folder / f"{study.name}.yml"
     content = {key: getattr(study, key) for key in study.__dataclass_fields__ if key != "name"}
-    for key in ("suite", "concepts"):
-        if Path(content[key]).is_dir():
-            content[key] = str(Path(content[key]).resolve())
+    content["suite"] = _absolute(content["suite"])
+    content["concepts"] = [_absolute(source) for source in content["concepts"]]
     content = {
         key: list(value) if isinstance(value, tuple) else value for key, value in content.items() if value not in (None, ())
     }
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+def _absolute(source: str) -> str:
+    """Return a path that holds from any folder; a registered name stays as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _follow(command: list[str], log: Path) -> int:
@@ -120,12 +124,11 @@ def _run(args: argparse.Namespace) -> None:
         print(f"The results: {suites.PROJECT / 'results' / study.name}")
 
 
-def _ledger(args: argparse.Namespace) -> None:
+def _study_ledger(args: argparse.Namespace) -> None:
     from . import ledger  # noqa: PLC0415
 
     study = studies.read(args.study)
-    names = list(dict.fromkeys(r for experiment in study.experiments() for r in study.revisions(experiment)))
-    table = ledger.read([study.loaded[name] for name in names])
+    table = ledger.read([study.loaded[name] for name in study.needed()])
     ledger.check(table)
     _to_csv(table, args.out)
 
@@ -134,7 +137,8 @@ def _describe(args: argparse.Namespace) -> None:
     from .provenance import describe_concepts  # noqa: PLC0415
 
     study = studies.read(args.study)
-    _to_csv(describe_concepts(study.concepts, study.dimensions), args.out)
+    sets = (study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name))
+    _to_csv(describe_concepts(sets), args.out)
 
 
 def _to_csv(table, path: Path) -> None:
@@ -148,14 +152,15 @@ def _activations(args: argparse.Namespace) -> None:
     from . import activations  # noqa: PLC0415
 
     study = studies.read(args.study)
-    sets = [concepts.load(study.concepts, dimension) for dimension in study.dimensions]
+    sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
     activations.save(study.loaded[args.revision], sets, args.out)
 
 
 def _notebook(args: argparse.Namespace) -> None:
     from . import runner  # noqa: PLC0415
 
-    runner.run(studies.read(args.study), args.experiment, args.revision, args.activations, Path(args.folder))
+    study = studies.read(args.study)
+    runner.run(study, args.set, args.experiment, args.revision, args.activations, Path(args.folder))
 
 
 def _collect(args: argparse.Namespace) -> None:
@@ -226,10 +231,10 @@ def _parser() -> argparse.ArgumentParser:
     picture.set_defaults(do=_picture)
 
     jobs = {
-        "ledger": (_ledger, ["study", "out"]),
+        "study-ledger": (_study_ledger, ["study", "out"]),
         "describe": (_describe, ["study", "out"]),
         "activations": (_activations, ["study", "revision", "out"]),
-        "notebook": (_notebook, ["study", "experiment", "revision", "activations", "folder"]),
+        "notebook": (_notebook, ["study", "set", "experiment", "revision", "activations", "folder"]),
         "provenance": (_provenance, ["study", "folder", "out"]),
         "page": (_page, ["notebook", "out"]),
         "javascript": (_javascript, ["out"]),

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,16 +23,15 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-def describe_concepts(source: str, dimensions: tuple[str, ...]) -> pd.DataFrame:
-    """Return one row a dimension: size, balance, groups, licence, hash, and the lexical floor with its interval."""
+def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
+    """Return one row a set and dimension: size, balance, groups, licence, hash, the lexical floor with its interval."""
     rows = []
-    for dimension in dimensions:
-        chosen = concepts.load(source, dimension)
+    for chosen in sets:
         floor = controls.lexical_floor(chosen)["accuracy"]
         rows.append(
             {
                 "concept_set": chosen.name,
-                "dimension": dimension,
+                "dimension": chosen.dimension,
                 "statements": len(chosen),
                 "trustworthy": int(chosen.labels.sum()),
                 "groups": len(set(chosen.groups)),
@@ -65,7 +65,8 @@ def write(study: Study, folder: Path, path: Path) -> None:
     """
     seconds = {}
     for experiment in study.experiments():
-        records = [json.loads((folder / experiment / f"{r}.json").read_text()) for r in study.revisions(experiment)]
+        paths = [folder / name / experiment / f"{revision}.json" for name in study.sets for revision in study.traced(experiment)]
+        records = [json.loads(path.read_text()) for path in paths]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
     ledger = pd.read_csv(path.with_name("ledger.csv"))
     statements = pd.read_csv(path.with_name("concepts.csv"))
@@ -76,7 +77,10 @@ def write(study: Study, folder: Path, path: Path) -> None:
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": len(os.sched_getaffinity(0))},
         "libraries": {name: version(name) for name in _LIBRARIES},
         "weights": dict(zip(ledger["revision"], ledger["sha256"], strict=True)),
-        "statements": dict(zip(statements["dimension"], statements["sha256"], strict=True)),
+        "statements": {
+            f"{name}/{dimension}": digest
+            for name, dimension, digest in zip(*(statements[c] for c in ("concept_set", "dimension", "sha256")), strict=True)
+        },
         "seeds": list(range(study.seeds)),
         "notebook_seconds": seconds,
     }
