@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import sklearn
@@ -84,8 +85,10 @@ def lexical_floor(concepts: ConceptSet, seed: int = 0) -> dict[str, evaluation.E
 
 
 def surface_features(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:
-    """Return what a statement looks like: counts of characters, words, capitals, digits and punctuation marks, the mean
-    length of a word, and whether there is any capital, digit, comma or question mark.
+    """Return what a statement looks like.
+
+    Counts of characters, words, capitals, digits and punctuation marks, the mean length of a word, and whether there is
+    any capital, digit, comma or question mark.
     """
     rows = []
     for text in concepts.statements:
@@ -216,7 +219,7 @@ def online_code(
     order = np.array([place[group] for group in concepts.groups])
     bits, options = np.ones(labels.shape), len(probing.PENALTIES)
     spent, tasks = np.zeros((len(labels), options)), np.arange(len(labels))
-    for share, end in zip(_BLOCKS[:-1], _BLOCKS[1:], strict=True):
+    for share, end in pairwise(_BLOCKS):
         known = np.flatnonzero(order < share * len(names))
         block = np.flatnonzero((order >= share * len(names)) & (order < end * len(names)))
         if len(known) < 2 or not len(block):

@@ -64,7 +64,8 @@ def transfer(
             projected = middle[target] @ directions[:, fold].T
             train = projected[split.train]
             threshold = (train[labels == 1].mean(0) + train[labels == 0].mean(0)) / 2
-            right[:, target, split.test] = ((projected[split.test] > threshold).T) == (concepts.labels[split.test] == 1)
+            told = (projected[split.test] - threshold).T > 0
+            right[:, target, split.test] = told == (concepts.labels[split.test] == 1)
     return right, directions
 
 

@@ -315,6 +315,18 @@ class Traced:
         """Return the share of seeds in which each statement is told right, at every layer."""
         return ((self.logits[method] > 0) == (self.labels[method][..., None, :] == 1)).mean(0)
 
+    def evidence(self, acts: Float[np.ndarray, "example layer d_model"]) -> dict[str, np.ndarray]:
+        """Return what later paired tests need: who is told right at each layer, the directions, the middle layer."""
+        chosen = (self.selected["logistic"] > 0) == (self.concepts.labels == 1)
+        single = {
+            "correct": self.correct("logistic"),
+            "selected": chosen.mean(0),
+            "shuffled": self.correct("shuffled labels"),
+            "direction": self.direction,
+        }
+        kept = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in single.items()}
+        return kept | {"middle": np.ascontiguousarray(acts[:, acts.shape[1] // 2], dtype=np.float16)}
+
     def estimates(self) -> Iterator[tuple[int | None, str, str, evaluation.Estimate]]:
         """Yield (layer, method, metric, estimate); the layer is None where the validation part chose it."""
         for method, logits in self.logits.items():
