@@ -207,10 +207,10 @@ def _closed_forms(
     # covariance is diagonal but for a part along `apart`, and such a part changes the length of the result alone.
     within = z - np.where(y == 1, z[y == 1].mean(0)[:, None], z[y == 0].mean(0)[:, None]).T
     shrinkage = ledoit_wolf_shrinkage(within, assume_centered=True)
-    level = (within**2).sum() / len(z) / len(basis.spread)
+    level = (within**2).mean()
     whitened = apart / ((1 - shrinkage) * basis.squares / len(z) + shrinkage * level)
     raw = features[split.train][y == 1].mean(0) - features[split.train][y == 0].mean(0)
-    directions = np.stack([basis.probe(ridges[:, errors.argmin()], 0).weight, raw, basis.probe(whitened, 0).weight])
+    directions = np.stack([basis.probe(ridges[:, errors.argmin()], 0.0).weight, raw, basis.probe(whitened, 0.0).weight])
     directions /= np.maximum(np.std(features[split.train] @ directions.T, axis=0), 1e-300)[:, None]
     centres = directions @ basis.mean
     scores = features[split.validation] @ directions.T - centres
