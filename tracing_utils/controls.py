@@ -11,7 +11,7 @@ Public names: `lexical_logits`, `lexical_floor`, `surface_features`, `surface_fl
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -131,18 +131,25 @@ def control_task(concepts: ConceptSet, seed: int = 0) -> tuple[ConceptSet, Bool[
 
     A random label for each statement could not be learnt at all; one for each word can, by a probe that reads words
     and remembers them. A statement's word is the most frequent of its own that stands in two groups or more and in at
-    most a twentieth of them (or three, if that is more). Half of the statements get each label, as nearly as the words allow.
+    most a twentieth of them (or three, if that is more); where it has none, the rarest that stands in two groups. Half
+    of the statements get each label, as nearly as the words allow.
 
     Source: Hewitt and Liang 2019, whose word types these are.
     """
     words = [set(re.findall(r"\w+", text.casefold())) for text in concepts.statements]
     holding: dict[str, set[str]] = defaultdict(set)
+    frequency = Counter(word for own in words for word in own)
     for group, own in zip(concepts.groups, words, strict=True):
         for word in own:
             holding[word].add(group)
     most = max(len(set(concepts.groups)) / 20, 3)
-    often = {word: len(groups) for word, groups in holding.items() if 2 <= len(groups) <= most}
-    cues = [max(sorted(own & often.keys()), key=often.__getitem__, default="") for own in words]
+    recurring = {word for word, groups in holding.items() if len(groups) > 1}
+    telling = {word for word in recurring if len(holding[word]) <= most}
+    cues = [
+        max(sorted(own & telling), key=frequency.__getitem__, default="")
+        or min(sorted(own & recurring), key=frequency.__getitem__, default="")
+        for own in words
+    ]
     chosen = np.array([cue != "" for cue in cues])
     counts = {cue: cues.count(cue) for cue in sorted(set(cues) - {""})}
     names, label, balance = np.random.default_rng(seed).permutation(list(counts)), {}, 0
@@ -242,12 +249,14 @@ def selectivities(acts: Acts, traced: probing.Traced) -> Rows:
     """Yield (layer, method, metric, estimate) of the control task's accuracy and of the probe's lead over it.
 
     The lead is paired: both accuracies are of the statements that have a recurring word. Each seed has words' labels and
-    folds of its own.
+    folds of its own. A set in which no two words recur has no such task, and no rows.
     """
     seeds, right = len(traced.logits["logistic"]), traced.correct("logistic")
     tasks = [control_task(traced.concepts, seed) for seed in range(seeds)]
-    chosen = tasks[0][1]
-    groups = tasks[0][0].groups
+    (first, chosen), *_ = tasks
+    groups = first.groups
+    if len(set(first.labels.tolist())) < 2:
+        return
     weights = evaluation.bootstrap_weights(groups, seed=0)
     for layer in range(acts.shape[1]):
         found = [probing.held_out_logits(acts[chosen, layer], task, seed) for seed, (task, _) in enumerate(tasks)]
