@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tracing_utils import dynamics, probing
+from tracing_utils.concepts import folds
 from tracing_utils.controls import shuffled_labels
 from tracing_utils.dynamics import compute, onset, transfer
 from tracing_utils.evaluation import bootstrap_weights
@@ -96,8 +97,9 @@ def test_a_shift_of_all_activations_costs_a_direction_nothing(pairs):
 def test_wide_noise_that_any_probe_learns_by_heart_transfers_at_chance_even_to_itself(pairs):
     middle = np.random.default_rng(2).standard_normal((1, N, 400))
     told, directions = transfer(np.concatenate([middle, middle]), pairs)
-    projected = middle[0] @ directions[0, 0]
-    assert ((projected > np.median(projected)) == (pairs.labels == 1)).mean() > 0.7  # mostly statements it was fitted on
+    train = folds(pairs, seed=0)[0].train
+    projected = middle[0, train] @ directions[0, 0]
+    assert ((projected > np.median(projected)) == (pairs.labels[train] == 1)).mean() > 0.95  # what it was fitted on
     assert told.mean() == pytest.approx(0.5, abs=0.08)
 
 
@@ -157,7 +159,7 @@ def test_the_table_tells_that_the_direction_stayed(rows):
     assert found("transfer_accuracy", 64, 512)["low"] > 0.85
     assert found("direction_cosine", 64, 512)["value"] > 0.7
     assert found("transfer_accuracy", 0, 512)["value"] < 0.75
-    assert one(rows, metric="direction_cosine", method="mean direction", layer=1, step=64)["value"] > 0.9
+    assert one(rows, metric="direction_cosine", method="mean direction", layer=1, step=64)["value"] > 0.8
     assert one(rows, metric="direction_cosine", method="mean direction", layer=1, step=512)["value"] == pytest.approx(1)
     chance = one(rows, method="random direction")
     drawn = np.random.default_rng(4).standard_normal((2, 4000, WIDTH))
