@@ -62,7 +62,13 @@ def test_the_hash_does_not_know_the_folder_s_name(folder):
     assert ledger.weights_sha256(suites.load(str(folder))["step9"]) == before
 
 
-def test_weights_that_are_not_safetensors_are_refused_by_folder(folder):
+def test_a_folder_without_weights_is_refused_and_pickled_weights_are_told(folder):
     (folder / "step2" / "model.safetensors").rename(folder / "step2" / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"step2 must hold the weights as safetensors; it holds none\."):
-        table(folder)
+    (folder / "step8" / "model.safetensors").rename(folder / "step8" / "optimizer.bin")
+    made = table(folder)
+    assert made["faults"].tolist() == ["", "", "only .bin weights", "no weights", ""]
+    assert made["sha256"].tolist()[3] == ""
+    with pytest.raises(ValueError, match=r"these have not: step8 \(no weights\)\. Leave them out"):
+        ledger.check(made)
+    with pytest.raises(ValueError, match=r"step8 must hold the weights as model\*\.safetensors .* it holds none\."):
+        ledger.weights_sha256(suites.load(str(folder))["step8"])

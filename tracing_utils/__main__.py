@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -56,13 +57,18 @@ def _pretrain(args: argparse.Namespace) -> None:
 def _write_resolved(study: studies.Study, folder: Path) -> Path:
     """Write the study, with the command line's changes, where every job reads it."""
     path = folder / f"{study.name}.yml"
+    folder.mkdir(parents=True, exist_ok=True)
+    if study.on_hub():  # the hub is asked once, here; the jobs read what it said
+        from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+        suites.save(hub.resolve_suite(study.loaded, study.needed()), folder / "suite.json")
+        study = replace(study, suite=str(folder / "suite.json"))
     content = {key: getattr(study, key) for key in study.__dataclass_fields__ if key != "name"}
     content["suite"] = _absolute(content["suite"])
     content["concepts"] = [_absolute(source) for source in content["concepts"]]
     content = {
         key: list(value) if isinstance(value, tuple) else value for key, value in content.items() if value not in (None, ())
     }
-    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
@@ -128,9 +134,15 @@ def _study_ledger(args: argparse.Namespace) -> None:
     from . import ledger  # noqa: PLC0415
 
     study = studies.read(args.study)
-    table = ledger.read([study.loaded[name] for name in study.needed()])
-    ledger.check(table)
+    table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
+    ledger.check(table, allow_duplicates=study.allow_duplicates)
     _to_csv(table, args.out)
+
+
+def _weights(args: argparse.Namespace) -> None:
+    from . import hub  # noqa: PLC0415
+
+    hub.fetch(studies.read(args.study).loaded[args.revision], args.out)
 
 
 def _describe(args: argparse.Namespace) -> None:
@@ -232,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
 
     jobs = {
         "study-ledger": (_study_ledger, ["study", "out"]),
+        "weights": (_weights, ["study", "revision", "out"]),
         "describe": (_describe, ["study", "out"]),
         "activations": (_activations, ["study", "revision", "out"]),
         "notebook": (_notebook, ["study", "set", "experiment", "revision", "activations", "folder"]),

@@ -51,8 +51,11 @@ def notebook_path(experiment: str) -> Path:
 @cache
 def _imports(module: str) -> frozenset[str]:
     """Return the modules of this package that `module` needs, itself among them."""
-    tree = ast.parse((_PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
-    return frozenset({module}).union(*map(_imports, _named(tree)))
+    found, waiting = set(), {module}
+    while waiting:  # a walk, since imports inside functions may lead back
+        found.add(current := waiting.pop())
+        waiting |= _named(ast.parse((_PACKAGE / f"{current}.py").read_text(encoding="utf-8"))) - found
+    return frozenset(found)
 
 
 def _named(tree: ast.AST) -> set[str]:
