@@ -59,6 +59,11 @@ def control() -> pd.DataFrame:
     return made.assign(value=made["exponent"] + 1, low=made["exponent"] + 0.9, high=made["exponent"] + 1.1)
 
 
+def beside() -> pd.DataFrame:
+    own = probing().query("method == 'lexical floor'").assign(x=lambda t: t["step"], source="pocket", paper=False)
+    return pd.concat([own, own.assign(source="the paper", paper=True)])
+
+
 def two_sets() -> pd.DataFrame:
     return pd.concat([probing(), probing().assign(concept_set="tracingllm")])
 
@@ -69,6 +74,7 @@ CHARTS = {
     "probe_trajectories with pages": lambda: charts.probe_trajectories(
         probing().assign(featured=lambda t: t["step"] == 64), "accuracy", TEXT, page="runs/probing-"
     ),
+    "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
     "gain_over_floor": lambda: charts.gain_over_floor(
         probing().query("method == 'probe'").assign(gain=lambda t: t["value"] - 0.5), TEXT
     ),

@@ -261,6 +261,20 @@ def _publish(args: argparse.Namespace) -> None:
     results.publish(args.files, args.study)
 
 
+def _claims(args: argparse.Namespace) -> None:
+    from . import claims  # noqa: PLC0415
+
+    study = studies.read(args.study)
+    every = ((name, dimension) for name in study.sets for dimension in study.dimensions_of(name))
+    _to_csv(claims.judge(claims.Evidence.read(study, Path(args.folder), *each) for each in every), args.out)
+
+
+def _claims_power(args: argparse.Namespace) -> None:
+    from . import simulation  # noqa: PLC0415
+
+    _to_csv(simulation.power(), args.out)
+
+
 def _provenance(args: argparse.Namespace) -> None:
     from . import provenance  # noqa: PLC0415
 
@@ -336,6 +350,8 @@ def _parser() -> argparse.ArgumentParser:
         "describe": (_describe, ["study", "out"]),
         "activations": (_activations, ["study", "revision", "out"]),
         "notebook": (_notebook, ["study", "set", "experiment", "revision", "activations", "folder"]),
+        "claims": (_claims, ["study", "folder", "out"]),
+        "claims-power": (_claims_power, ["out"]),
         "provenance": (_provenance, ["study", "folder", "out"]),
         "reweighting": (_reweighting, ["out"]),
         "page": (_page, ["notebook", "out"]),

@@ -4,8 +4,10 @@ Rule: a chart never computes and never saves; what it draws is in the table it w
 
 Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `protocol_comparison`, `onset_steps`,
 `checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `loss_curve`,
-`layer_profile`.
+`layer_profile`, `beside_paper`.
 """
+
+import math
 
 import altair as alt
 import pandas as pd
@@ -507,3 +509,40 @@ def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
         )
         .properties(width=480, height=220, description=description)
     )
+
+
+_DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
+
+
+def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
+    """Chart our curves over training with the paper's as thin, grey, dotted lines, one panel a dimension.
+
+    Args:
+        table: columns `x`, `value`, `dimension`, `source` (what the line is called) and `paper` (whether it is the paper's).
+        x_title: what `x` is; drawn linearly up to a hundredth of its largest value and logarithmically from there.
+        y_title: what `value` is.
+        description: the alt text.
+    """
+    table = table[["x", "value", "dimension", "source", "paper"]]
+    own, theirs = (list(dict.fromkeys(table[table["paper"] == paper]["source"])) for paper in (False, True))
+    dashes = [_DASHES[i % len(_DASHES)] for i in range(len(own))] + [[2, 2]] * len(theirs)
+    last = float(table["x"].max())
+    scale = alt.Scale(type="symlog", constant=last / 100, domain=[0, last], nice=False)
+    ticks = [0, *(10.0 ** (math.floor(math.log10(last)) - power) for power in (1, 0))]
+    dash = alt.StrokeDash(
+        "source:N",
+        scale=alt.Scale(domain=[*own, *theirs], range=dashes),
+        legend=alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=_CONTROL, labelLimit=260),
+    )
+    base = alt.Chart(table).encode(
+        x=alt.X("x:Q", scale=scale, axis=alt.Axis(values=ticks, format=".1~r", grid=False, title=x_title)),
+        y=alt.Y("value:Q", scale=alt.Scale(zero=False), title=y_title),
+        detail="source:N",
+    )
+    reference = base.transform_filter("datum.paper").mark_line(color=_CONTROL, strokeWidth=1.2).encode(strokeDash=dash)
+    mine = base.transform_filter("!datum.paper").encode(color=_colour())
+    lines = mine.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    tooltip = ["source", alt.Tooltip("x", format=".3~g"), alt.Tooltip("value", format=".3f")]
+    points = mine.mark_point(filled=True, size=25).encode(tooltip=tooltip)
+    panel = alt.layer(reference, lines, points).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, table, description)
