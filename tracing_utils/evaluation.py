@@ -103,13 +103,22 @@ def holm(p_values: Sequence[float] | Float[np.ndarray, " test"]) -> list[float]:
 
 def auroc(
     scores: Float[np.ndarray, "seed example"],
-    labels: Int[np.ndarray, " example"],
+    labels: Int[np.ndarray, " example"] | Int[np.ndarray, "seed example"],
     weights: Float[np.ndarray, "draw example"],
 ) -> Estimate:
     """Return the area under the ROC curve, averaged over seeds, with its bootstrap interval.
 
-    It is the share of (label 1, label 0) pairs in which the first scores higher, ties counting half.
+    It is the share of (label 1, label 0) pairs in which the first scores higher, ties counting half. Each seed may have
+    labels of its own.
     """
+    if labels.ndim == 1:
+        return interval(*_areas(scores, labels, weights), len(labels))
+    values, drawn = zip(*(_areas(row[None], truth, weights) for row, truth in zip(scores, labels, strict=True)), strict=True)
+    return interval(float(np.mean(values)), np.mean(drawn, axis=0), labels.shape[1])
+
+
+def _areas(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the mean area over the rows of scores, and the same in every draw."""
     one, zero = labels == 1, labels == 0
     above = np.zeros((one.sum(), zero.sum()))  # how often, over the seeds, the pair is in order
     for row in scores:
@@ -117,5 +126,4 @@ def auroc(
         above += ((gap > 0) + 0.5 * (gap == 0)) / len(scores)
     ones, zeros = weights[:, one], weights[:, zero]
     with np.errstate(invalid="ignore"):  # a draw without one of the labels has no area: nan, left out
-        drawn = ((ones @ above) * zeros).sum(1) / (ones.sum(1) * zeros.sum(1))
-    return interval(above.mean(), drawn, len(labels))
+        return above.mean(), ((ones @ above) * zeros).sum(1) / (ones.sum(1) * zeros.sum(1))
