@@ -29,7 +29,7 @@ def _suites(_args: argparse.Namespace) -> None:
             suite = suites.load(name)
             place = f"{len(suite.checkpoints)} checkpoints, {suite.checkpoints[0].revision} to {suite.checkpoints[-1].revision}"
         else:
-            place = f"{entry['repository']} on the hub" if "repository" in entry else entry["wheel"]["requirement"]
+            place = f"{entry['repository']} on the hub" if "repository" in entry else entry["wheel"]
         print(f"  {place}; chat model: {'yes' if entry.get('chat') or 'wheel' in entry else 'no'}")
         print(f"  licence: {entry['licence']}")
         for faults in dict.fromkeys(entry["faults"] for entry in entries.values() if "faults" in entry):
@@ -184,7 +184,8 @@ def _activations(args: argparse.Namespace) -> None:
 
     study = studies.read(args.study)
     sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
-    activations.save(study.loaded[args.revision], sets, args.out)
+    checkpoint = study.loaded[args.revision]
+    activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 
 
 def _notebook(args: argparse.Namespace) -> None:

