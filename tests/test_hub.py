@@ -195,6 +195,15 @@ def test_the_ledger_of_a_whole_suite_needs_no_file(server, files):
     ledger.check(kept, allow_duplicates=True)
 
 
+def test_the_ledger_of_a_registered_suite_asks_for_no_chat_model(server, pythia, monkeypatch, capsys):
+    entry = {"repository": "tests/pythia", "chat": "tests/gated", "licence": "none", "about": "for this test"}
+    monkeypatch.setattr(suites, "_registry", lambda: {"neox": entry})
+    with pytest.raises(HubError, match="refused tests/gated at chat with status 401"):
+        hub.resolve_suite(suites.load("neox"))
+    assert main(["ledger", "neox"]) == 0
+    assert "6 checkpoints; 0 repeat the weights of another" in capsys.readouterr().out
+
+
 def test_a_suite_is_resolved_once_and_read_back_without_the_hub(server, pythia, tmp_path):
     resolved = hub.resolve_suite(pythia, ["step0", "step64"])
     suites.save(resolved, tmp_path / "suite.json")
