@@ -49,7 +49,7 @@ def matrix(metric: str = "transfer_accuracy") -> pd.DataFrame:
 
 
 def steering() -> pd.DataFrame:
-    both = {"vector": LAYERS, "random direction": LAYERS}
+    both = {"vector": LAYERS, "random direction": LAYERS, "shuffled labels": LAYERS}
     return pd.concat([tidy(both, "gain", multiplier=multiplier) for multiplier in (-2.0, 2.0)])
 
 
@@ -109,6 +109,10 @@ CHARTS = {
     "information_plane": lambda: charts.information_plane(plane(), TEXT),
     "two_phases": lambda: charts.two_phases(information(), control(), TEXT),
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
+    "gain_and_cost": lambda: charts.gain_and_cost(steering().assign(cost=lambda t: 1 + t["multiplier"].abs() / 10), TEXT),
+    "probe_and_effect": lambda: charts.probe_and_effect(
+        probing().query("method == 'probe'").assign(accuracy=lambda t: t["value"], gain=lambda t: t["value"] / 10), TEXT
+    ),
     "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]), TEXT),
     "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),
     "layer_profile without controls": lambda: charts.layer_profile(

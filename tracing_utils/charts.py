@@ -3,8 +3,8 @@
 Rule: a chart never computes and never saves; what it draws is in the table it was given.
 
 Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `protocol_comparison`, `onset_steps`,
-`checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `loss_curve`,
-`layer_profile`, `beside_paper`.
+`checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `gain_and_cost`,
+`probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
 
 import math
@@ -394,6 +394,7 @@ def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFram
 
 
 _GAIN = "gain (nats per token)"
+_SWEPT = {"vector": [1, 0], "random direction": [6, 3], "shuffled labels": [2, 2]}
 _GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "multiplier", "value", "low", "high", "n"]
 
 
@@ -418,10 +419,10 @@ def _gain_layers(base: alt.Chart, dashes: dict[str, list[int]]) -> list[alt.Char
 
 
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain in preference over the multiplier, with the random direction on the same axes.
+    """Chart the gain in preference over the multiplier, with a random direction and shuffled labels on the same axes.
 
     Args:
-        table: rows of `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
+        table: rows of a sweep in `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
         description: the alt text.
     """
     table = table[_GAIN_COLUMNS]
@@ -429,7 +430,7 @@ def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
     sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
     shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
     base = alt.Chart(table).transform_filter(shown).encode(x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
-    panel = alt.layer(*_gain_layers(base, {"vector": [1, 0], "random direction": [6, 3]}))
+    panel = alt.layer(*_gain_layers(base, _SWEPT))
     choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
     chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
     return chart.resolve_scale(y="independent")
@@ -461,6 +462,49 @@ def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
         _choice("statements", sets, sets[0]),
     )
     return chart.resolve_scale(y="independent")
+
+
+def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain against the perplexity it costs, settings joined in the order of the multiplier.
+
+    Args:
+        table: columns of a steering table with metric `gain`, and `cost` (perplexity as a multiple of the unsteered).
+        description: the alt text.
+    """
+    table = table[[*_GAIN_COLUMNS, "cost"]]
+    layers = sorted(int(layer) for layer in table["layer"].unique())
+    sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
+    shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
+    x = alt.X("cost:Q", title="perplexity, times the unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
+    base = alt.Chart(table).transform_filter(shown).encode(x=x, order="multiplier:Q")
+    panel = alt.layer(*_gain_layers(base, _SWEPT)[1:])
+    choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
+    chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
+    return chart.resolve_scale(x="independent", y="independent")
+
+
+def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain of each checkpoint's vector against its probe's accuracy, one point a checkpoint.
+
+    Args:
+        table: columns `revision`, `step`, `dimension`, `concept_set`, `accuracy`, `gain`.
+        description: the alt text.
+    """
+    table = table[["revision", "step", "dimension", "concept_set", "accuracy", "gain"]]
+    sets = list(dict.fromkeys(table["concept_set"]))
+    points = (
+        alt.Chart(table)
+        .transform_filter("datum.concept_set == statements")
+        .mark_point(filled=True, size=45)
+        .encode(
+            x=alt.X("accuracy:Q", title=_TITLES["accuracy"], scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
+            y=alt.Y("gain:Q", title=_GAIN),
+            color=_colour(),
+            tooltip=["revision", alt.Tooltip("accuracy", format=".3f"), alt.Tooltip("gain", format="+.4f")],
+        )
+    )
+    chart = _facets(points.properties(width=_NARROW, height=_HEIGHT), table, description, _choice("statements", sets, sets[0]))
+    return chart.resolve_scale(x="independent", y="independent")
 
 
 def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:
