@@ -22,6 +22,12 @@ def _without_thebe(app: Sphinx) -> None:
     app.registry.css_files = [entry for entry in app.registry.css_files if entry[0] != "sphinx-thebe.css"]
 
 
+def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: object) -> None:
+    """Take away the list role that docutils gives a list of citations, whose entries have no role of list items."""
+    if "body" in context:
+        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+
+
 def _copy_results(app: Sphinx, error: Exception | None) -> None:
     """Copy the published tables of all studies into the built book."""
     if error or app.builder.format != "html":
@@ -35,5 +41,6 @@ def _copy_results(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     """Register this extension's listeners."""
     _without_thebe(app)
+    app.connect("html-page-context", _mend_roles)
     app.connect("build-finished", _copy_results)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

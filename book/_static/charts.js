@@ -138,7 +138,7 @@
     await view.runAsync();
     const stage = element.querySelector(".vega-stage");
     if (stage.scrollWidth > stage.clientWidth) stage.tabIndex = 0; // what scrolls must scroll by keyboard too
-    element.dataset.drawn = "true";
+    element.dataset.drawn = document.documentElement.dataset.theme;
   }
 
   function start() {
