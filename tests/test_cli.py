@@ -4,7 +4,7 @@ import pytest
 
 from tracing_utils.__main__ import main
 
-PROBING = ["notebook", "studies/pocket.yml", "probing", "step0", "", "runs"]
+PROBING = ["notebook", "studies/pocket.yml", "pocket", "probing", "step0", "", "runs"]
 
 
 def study(folder, text):
@@ -30,7 +30,7 @@ MISTAKES = {
     "a wrong type": ("suite: pocket\nconcepts: pocket\nseeds: many\n", ["seeds must be a positive whole number", "'many'"]),
     "an empty file": ("", ["must hold entries", "NoneType"]),
     "not YAML": ("suite: [pocket\n", ["must be a YAML file"]),
-    "an experiment": ([*PROBING[:2], "probbing", *PROBING[3:]], ["Unknown experiment 'probbing'", "Did you mean 'probing'?"]),
+    "an experiment": ([*PROBING[:3], "probbing", *PROBING[4:]], ["Unknown experiment 'probbing'", "Did you mean 'probing'?"]),
     "a command": (["prtrain"], ["Unknown command 'prtrain'", "Did you mean 'pretrain'?"]),
     "a folder of statements": (["concepts", "no-such-folder"], ["Unknown concept set 'no-such-folder'"]),
 }

@@ -103,7 +103,7 @@ def collect(tables: list[Path], path: Path) -> None:
 
 
 def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Return the probe's rows of `metric` with the lexical floor beside them.
+    """Return the logistic probe's rows of `metric` with the lexical floor beside them.
 
     Returns:
         One row per checkpoint, layer and dimension, with the further columns `floor`, `gain` (value minus floor)
@@ -113,7 +113,7 @@ def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     rows = probing[probing["metric"] == metric]
     on = ["suite", "revision", "dimension", "concept_set"]
     floors = rows[rows["method"] == "lexical floor"].rename(columns={"value": "floor", "high": "floor_high"})
-    joined = rows[rows["method"] == "probe"].merge(floors[[*on, "floor", "floor_high"]], on=on)
+    joined = rows[rows["method"] == "logistic"].merge(floors[[*on, "floor", "floor_high"]], on=on)
     above = joined["low"] > joined["floor_high"].clip(lower=0.5)
     return joined.assign(gain=joined["value"] - joined["floor"], above=above).drop(columns="floor_high")
 
