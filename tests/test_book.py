@@ -31,7 +31,7 @@ def html(tmp_path_factory):
     copy = tmp_path_factory.mktemp("book")
     for name in ("book", "results", "studies"):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("runs", "vega.js"))
-    for name in ("_config.yml", "CHANGELOG.md"):
+    for name in ("_config.yml", "CHANGELOG.md", "CITATION.cff"):
         shutil.copy(PROJECT / name, copy)
     toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
     toc["parts"] = [part for part in toc["parts"] if part["caption"] != "Executed notebooks"]

@@ -7,7 +7,7 @@ specification is put into a `<div class="vega-chart">` and drawn by `book/_stati
 libraries that `vl-convert` carries; the script also offers the data, and links to where they come from: the chart's
 `usermeta`, which the renderer fills with the chart function of the cell and the results the page has read.
 
-Public names: `enable`, `write_javascript`, `VegaPlugin`.
+Public names: `VEGA_LITE`, `enable`, `write_javascript`, `VegaPlugin`.
 """
 
 import base64
@@ -24,7 +24,7 @@ from IPython import get_ipython
 from . import results
 
 MIME = "application/vnd.vegalite.v6+json"
-_VEGA_LITE = "6.4"  # the version Altair 6 writes; vl-convert carries its libraries
+VEGA_LITE = "6.4"  # the version Altair 6 writes; vl-convert carries its libraries
 
 
 def _origin() -> dict:
@@ -46,7 +46,7 @@ def _render(spec: dict, **_options) -> dict:
     if not alt_text:
         raise ValueError("A chart must have a description, which becomes its alt text; set .properties(description=...).")
     spec = {**spec, "usermeta": _origin() | spec.get("usermeta", {})}
-    png = vl_convert.vegalite_to_png(spec, vl_version=_VEGA_LITE, scale=2)
+    png = vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2)
     return {MIME: spec, "image/png": base64.b64encode(png).decode(), "text/plain": alt_text}
 
 
@@ -60,7 +60,7 @@ def write_javascript(path: Path) -> None:
     """Write the Vega libraries as one script that sets `window.vegaEmbed`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The bundle declares short names at its top level; inside a function they cannot meet the theme's.
-    path.write_text(f"(() => {{{vl_convert.javascript_bundle(vl_version=_VEGA_LITE)}}})();\n", encoding="utf-8")
+    path.write_text(f"(() => {{{vl_convert.javascript_bundle(vl_version=VEGA_LITE)}}})();\n", encoding="utf-8")
 
 
 class VegaPlugin:
