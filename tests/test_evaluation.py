@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from tracing_utils.evaluation import DRAWS, Estimate, auroc, bootstrap_weights, mean
+from tracing_utils.evaluation import DRAWS, Estimate, auroc, bootstrap_weights, holm, mean, paired, ratio
 
 
 def rows(n: int) -> list[str]:
@@ -116,3 +116,72 @@ def test_a_draw_without_one_of_the_labels_is_left_out():
     labels = np.array([1, 0, 0, 0])
     estimate = auroc(np.array([[3.0, 0.0, 1.0, 2.0]]), labels, bootstrap_weights(rows(4), seed=0))
     assert (estimate.value, estimate.low, estimate.high) == (1, 1, 1)
+
+
+# Ratios, paired differences, many tests
+
+
+def test_a_ratio_is_that_of_the_sums_and_its_interval_that_of_the_delta_method():
+    rng = np.random.default_rng(5)
+    above, below = rng.uniform(0.5, 1.5, 400), rng.uniform(1, 3, 400)
+    made = ratio(above, below, bootstrap_weights(rows(400), seed=0))
+    assert made.value == pytest.approx(above.sum() / below.sum())
+    error = np.std(above - made.value * below) / below.mean() / np.sqrt(400)
+    assert made.high - made.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def twins(rng, shift: float, groups: int = 40, members: int = 3):
+    """Two measurements of the same examples whose difference, by group, is `shift` on average."""
+    a = rng.standard_normal(groups * members) + np.repeat(3 * rng.standard_normal(groups), members)
+    difference = shift + np.repeat(rng.standard_normal(groups), members) + 0.3 * rng.standard_normal(len(a))
+    return a, a - difference, [f"g{i // members}" for i in range(len(a))]
+
+
+def test_a_paired_test_is_wrong_as_often_as_it_says_and_finds_what_an_unpaired_one_cannot():
+    null = [paired(*twins(np.random.default_rng(seed), 0.0), seed=seed).p for seed in range(200)]
+    assert 0.01 <= np.mean(np.array(null) < 0.05) <= 0.09
+    a, b, groups = twins(np.random.default_rng(1), 0.8)
+    found = paired(a, b, groups)
+    assert found.p < 0.01
+    assert found.low > 0
+    assert found.value == pytest.approx((a - b).mean())
+    weights = bootstrap_weights(groups, seed=0)
+    assert mean(a, weights).low < mean(b, weights).high  # the two intervals overlap
+
+
+def test_tearing_groups_apart_makes_a_paired_test_overconfident():
+    null = [paired(*twins(np.random.default_rng(seed), 0.0, members=6)[:2], rows(240), seed=seed).p for seed in range(60)]
+    assert np.mean(np.array(null) < 0.05) > 0.15
+
+
+def test_a_difference_without_spread_is_certain_or_nothing_and_one_group_is_refused():
+    a = np.arange(6.0)
+    assert paired(a, a, rows(6)).p == 1
+    assert paired(a + 1, a, rows(6)).p == 0
+    with pytest.raises(ValueError, match="at least two groups; there is 1"):
+        paired(a, a, ["one"] * 6)
+
+
+def test_holm_is_the_worked_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([float("nan"), 0.02, 0.5])[1:] == pytest.approx([0.04, 0.5])
+    assert np.isnan(holm([float("nan"), 0.02])[0])
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12), seed=st.integers(0, 99))
+def test_holm_keeps_the_order_never_lowers_a_value_and_does_not_depend_on_the_order_of_the_tests(p, seed):
+    corrected = np.array(holm(p))
+    p = np.array(p)
+    assert (corrected >= p).all()
+    assert (corrected <= np.minimum(1, len(p) * p)).all()
+    assert (np.diff(corrected[np.argsort(p)]) >= 0).all()
+    order = np.random.default_rng(seed).permutation(len(p))
+    assert holm(p[order]) == corrected[order].tolist()
+
+
+def test_holm_holds_the_chance_of_any_false_rejection_where_uncorrected_tests_do_not():
+    rng = np.random.default_rng(6)
+    p = rng.uniform(size=(1000, 10))
+    assert (p.min(1) < 0.05).mean() > 0.3
+    assert 0.02 < np.mean([min(holm(row)) < 0.05 for row in p]) < 0.08

@@ -55,7 +55,7 @@ def test_every_parameter_is_typed_and_explained(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_study_gives_a_notebook_only_parameters_it_declares(path):
-    given = studies.parameters(studies.Study("s", "pocket", "pocket"), path.stem, "step0")
+    given = studies.parameters(studies.Study("s", "pocket", ("pocket",)), "pocket", path.stem, "step0")
     assert set(given) <= runner._declared(jupytext.read(path))
 
 
@@ -65,8 +65,9 @@ def test_a_notebook_runs_on_its_own_with_its_solutions_and_saves_a_tidy_table(pa
     with_solutions = tmp_path / path.name
     cells = "\n\n".join(f"```{{code-cell}} python\n{code}\n```" for code in solutions(path))
     with_solutions.write_text(path.read_text() + "\n\n" + cells + "\n")
-    study = studies.Study("s", str(suite_folder), str(own_statements), **STUDY)
-    values = studies.parameters(study, path.stem, "step1") | {"output": str(tmp_path / "table.csv")}
+    study = studies.Study("s", str(suite_folder), (str(own_statements),), **STUDY)
+    values = studies.parameters(study, own_statements.name, path.stem, "step1")
+    values |= {"output": str(tmp_path / "table.csv"), "evidence_file": str(tmp_path / "evidence.safetensors")}
     runner.execute(with_solutions, values, tmp_path / "out.ipynb", tmp_path / "failed.ipynb")
     table = pd.read_csv(tmp_path / "table.csv")
     assert list(table.columns[: len(results.COLUMNS)]) == list(results.COLUMNS)
@@ -74,5 +75,6 @@ def test_a_notebook_runs_on_its_own_with_its_solutions_and_saves_a_tidy_table(pa
     finite = table[table["low"].notna() & table["high"].notna()]
     assert len(finite) == len(table)
     assert (finite["low"] <= finite["value"] + 1e-6).mean() > 0.9
+    assert (tmp_path / "evidence.safetensors").exists()
     printed = [o.get("text", "") for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
     assert any("saved" in text for text in printed)

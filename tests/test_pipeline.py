@@ -38,6 +38,9 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
     assert "mutual_information of step1" in said
     table = (project / "results/tiny/probing.csv").read_bytes()
     assert table.count(b"\n") > 10
+    assert {path.stem for path in (project / "results/tiny").glob("*.csv")} == {
+        "ledger", "concepts", "probing", "mutual_information", "dynamics", "reweighting", "claims",
+    }  # fmt: skip
     provenance = json.loads((project / "results/tiny/provenance.json").read_text())
     assert set(provenance["weights"]) == {"step0", "step1"}
     assert not (project / "runs/tiny/activations").exists()  # temporary
@@ -62,18 +65,29 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
 
 
 def test_a_failed_notebook_is_named_and_kept_and_the_same_command_continues(project):
-    notebook = project / "notebooks" / "mutual_information.md"
-    whole = notebook.read_text()
-    notebook.write_text(whole.replace("rows = []", "assert revision != 'step1', 'planted'\nrows = []"))
+    """And what is made from all runs is made again, though one of them was done in the command that failed."""
+    notebook, study = project / "notebooks" / "mutual_information.md", project / "tiny.yml"
+    planted = "from pathlib import Path\n\nassert revision != 'step1' or not Path('broken').exists(), 'planted'\nrows = []"
+    notebook.write_text(notebook.read_text().replace("rows = []", planted))
+    assert run(project)[0] == 0
+    table = project / "results/tiny/mutual_information.csv"
+    before = table.read_text()
+
+    study.write_text(study.read_text().replace("examples: 40", "examples: 30"))
+    (project / "broken").touch()
     code, said = run(project)
     assert code == 2
-    assert "runs/tiny/failed/mutual_information-step1.ipynb" in said
+    assert "runs/tiny/failed/mine-mutual_information-step1.ipynb" in said
     assert "AssertionError: planted" in said
-    assert (project / "runs/tiny/mutual_information/step0.json").exists()
-    notebook.write_text(whole)
+    assert (project / "runs/tiny/mine/mutual_information/step0.json").exists()
+    assert table.read_text() == before
+
+    (project / "broken").unlink()
     code, said = run(project)
     assert code == 0, said
+    assert "mutual_information of step0" not in said
     assert not (project / "runs/tiny/failed").exists()
+    assert table.read_text() != before
 
 
 def test_duplicated_checkpoints_are_refused_before_anything_is_computed(project):

@@ -104,10 +104,10 @@ def probing_table() -> pd.DataFrame:
     for dimension, probe, floor in (("privacy", 0.8, 0.6), ("fairness", 0.55, 0.5)):
         common = {"suite": "tiny", "revision": "step8", "dimension": dimension, "concept_set": "pocket"}
         for method, metric, value, layer in (
-            ("probe", "accuracy", probe, 1),
+            ("logistic", "accuracy", probe, 1),
             ("lexical floor", "accuracy", floor, None),
             ("shuffled labels", "accuracy", 0.5, 1),
-            ("probe", "auroc", 0.99, 1),
+            ("logistic", "auroc", 0.99, 1),
             ("lexical floor", "auroc", 0.01, None),
         ):
             rows.append(common | {"method": method, "metric": metric, "value": value, "layer": layer})
@@ -125,7 +125,7 @@ def test_a_gain_is_the_probe_minus_the_floor_of_its_own_dimension_and_metric():
 
 def test_a_checkpoint_without_a_floor_has_no_gain_and_another_s_is_not_borrowed():
     table = probing_table()
-    other = table[(table["method"] == "probe") & (table["dimension"] == "privacy")].assign(revision="step16")
+    other = table[(table["method"] == "logistic") & (table["dimension"] == "privacy")].assign(revision="step16")
     assert set(gains(pd.concat([table, other]))["revision"]) == {"step8"}
 
 

@@ -89,24 +89,26 @@ def test_the_injected_parameters_are_hidden_from_the_page_and_the_title_tells_th
 
 def test_the_key_changes_with_weights_statements_and_parameters_and_with_nothing_else(suite_folder, own_statements, tmp_path):
     def study(**changes):
-        return studies.Study("s", str(suite_folder), str(own_statements), dimensions=("privacy",), **changes)
+        return studies.Study("s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), **changes)
 
     def key(**changes):
-        return runner.key(study(**changes), "probing", "step1")
+        return runner.key(study(**changes), own_statements.name, "probing", "step1")
 
     first = key()
     assert key() == first
     assert key(seeds=4) != first
-    assert runner.key(study(), "probing", "step0") != first
-    assert runner.key(study(), "mutual_information", "step1") != first
+    assert runner.key(study(), own_statements.name, "probing", "step0") != first
+    assert runner.key(study(), own_statements.name, "mutual_information", "step1") != first
     elsewhere = tmp_path / "moved"
     elsewhere.mkdir()
     (elsewhere / "privacy.csv").write_text((own_statements / "privacy.csv").read_text())
-    moved = studies.Study("s", str(suite_folder), str(elsewhere), dimensions=("privacy",))
-    assert runner.key(moved, "probing", "step1") == first
+    moved = studies.Study("s", str(suite_folder), (str(elsewhere),), dimensions=("privacy",))
+    assert runner.key(moved, "moved", "probing", "step1") == first
+    assert runner.experiment_key(study(), "probing") == runner.experiment_key(moved, "probing")
+    assert runner.experiment_key(study(), "probing") != runner.experiment_key(study(seeds=4), "probing")
     (elsewhere / "toxicity.csv").write_text((own_statements / "privacy.csv").read_text().replace("neighbour", "teacher"))
-    other = studies.Study("s", str(suite_folder), str(elsewhere), dimensions=("toxicity",))
-    assert runner.key(other, "probing", "step1") != first
+    other = studies.Study("s", str(suite_folder), (str(elsewhere),), dimensions=("toxicity",))
+    assert runner.key(other, "moved", "probing", "step1") != first
 
 
 def test_the_key_of_an_experiment_covers_the_modules_its_notebook_reaches():

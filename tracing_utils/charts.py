@@ -2,9 +2,12 @@
 
 Rule: a chart never computes and never saves; what it draws is in the table it was given.
 
-Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `by_layer`, `information_plane`, `dose_response`,
-`effect_by_source`, `gain_and_cost`, `probe_and_effect`, `loss_curve`, `layer_profile`.
+Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `protocol_comparison`, `onset_steps`,
+`checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `gain_and_cost`,
+`probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
+
+import math
 
 import altair as alt
 import pandas as pd
@@ -25,11 +28,41 @@ _STEPS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
 _TITLES = {
     "accuracy": "held-out accuracy",
     "auroc": "area under the ROC curve",
+    "log_loss": "held-out log-loss (bits)",
+    "selectivity": "selectivity",
+    "conditional_gain": "gain over text (bits)",
+    "compression": "compression",
+    "change": "change of accuracy",
+    "direction_cosine": "cosine of directions",
+    "transfer_accuracy": "accuracy of another's direction",
     "nhsic_tx": "nHSIC(T;X)",
     "nhsic_ty": "nHSIC(T;Y)",
     "cka": "debiased CKA to word n-grams",
+    "cka_x": "debiased CKA to block 0",
+    "cka_y": "debiased CKA to the labels",
     "participation_ratio": "participation ratio",
+    "effective_rank": "effective rank",
     "usable_information": "usable information (bits)",
+    "fano_bound": "Fano's bound (bits)",
+    "ksg_y": "KSG estimate (bits)",
+}
+
+
+_TRAJECTORIES = {
+    "logistic": [1, 0],
+    "lexical floor": [6, 3],
+    "surface": [1, 3],
+    "shuffled labels": [2, 2],
+    "control task": [8, 2, 2, 2],
+}
+_PROTOCOLS = {
+    "logistic": "#0072B2",
+    "released, grouped, scaled on train": "#009E73",
+    "released, grouped": "#E69F00",
+    "released": "#D55E00",
+    "control task": "#888888",
+    "lexical floor": "#444444",
+    "surface": "#BBBBBB",
 }
 
 
@@ -63,12 +96,14 @@ def probe_trajectories(table: pd.DataFrame, metric: str, description: str, page:
     """Chart a probe metric over training steps, one panel a dimension, with its controls on the same axes.
 
     Args:
-        table: rows of `results/<study>/probing.csv`, possibly of several concept sets; the metric's rows are drawn.
-        metric: `accuracy` or `auroc`.
+        table: rows of `results/<study>/probing.csv`, possibly of several concept sets; the metric's rows of the logistic
+            probe, the shuffled labels at each layer, the control task, the lexical floor and the surface are drawn.
+        metric: `accuracy`, `auroc` or `log_loss`.
         description: the alt text; states the finding.
         page: prefix of the address of a featured checkpoint's notebook, in rows whose `featured` is true.
     """
-    table = table[table["metric"] == metric].copy()
+    table = table[(table["metric"] == metric) & table["method"].isin(list(_TRAJECTORIES))]
+    table = table[table["layer"].notna() | table["method"].isin(["lexical floor", "surface"])].copy()
     layers = sorted(int(layer) for layer in table["layer"].dropna().unique())
     sets = list(dict.fromkeys(table["concept_set"]))
     table["layer"] = table["layer"].astype("float").fillna(-1).astype(int)
@@ -86,12 +121,12 @@ def probe_trajectories(table: pd.DataFrame, metric: str, description: str, page:
     tooltip = ["revision", "layer", "method", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
     y = alt.Y("value:Q", scale=alt.Scale(zero=False), title=_TITLES[metric])
     base = alt.Chart(table).transform_filter(shown).encode(x=_step(table))
-    probe = base.transform_filter("datum.method == 'probe'")
-    controls = base.transform_filter("datum.method != 'probe'")
+    probe = base.transform_filter("datum.method == 'logistic'")
+    controls = base.transform_filter("datum.method != 'logistic'")
     dash = alt.StrokeDash(
         "method:N",
-        scale=alt.Scale(domain=["probe", "lexical floor", "shuffled labels"], range=[[1, 0], [6, 3], [2, 2]]),
-        legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL),
+        scale=alt.Scale(domain=list(_TRAJECTORIES), range=list(_TRAJECTORIES.values())),
+        legend=alt.Legend(title=None, orient="bottom", columns=3, symbolStrokeColor=_CONTROL),
     )
     band = probe.mark_area(opacity=0.2).encode(
         y=alt.Y("low:Q", title=_TITLES[metric], scale=alt.Scale(zero=False)), y2="high:Q", color=_colour()
@@ -129,6 +164,104 @@ def gain_over_floor(table: pd.DataFrame, description: str) -> alt.FacetChart:
         .properties(width=_WIDTH, height=90)
     )
     return _facets(panel, table, description)
+
+
+def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the accuracy of both protocols, of the steps between them and of controls over the layers, one panel a dimension.
+
+    Args:
+        table: accuracy rows of `results/<study>/probing.csv`, of one checkpoint or several, of one concept set or several;
+            rows without a layer are drawn as level lines.
+        description: the alt text.
+    """
+    keep = ["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]
+    table = table[table["method"].isin(list(_PROTOCOLS))][keep]
+    methods = [method for method in _PROTOCOLS if method in set(table["method"])]
+    base, choices = _chosen(alt.Chart(), table)
+    title = _TITLES["accuracy"]
+    scale = alt.Scale(domain=methods, range=[_PROTOCOLS[method] for method in methods])
+    colour = alt.Color("method:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300))
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
+    low = alt.Y("low:Q", title=title, scale=alt.Scale(zero=False))
+    measured, level = base.transform_filter("isValid(datum.layer)"), base.transform_filter("!isValid(datum.layer)")
+    x = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    tooltip = ["revision", "layer", "method", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
+    layers = [
+        measured.mark_area(opacity=0.15).encode(x=x, y=low, y2="high:Q", color=colour),
+        measured.mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=tooltip),
+        level.mark_rule(strokeDash=[6, 3], strokeWidth=1.5).encode(y=y, color=colour, tooltip=tooltip),
+    ]
+    return _facets(alt.layer(*layers, data=table).properties(width=_WIDTH, height=_HEIGHT), table, description, *choices)
+
+
+def _chosen(base: alt.Chart, table: pd.DataFrame) -> tuple[alt.Chart, list[alt.Parameter]]:
+    """Return the chart of one checkpoint and concept set, and the choices where there are several of them."""
+    choices = []
+    for name, column in (("checkpoint", "revision"), ("statements", "concept_set")):
+        options = list(dict.fromkeys(table[column]))
+        if len(options) > 1:
+            choices.append(_choice(name, options, options[-1] if column == "revision" else options[0]))
+            base = base.transform_filter(f"datum.{column} == {name}")
+    return base, choices
+
+
+def onset_steps(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the onset step of every layer, and of the selected layer, with its interval, one panel a dimension.
+
+    Args:
+        table: rows of `results/<study>/dynamics.csv` with metric `onset_step`; what has no onset is left out.
+        description: the alt text.
+    """
+    table = table.dropna(subset=["value"])
+    table = table[["dimension", "concept_set", "layer", "value", "low", "high", "n"]].assign(
+        layer=table["layer"].astype("Int64").astype("string").fillna("selected")
+    )
+    sets = list(dict.fromkeys(table["concept_set"]))
+    choices = [_choice("statements", sets, sets[0])] if len(sets) > 1 else []
+    base = alt.Chart(table)
+    if choices:
+        base = base.transform_filter("datum.concept_set == statements")
+    layers = [str(layer) for layer in sorted(int(layer) for layer in set(table["layer"]) - {"selected"})]
+    y = alt.Y("layer:N", sort=["selected", *reversed(layers)], title="layer")
+    last = float(table["high"].max())
+    scale = alt.Scale(type="symlog", constant=8, domain=[0, last], nice=False)
+    axis = alt.Axis(values=[t for t in _STEPS if t <= last], format="d", labelOverlap="greedy", grid=False)
+    tooltip = ["layer", *(alt.Tooltip(c, format="d") for c in ("value", "low", "high")), "n"]
+    bar = base.mark_rule(strokeWidth=3, opacity=0.4).encode(
+        x=alt.X("low:Q", scale=scale, axis=axis, title="onset step"), x2="high:Q", y=y, color=_colour()
+    )
+    point = base.mark_point(filled=True, size=50).encode(
+        x=alt.X("value:Q", scale=scale, axis=axis, title="onset step"), y=y, color=_colour(), tooltip=tooltip
+    )
+    return _facets(alt.layer(bar, point).properties(width=_WIDTH, height=_HEIGHT), table, description, *choices)
+
+
+def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt.FacetChart:
+    """Chart what holds between all pairs of checkpoints as a map, one panel a dimension.
+
+    Args:
+        table: rows of `results/<study>/dynamics.csv`; those of the metric with method `logistic` are drawn.
+        metric: `direction_cosine` or `transfer_accuracy`.
+        description: the alt text.
+    """
+    rows = table[(table["metric"] == metric) & (table["method"] == "logistic")]
+    rows = rows[["step", "to_step", "revision", "to_revision", "dimension", "concept_set", "value", "low", "high"]]
+    sets = list(dict.fromkeys(rows["concept_set"]))
+    choices = [_choice("statements", sets, sets[0])] if len(sets) > 1 else []
+    base = alt.Chart(rows.astype({"to_step": int}))
+    if choices:
+        base = base.transform_filter("datum.concept_set == statements")
+    middle = 0.5 if metric == "transfer_accuracy" else 0.0
+    reach = float((rows["value"] - middle).abs().max())
+    scale = alt.Scale(scheme="purplegreen", domain=[middle - reach, middle + reach])
+    tooltip = ["revision", "to_revision", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high"))]
+    panel = base.mark_rect().encode(
+        x=alt.X("to_step:O", axis=alt.Axis(labelOverlap="greedy", title="activations of step")),
+        y=alt.Y("step:O", sort="descending", axis=alt.Axis(labelOverlap="greedy", title="direction of step")),
+        color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title=_TITLES[metric], orient="bottom", gradientLength=220)),
+        tooltip=tooltip,
+    )
+    return _facets(panel.properties(width=_WIDTH, height=_WIDTH), rows, description, *choices)
 
 
 def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = "") -> alt.FacetChart:
@@ -198,6 +331,66 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
     )
     panel = alt.layer(path, points).properties(width=_WIDTH, height=_HEIGHT)
     return _facets(panel, table, description, _choice("layer", layers, layers[-1]))
+
+
+_PHASES = {"nhsic_tx": "nhsic_tx", "nhsic_ty": "nhsic_ty", "effective_rank": "effective_rank", "usable_information": "shannon"}
+_METHODS = ("released", "covariance", "probe")
+
+
+def two_phases(table: pd.DataFrame, control: pd.DataFrame, description: str) -> alt.VConcatChart:
+    """Chart the measures over training, and beside each the same for features that are only weighted anew.
+
+    One row a measure, both panels on one axis: the model, one line a dimension; the control, whose information is
+    the same throughout.
+
+    Args:
+        table: rows of `results/<study>/mutual_information.csv`, possibly of several concept sets.
+        control: rows of `results/<study>/reweighting.csv`.
+        description: the alt text.
+    """
+    rows = table[table["metric"].isin(_PHASES) & table["method"].isin(_METHODS)].astype({"layer": int})
+    rows = rows[["step", "revision", "layer", "dimension", "concept_set", "metric", "value", "low", "high", "n"]]
+    control = control[control["metric"].isin(_PHASES.values())][["exponent", "metric", "value", "low", "high"]]
+    layers, sets = sorted({int(layer) for layer in rows["layer"]}), list(dict.fromkeys(rows["concept_set"]))
+    shown = "datum.layer == layer && datum.concept_set == statements"
+    model = alt.Chart(rows).transform_filter(shown)
+    weighted = alt.Chart(control)
+    panels = [_phase(model, weighted, metric, rows) for metric in _PHASES]
+    choices = _choice("layer", layers, layers[-1]), _choice("statements", sets, sets[0])
+    return alt.vconcat(*panels, spacing=2).add_params(*choices).properties(description=description)
+
+
+def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFrame) -> alt.HConcatChart:
+    """Return one measure of `two_phases`: over training steps, and over the exponent of the control."""
+    first, last = metric == next(iter(_PHASES)), metric == list(_PHASES)[-1]
+    wide = metric in {"nhsic_ty", "effective_rank"}  # model and control are orders of magnitude apart
+    scale = alt.Scale(type="log") if wide else alt.Scale(zero=False)
+    axis = alt.Axis(minExtent=45, tickCount=4, grid=not wide)
+
+    def side(base: alt.Chart, colour: alt.Color | dict, title: str | None, heading: str, *named: str) -> alt.LayerChart:
+        y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+        tooltip = [*named, *(alt.Tooltip(c, format=".3g") for c in ("value", "low", "high"))]
+        line = base.mark_line(strokeWidth=1.8).encode(y=y, color=colour)
+        points = base.mark_point(filled=True, size=22).encode(y=y, color=colour, tooltip=tooltip)
+        band = base.mark_area(opacity=0.15).encode(
+            y=alt.Y("low:Q", title=title, scale=scale, axis=axis), y2="high:Q", color=colour
+        )
+        # On a logarithmic axis an interval that reaches 0 has no end.
+        layers = [line, points] if wide else [band, line, points]
+        return alt.layer(*layers).properties(width=250, height=110, title=heading)
+
+    step = _step(rows) if last else _step(rows).axis(values=[], title=None)
+    exponent = alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent of the weights", tickCount=4))
+    model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=step)
+    weighted = weighted.transform_filter(f"datum.metric == '{_PHASES[metric]}'").encode(
+        x=exponent if last else exponent.axis(labels=False, title=None, grid=False)
+    )
+    colour = _colour().legend(title=None, orient="bottom", columns=5, symbolOpacity=1)
+    title = "information (bits)" if last else _TITLES[metric]
+    headings = ("The model, through training", "Control: no information changes") if first else ("", "")
+    left = side(model, colour, title, headings[0], "revision", "dimension")
+    right = side(weighted, alt.value(_CONTROL), None, headings[1], "exponent")
+    return alt.hconcat(left, right, spacing=0).resolve_scale(y="shared")
 
 
 _GAIN = "gain (nats per token)"
@@ -360,3 +553,40 @@ def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
         )
         .properties(width=480, height=220, description=description)
     )
+
+
+_DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
+
+
+def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
+    """Chart our curves over training with the paper's as thin, grey, dotted lines, one panel a dimension.
+
+    Args:
+        table: columns `x`, `value`, `dimension`, `source` (what the line is called) and `paper` (whether it is the paper's).
+        x_title: what `x` is; drawn linearly up to a hundredth of its largest value and logarithmically from there.
+        y_title: what `value` is.
+        description: the alt text.
+    """
+    table = table[["x", "value", "dimension", "source", "paper"]]
+    own, theirs = (list(dict.fromkeys(table[table["paper"] == paper]["source"])) for paper in (False, True))
+    dashes = [_DASHES[i % len(_DASHES)] for i in range(len(own))] + [[2, 2]] * len(theirs)
+    last = float(table["x"].max())
+    scale = alt.Scale(type="symlog", constant=last / 100, domain=[0, last], nice=False)
+    ticks = [0, *(10.0 ** (math.floor(math.log10(last)) - power) for power in (1, 0))]
+    dash = alt.StrokeDash(
+        "source:N",
+        scale=alt.Scale(domain=[*own, *theirs], range=dashes),
+        legend=alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=_CONTROL, labelLimit=260),
+    )
+    base = alt.Chart(table).encode(
+        x=alt.X("x:Q", scale=scale, axis=alt.Axis(values=ticks, format=".1~r", grid=False, title=x_title)),
+        y=alt.Y("value:Q", scale=alt.Scale(zero=False), title=y_title),
+        detail="source:N",
+    )
+    reference = base.transform_filter("datum.paper").mark_line(color=_CONTROL, strokeWidth=1.2).encode(strokeDash=dash)
+    mine = base.transform_filter("!datum.paper").encode(color=_colour())
+    lines = mine.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    tooltip = ["source", alt.Tooltip("x", format=".3~g"), alt.Tooltip("value", format=".3f")]
+    points = mine.mark_point(filled=True, size=25).encode(tooltip=tooltip)
+    panel = alt.layer(reference, lines, points).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, table, description)

@@ -1,9 +1,9 @@
-"""Estimates with intervals: cluster bootstrap over groups, for means and for the area under the ROC curve.
+"""Estimates with intervals: cluster bootstrap over groups, paired differences, and the correction for many tests.
 
 Rule: what belongs together (a pair, a question, a sentence and its perturbed twin) is drawn together, or the
 interval is too narrow.
 
-Public names: `Estimate`, `bootstrap_weights`, `mean`, `auroc`, `DRAWS`.
+Public names: `Estimate`, `Difference`, `bootstrap_weights`, `interval`, `mean`, `ratio`, `paired`, `auroc`, `holm`, `DRAWS`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import stats
 
 DRAWS = 500
 """Bootstrap draws behind every interval."""
@@ -25,6 +26,13 @@ class Estimate:
     low: float
     high: float
     n: int
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A difference with its interval, and the two-sided chance `p` of one as large where there is none."""
+
+    p: float
 
 
 def bootstrap_weights(groups: Sequence[str], seed: int, draws: int = DRAWS) -> Float[np.ndarray, "draw example"]:
@@ -42,37 +50,80 @@ def _bootstrap_weights(groups: tuple[str, ...], seed: int, draws: int) -> np.nda
     return weights
 
 
-def _interval(value: float, drawn: np.ndarray, n: int) -> Estimate:
+def interval(value: float, drawn: Float[np.ndarray, " draw"], n: int) -> Estimate:
+    """Return `value` with the central 95 % of its bootstrap draws; draws that are not a number are left out."""
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high), n)
 
 
 def mean(values: Float[np.ndarray, " example"], weights: Float[np.ndarray, "draw example"]) -> Estimate:
     """Return the mean of `values` with its bootstrap interval."""
-    return _interval(values.mean(), weights @ values / weights.sum(1), len(values))
+    return interval(values.mean(), weights @ values / weights.sum(1), len(values))
+
+
+def ratio(
+    above: Float[np.ndarray, " example"], below: Float[np.ndarray, " example"], weights: Float[np.ndarray, "draw example"]
+) -> Estimate:
+    """Return sum over sum with its bootstrap interval."""
+    return interval(above.sum() / below.sum(), (weights @ above) / (weights @ below), len(above))
+
+
+def paired(
+    a: Float[np.ndarray, " example"], b: Float[np.ndarray, " example"], groups: Sequence[str], seed: int = 0
+) -> Difference:
+    """Return the mean of a - b over the same examples, with the interval and p-value of whole groups drawn together.
+
+    The p-value is that of Student's t with one degree of freedom less than there are groups, for the difference over
+    its bootstrap standard error: a count of draws could not go below 1 / `DRAWS`, too coarse for many tests.
+    """
+    difference, count = a - b, len(set(groups))
+    if count < 2:
+        raise ValueError(f"A paired test needs at least two groups; there is {count}.")
+    weights = bootstrap_weights(groups, seed)
+    drawn = weights @ difference / weights.sum(1)
+    made, error = interval(difference.mean(), drawn, len(difference)), drawn.std(ddof=1)
+    # Without any error every group differs by the same amount.
+    p = 2 * stats.t.sf(abs(made.value) / error, count - 1) if error > 0 else float(made.value == 0)
+    return Difference(made.value, made.low, made.high, made.n, float(p))
+
+
+def holm(p_values: Sequence[float] | Float[np.ndarray, " test"]) -> list[float]:
+    """Return p-values corrected for their number: rejecting those below a level errs in any of them at most that often.
+
+    A test that could not be made (nan) stays nan and does not count.
+
+    Source: Holm 1979.
+    """
+    p = np.asarray(p_values, dtype=float)
+    corrected, made = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
+    order = made[np.argsort(p[made], kind="stable")]
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
+    return corrected.tolist()
 
 
 def auroc(
     scores: Float[np.ndarray, "seed example"],
-    labels: Int[np.ndarray, " example"],
+    labels: Int[np.ndarray, " example"] | Int[np.ndarray, "seed example"],
     weights: Float[np.ndarray, "draw example"],
 ) -> Estimate:
     """Return the area under the ROC curve, averaged over seeds, with its bootstrap interval.
 
-    It is the share of (label 1, label 0) pairs in which the first scores higher, ties counting half.
+    It is the share of (label 1, label 0) pairs in which the first scores higher, ties counting half. Each seed may have
+    labels of its own.
     """
-    drawn, value = np.zeros(len(weights)), 0.0
+    if labels.ndim == 1:
+        return interval(*_areas(scores, labels, weights), len(labels))
+    values, drawn = zip(*(_areas(row[None], truth, weights) for row, truth in zip(scores, labels, strict=True)), strict=True)
+    return interval(float(np.mean(values)), np.mean(drawn, axis=0), labels.shape[1])
+
+
+def _areas(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the mean area over the rows of scores, and the same in every draw."""
+    one, zero = labels == 1, labels == 0
+    above = np.zeros((one.sum(), zero.sum()))  # how often, over the seeds, the pair is in order
     for row in scores:
-        drawn += _weighted_auroc(row, labels, weights) / len(scores)
-        value += _weighted_auroc(row, labels, np.ones((1, len(row))))[0] / len(scores)
-    return _interval(value, drawn, len(labels))
-
-
-def _weighted_auroc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return one area per row of weights, from the scores' order: what lies below each 1, ties counting half."""
-    order = np.argsort(scores)
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # where a new value begins
-    ones, zeros = (np.add.reduceat(weights[:, order] * (labels[order] == label), starts, axis=1) for label in (1, 0))
-    below = np.cumsum(zeros, axis=1) - zeros / 2
+        gap = row[one, None] - row[zero]
+        above += ((gap > 0) + 0.5 * (gap == 0)) / len(scores)
+    ones, zeros = weights[:, one], weights[:, zero]
     with np.errstate(invalid="ignore"):  # a draw without one of the labels has no area: nan, left out
-        return (ones * below).sum(1) / (ones.sum(1) * zeros.sum(1))
+        return above.mean(), ((ones @ above) * zeros).sum(1) / (ones.sum(1) * zeros.sum(1))

@@ -1,65 +1,197 @@
 """The ledger: is each checkpoint what its name says, and is it another one than the rest?
 
-Rule: the ledger is made before anything is computed; a study over duplicated checkpoints is refused.
+Rule: the ledger is made before anything is downloaded or computed, for a suite on the hub from its metadata
+alone; a study over duplicated or incomplete checkpoints is refused.
 
-Public names: `weights_sha256`, `read`, `check`.
+Public names: `weights_sha256`, `identity`, `tokenizer_identity`, `read`, `check`, `blob_id`.
 """
 
+import hashlib
 import json
-from collections import defaultdict
-from hashlib import sha256
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 import pandas as pd
 
 from . import downloads
-from .suites import Checkpoint
+from .suites import Checkpoint, tokenizer_names, weight_names
+
+NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
+NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
+_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_FAMILY, NO_TOKENIZER)
+
+
+def blob_id(path: Path) -> str:
+    """Return the id git gives a file's content, which is what the hub tells of small files."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _files(checkpoint: Checkpoint) -> dict[str, int]:
+    """Return the size of each file of a checkpoint, from the hub's metadata or its folder."""
+    if checkpoint.remote:
+        return {file.name: file.size for file in checkpoint.remote.files}
+    return {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
+
+
+def _digests(checkpoint: Checkpoint, names: Sequence[str], local=blob_id) -> list[list[str]]:
+    """Return names and hashes of a checkpoint's files; `local` hashes one of a folder."""
+    if checkpoint.remote:
+        known = {file.name: file.digest for file in checkpoint.remote.files}
+        return [[name, known[name]] for name in names]
+    return [[name, local(checkpoint.folder / name)] for name in names]
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
     """Return one sha256 over a checkpoint's weight files, by name and content.
 
+    It is the same for a checkpoint on the hub, where it costs no download, and for its files in a folder.
+
     Raises:
-        ValueError: if there are no safetensors in its folder.
+        ValueError: if there are no weights.
     """
-    weights = sorted(checkpoint.folder.glob("*.safetensors"))
+    weights = weight_names(_files(checkpoint))
     if not weights:
-        raise ValueError(f"{checkpoint.folder} must hold the weights as safetensors; it holds none.")
-    return sha256(json.dumps([[path.name, downloads.sha256(path)] for path in weights]).encode()).hexdigest()
+        raise ValueError(
+            f"{_place(checkpoint)} must hold the weights as model*.safetensors (or pytorch_model*.bin); it holds none."
+        )
+    return hashlib.sha256(json.dumps(_digests(checkpoint, weights, downloads.sha256)).encode()).hexdigest()
 
 
-def read(checkpoints: list[Checkpoint]) -> pd.DataFrame:
-    """Return one row a checkpoint: suite, revision, step, tokens, bytes, sha256, and whose weights it repeats, if any."""
+def _place(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.remote.repo} at {checkpoint.revision}" if checkpoint.remote else str(checkpoint.folder)
+
+
+def identity(checkpoint: Checkpoint) -> list[str]:
+    """Return the hashes that decide what a checkpoint computes: of its weights, its configuration and its code.
+
+    The ledger compares weights alone, since a configuration may differ in a comment.
+    """
+    described = [name for name in sorted(_files(checkpoint)) if name == "config.json" or name.endswith(".py")]
+    return [weights_sha256(checkpoint), *(digest for _, digest in _digests(checkpoint, described))]
+
+
+def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
+    """Return the hashes of a checkpoint's tokenizer files; none where it has no tokenizer."""
+    if checkpoint.remote:
+        files = (checkpoint.remote.tokenizer or checkpoint.remote).files
+        known = {file.name: file.digest for file in files}
+        return [known[name] for name in tokenizer_names(known)]
+    folder = checkpoint.tokenizer
+    names = tokenizer_names(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
+    return [blob_id(folder / name) for name in names]
+
+
+def read(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:
+    """Return one row a checkpoint: what it is, whose weights it repeats, and what is wrong with it.
+
+    Args:
+        checkpoints: of one suite; those of the hub resolved (`hub.resolve`).
+        final: the end of the run where the hub keeps it apart (`CheckpointSuite.final`). Only the checkpoint
+            with its step may hold its weights.
+
+    Returns:
+        The columns suite, revision, commit, step, tokens, bytes, sha256, duplicate_of (a revision, or empty)
+        and faults (sentences, or empty). A checkpoint without weights has no sha256.
+    """
     rows, first = [], {}
+    if final and weight_names(_files(final)):
+        first[weights_sha256(final)] = final.revision
+    ends = {final.step} if final else set()
+    gaps = _gaps([checkpoint.step for checkpoint in checkpoints])
     for checkpoint in checkpoints:
-        digest = weights_sha256(checkpoint)
-        size = sum(path.stat().st_size for path in checkpoint.folder.glob("*.safetensors"))
-        same = first.setdefault(digest, checkpoint.revision)
+        names = _files(checkpoint)
+        digest = weights_sha256(checkpoint) if weight_names(names) else ""
+        same = first.setdefault(digest, checkpoint.revision) if digest else checkpoint.revision
+        repeats = same != checkpoint.revision and not (final and same == final.revision and checkpoint.step in ends)
         rows.append(
             {
                 "suite": checkpoint.suite,
                 "revision": checkpoint.revision,
+                "commit": checkpoint.remote.commit if checkpoint.remote else "",
                 "step": checkpoint.step,
                 "tokens": checkpoint.tokens,
-                "bytes": size,
+                "bytes": sum(names[name] for name in weight_names(names)),
                 "sha256": digest,
-                "duplicate_of": same if same != checkpoint.revision else "",
+                "duplicate_of": same if repeats else "",
+                "faults": "; ".join([*_faults(checkpoint), *gaps.get(checkpoint.step, [])]),
             }
         )
     return pd.DataFrame(rows).astype({"tokens": "Int64"})
 
 
-def check(table: pd.DataFrame) -> None:
-    """Refuse a ledger with duplicates.
+def _faults(checkpoint: Checkpoint) -> list[str]:
+    """Return what a checkpoint lacks, and that its weights are pickled."""
+    names = _files(checkpoint)
+    weights = weight_names(names)
+    found = [] if weights else [NO_WEIGHTS]
+    if "config.json" not in names:
+        found.append(NO_CONFIGURATION)
+    elif _model_type(checkpoint) == "":
+        found.append(NO_FAMILY)
+    if not tokenizer_identity(checkpoint):
+        found.append(NO_TOKENIZER)
+    if weights and weights[0].endswith(".bin"):
+        found.append("only .bin weights")
+    return found
+
+
+def _model_type(checkpoint: Checkpoint) -> str | None:
+    if checkpoint.remote:
+        return checkpoint.remote.model_type
+    return json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+
+
+def _gaps(steps: list[int]) -> dict[int, list[str]]:
+    """Return, by the step after it, each hole in a series that is otherwise evenly spaced.
+
+    A series counts as evenly spaced if one distance makes up half of all and comes four times; a hole is then a
+    multiple of it.
+    Suites that are dense at first and selections over the logarithm have no such distance there.
+    """
+    apart = [later - earlier for earlier, later in pairwise(steps)]
+    usual, times = Counter(apart).most_common(1)[0] if apart else (0, 0)
+    if usual <= 0 or times < 4 or 2 * times < len(apart):
+        return {}
+    found = {}
+    for (earlier, later), distance in zip(pairwise(steps), apart, strict=True):
+        if distance > usual and distance % usual == 0 and earlier % usual == later % usual:
+            missing = range(earlier + usual, later, usual)
+            found[later] = [f"missing before it: {missing[0]}" + (f" to {missing[-1]}" if len(missing) > 1 else "")]
+    return found
+
+
+def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
+    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only told.
+
+    Args:
+        table: from `read`.
+        allow_duplicates: let revisions that hold the same weights pass.
 
     Raises:
-        ValueError: if two revisions hold the same weights; names every such set.
+        ValueError: if two revisions hold the same weights, naming every such set; or if one lacks weights,
+            configuration or tokenizer.
     """
+    lacking = [
+        f"{revision} ({fault})"
+        for revision, faults in zip(table["revision"], table["faults"], strict=True)
+        for fault in faults.split("; ")
+        if fault in _FATAL
+    ]
+    if lacking:
+        raise ValueError(
+            f"Each checkpoint must have weights, a configuration and a tokenizer; these have not: {', '.join(lacking)}. "
+            "Leave them out with `revisions:` in the study."
+        )
     sets = defaultdict(list)
     for revision, original in zip(table["revision"], table["duplicate_of"], strict=True):
         if original:
             sets[original].append(revision)
-    if sets:
+    if sets and not allow_duplicates:
         named = "; ".join(f"{original} = {', '.join(others)}" for original, others in sets.items())
         raise ValueError(
-            f"Each checkpoint must have weights of its own; these are the same: {named}. Leave them out of the study."
+            f"Each checkpoint must have weights of its own; these are the same: {named}. Leave them out with `revisions:` "
+            "in the study, or write `allow_duplicates: true` there to trace them nevertheless."
         )

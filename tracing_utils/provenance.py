@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import subprocess
+import warnings
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,18 +22,28 @@ _LIBRARIES = (
     "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
     "tokenizers", "torch", "transformers",
 )  # fmt: skip
+_HIGH_FLOOR = 0.9
 
 
-def describe_concepts(source: str, dimensions: tuple[str, ...]) -> pd.DataFrame:
-    """Return one row a dimension: size, balance, groups, licence, hash, and the lexical floor with its interval."""
+def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
+    """Return one row a set and dimension: size, balance, groups, licence, hash, the lexical floor with its interval.
+
+    Warns if the floor of a user's own statements is above 0.9.
+    """
     rows = []
-    for dimension in dimensions:
-        chosen = concepts.load(source, dimension)
-        floor = controls.lexical_floor(chosen)["accuracy"]
+    for chosen in sets:
+        scores = controls.lexical_floor(chosen)
+        floor = scores["accuracy"]
+        if chosen.name not in concepts.SETS and floor.value > _HIGH_FLOOR:
+            warnings.warn(
+                f"{chosen.name}/{chosen.dimension}: words alone tell the two sides apart in {floor.value:.0%} of the statements; "
+                "a probe can hardly show more.",
+                stacklevel=2,
+            )
         rows.append(
             {
                 "concept_set": chosen.name,
-                "dimension": dimension,
+                "dimension": chosen.dimension,
                 "statements": len(chosen),
                 "trustworthy": int(chosen.labels.sum()),
                 "groups": len(set(chosen.groups)),
@@ -39,8 +51,9 @@ def describe_concepts(source: str, dimensions: tuple[str, ...]) -> pd.DataFrame:
                 "floor_low": floor.low,
                 "floor_high": floor.high,
                 "licence": chosen.licence,
-                "source": chosen.source if chosen.name in {"pocket", "tracingllm"} else Path(chosen.source).name,
+                "source": chosen.source if chosen.name in concepts.SETS else Path(chosen.source).name,
                 "sha256": chosen.sha256,
+                "floor_auroc": scores["auroc"].value,
             }
         )
     return pd.DataFrame(rows)
@@ -65,7 +78,8 @@ def write(study: Study, folder: Path, path: Path) -> None:
     """
     seconds = {}
     for experiment in study.experiments():
-        records = [json.loads((folder / experiment / f"{r}.json").read_text()) for r in study.revisions(experiment)]
+        paths = [folder / name / experiment / f"{revision}.json" for name in study.sets for revision in study.traced(experiment)]
+        records = [json.loads(path.read_text()) for path in paths]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
     ledger = pd.read_csv(path.with_name("ledger.csv"))
     statements = pd.read_csv(path.with_name("concepts.csv"))
@@ -76,7 +90,10 @@ def write(study: Study, folder: Path, path: Path) -> None:
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": len(os.sched_getaffinity(0))},
         "libraries": {name: version(name) for name in _LIBRARIES},
         "weights": dict(zip(ledger["revision"], ledger["sha256"], strict=True)),
-        "statements": dict(zip(statements["dimension"], statements["sha256"], strict=True)),
+        "statements": {
+            f"{name}/{dimension}": digest
+            for name, dimension, digest in zip(*(statements[c] for c in ("concept_set", "dimension", "sha256")), strict=True)
+        },
         "seeds": list(range(study.seeds)),
         "notebook_seconds": seconds,
     }

@@ -3,7 +3,8 @@
 Rule: success is never read off a notebook. The notebook is run to a `.part` file, checked, renamed, and the
 record is written last; where there is a record, its run is whole.
 
-Public names: `key`, `suite_key`, `concepts_key`, `library_key`, `book_key`, `execute`, `run`, `page`, `NotebookError`.
+Public names: `key`, `suite_key`, `concepts_key`, `experiment_key`, `summary_key`, `study_key`, `library_key`, `book_key`,
+`execute`, `run`, `page`, `NotebookError`.
 """
 
 import ast
@@ -12,6 +13,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -23,7 +25,7 @@ import nbformat
 from . import concepts, downloads, ledger
 from .errors import unknown
 from .studies import Study, parameters
-from .suites import PROJECT, Checkpoint
+from .suites import PROJECT
 
 _PACKAGE = Path(__file__).parent
 # Numbers may change with these; a new version computes again.
@@ -49,8 +51,11 @@ def notebook_path(experiment: str) -> Path:
 @cache
 def _imports(module: str) -> frozenset[str]:
     """Return the modules of this package that `module` needs, itself among them."""
-    tree = ast.parse((_PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
-    return frozenset({module}).union(*map(_imports, _named(tree)))
+    found, waiting = set(), {module}
+    while waiting:  # a walk, since imports inside functions may lead back
+        found.add(current := waiting.pop())
+        waiting |= _named(ast.parse((_PACKAGE / f"{current}.py").read_text(encoding="utf-8"))) - found
+    return frozenset(found)
 
 
 def _named(tree: ast.AST) -> set[str]:
@@ -68,18 +73,13 @@ def _code(experiment: str) -> str:
     """Return the code of an experiment: its notebook's cells and the modules they reach."""
     notebook = jupytext.read(notebook_path(experiment))
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    modules = frozenset().union(*map(_imports, _named(ast.parse("\n".join(cells)))))
-    return "\n".join([*cells, *((_PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in sorted(modules))])
+    return "\n".join([*cells, _modules_code(_named(ast.parse("\n".join(cells))))])
 
 
-@cache
-def _tokenizer_sha256(folder: Path) -> str:
-    return downloads.sha256(folder / "tokenizer.json")
-
-
-def _checkpoint_sha256(checkpoint: Checkpoint) -> list[str]:
-    """Return the hashes of weights and configuration (the ledger compares weights alone)."""
-    return [ledger.weights_sha256(checkpoint), downloads.sha256(checkpoint.folder / "config.json")]
+def _modules_code(modules: Iterable[str]) -> str:
+    """Return the source of modules and of all that they reach."""
+    reached = frozenset().union(*map(_imports, modules))
+    return "\n".join((_PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in sorted(reached))
 
 
 @cache
@@ -87,19 +87,24 @@ def _concepts_sha256(source: str, dimension: str) -> str:
     return concepts.load(source, dimension).sha256
 
 
-def key(study: Study, experiment: str, revision: str) -> str:
+def _libraries() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
     """Return a hash of all that decides the result: code, parameters, weights, statements, library versions.
 
     A fresh clone or a touched file keeps its key; a changed one gets another.
     """
     checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if experiment == "steering" else [])
+    source = study.sets[concept_set]
     content = {
         "code": _code(experiment),
-        "parameters": parameters(study, experiment, revision) | {"suite": "", "concept_set": ""},
-        "weights": [_checkpoint_sha256(checkpoint) for checkpoint in checkpoints],
-        "tokenizers": [_tokenizer_sha256(checkpoint.tokenizer) for checkpoint in checkpoints],
-        "statements": [_concepts_sha256(study.concepts, dimension) for dimension in study.dimensions],
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "parameters": parameters(study, concept_set, experiment, revision) | {"suite": "", "concept_set": ""},
+        "weights": [ledger.identity(checkpoint) for checkpoint in checkpoints],
+        "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
+        "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
+        "libraries": _libraries(),
     }
     return _hash(content)
 
@@ -110,13 +115,30 @@ def _hash(content: object) -> str:
 
 def suite_key(study: Study) -> str:
     """Return a hash of the weights of all revisions of a study."""
-    names = dict.fromkeys(revision for experiment in study.experiments() for revision in study.revisions(experiment))
-    return _hash([[name, ledger.weights_sha256(study.loaded[name])] for name in names])
+    return _hash([[name, ledger.identity(study.loaded[name])] for name in study.needed()])
 
 
 def concepts_key(study: Study) -> str:
     """Return a hash of the statements of a study."""
-    return _hash([_concepts_sha256(study.concepts, dimension) for dimension in study.dimensions])
+    found = [[_concepts_sha256(study.sets[name], d) for d in study.dimensions_of(name)] for name in study.sets]
+    return _hash([found, study.statements])
+
+
+def experiment_key(study: Study, experiment: str) -> str:
+    """Return a hash of the keys of all runs of one experiment: what is made from all of them is made again with any."""
+    return _hash([key(study, name, experiment, revision) for name in study.sets for revision in study.traced(experiment)])
+
+
+def summary_key(study: Study, name: str) -> str:
+    """Return a hash of what decides one of `study.summaries()`: its module's code and all runs."""
+    modules = {"reweighting": "mutual_information"}
+    runs = [] if name == "reweighting" else [experiment_key(study, experiment) for experiment in study.experiments()]
+    return _hash([_modules_code([modules.get(name, name)]), runs, _libraries()])
+
+
+def study_key(study: Study) -> str:
+    """Return a hash of all that is published of a study."""
+    return _hash([suite_key(study), concepts_key(study), *(summary_key(study, name) for name in study.summaries())])
 
 
 def library_key() -> str:
@@ -207,11 +229,12 @@ def execute(source: Path, values: dict, out: Path, failed: Path) -> float:
     return time.monotonic() - begun
 
 
-def run(study: Study, experiment: str, revision: str, activations: str, folder: Path) -> Path:
-    """Run one experiment at one checkpoint; write `<revision>.csv`, `.ipynb` and, last, the record `.json`.
+def run(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> Path:
+    """Run one experiment at one checkpoint; write `<revision>.csv`, `.safetensors`, `.ipynb` and, last, the record `.json`.
 
     Args:
         study: gives the parameters.
+        concept_set: name of one of its sets.
         experiment: one of `studies.EXPERIMENTS`.
         revision: the checkpoint.
         activations: file of its activations (those of the chat model lie beside it), or empty to compute them
@@ -221,14 +244,14 @@ def run(study: Study, experiment: str, revision: str, activations: str, folder: 
     Returns:
         The path of the record.
     """
-    base = folder / experiment / revision
-    values = parameters(study, experiment, revision) | {"activations_file": activations, "output": f"{base}.csv"}
+    base = folder / concept_set / experiment / revision
+    values = parameters(study, concept_set, experiment, revision)
+    values |= {"activations_file": activations, "output": f"{base}.csv", "evidence_file": f"{base}.safetensors"}
     if experiment == "steering" and activations:
-        values["target_activations_file"] = str(Path(activations).with_stem("chat"))
-    seconds = execute(
-        notebook_path(experiment), values, Path(f"{base}.ipynb"), folder / "failed" / f"{experiment}-{revision}.ipynb"
-    )
-    record = {"key": key(study, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}
+        values["target_activations_file"] = str(Path(activations).with_stem(study.loaded.chat.revision))
+    failed = folder / "failed" / f"{concept_set}-{experiment}-{revision}.ipynb"
+    seconds = execute(notebook_path(experiment), values, Path(f"{base}.ipynb"), failed)
+    record = {"key": key(study, concept_set, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}
     part = Path(f"{base}.json.part")
     part.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(part, f"{base}.json")

@@ -1,8 +1,8 @@
-"""A study: one suite, one concept set, and what is computed over every checkpoint; read from a YAML file.
+"""A study: one suite, one or several concept sets, and what is computed over every checkpoint; read from a YAML file.
 
 Rule: a key that is not known is refused, never ignored.
 
-Public names: `EXPERIMENTS`, `Study`, `read`, `parameters`.
+Public names: `EXPERIMENTS`, `PROTOCOLS`, `Study`, `read`, `parameters`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -19,6 +19,9 @@ from .errors import unknown
 EXPERIMENTS = ("probing", "mutual_information", "steering")
 """The experiments. Each has one notebook, one page, one results file and one module or more of this name."""
 
+PROTOCOLS = ("corrected", "released")
+"""How probes are split, fitted and scored: as this book does, and exactly as the paper's released code does."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -26,46 +29,87 @@ class Study:
 
     Attributes:
         name: of the study; its results are in `results/<name>/`.
-        suite: a registered suite, or a folder of checkpoints.
-        concepts: `pocket`, `tracingllm`, or a folder of statements.
+        suite: a registered suite, a folder of checkpoints, a folder with one model, or a GGUF file.
+        concepts: sources of statements: `pocket`, `tracingllm`, `corrected`, or a folder or file of statements.
         checkpoints: how many, spread over the logarithm of the step; None for all.
-        dimensions: which of the five; a study file may leave them out and get those the set has.
+        revisions: exactly these checkpoints, by name; replaces `checkpoints`.
+        dimensions: which of the five; of each set those that it has.
         seeds: how many assignments of statements to folds the scores are averaged over.
+        protocols: which of `PROTOCOLS` the probes follow.
+        statements: most statements a dimension and set, whole groups drawn at random; None for all.
         examples: number of statements nHSIC and CKA are computed on (their values depend on it).
         steering_layers: layers the vectors are taken from and added to.
         multipliers: strengths of steering, in units of the target's own difference of means.
-        featured: revisions whose executed notebooks become pages of the book.
+        featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
+        allow_duplicates: trace checkpoints with equal weights all the same.
+        trust_remote_code: run the Python code that a model's repository brings.
     """
 
     name: str
     suite: str
-    concepts: str
+    concepts: tuple[str, ...]
     checkpoints: int | None = None
+    revisions: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = concepts.DIMENSIONS
-    seeds: int = 3
+    seeds: int = 5
+    protocols: tuple[str, ...] = PROTOCOLS
+    statements: int | None = None
     examples: int = 600
     steering_layers: tuple[int, ...] = (2, 4)
     multipliers: tuple[float, ...] = (-4.0, -2.0, 2.0, 4.0)
     featured: tuple[str, ...] = ()
+    allow_duplicates: bool = False
+    trust_remote_code: bool = False
 
     @cached_property
     def loaded(self) -> suites.CheckpointSuite:
         """The suite, read from where it lies."""
         return suites.load(self.suite)
 
-    def revisions(self, experiment: str = "probing") -> list[str]:
+    @cached_property
+    def sets(self) -> dict[str, str]:
+        """The concept sets: name, under which results are filed, to source."""
+        return {concepts.set_name(source): source for source in self.concepts}
+
+    def dimensions_of(self, concept_set: str) -> tuple[str, ...]:
+        """Return the dimensions traced on the set of this name."""
+        has = concepts.available(self.sets[concept_set])
+        return tuple(dimension for dimension in self.dimensions if dimension in has)
+
+    def traced(self, experiment: str = "probing") -> list[str]:
         """Return the revisions an experiment runs over; steering also takes the chat model's own vectors."""
-        chosen = self.loaded.checkpoints
-        if self.checkpoints is not None:
-            chosen = suites.select(chosen, self.checkpoints)
+        if self.revisions:
+            chosen = [self.loaded[name] for name in self.revisions]
+        elif self.checkpoints is not None:
+            chosen = suites.select(self.loaded.checkpoints, self.checkpoints)
+        else:
+            chosen = self.loaded.checkpoints
         names = [checkpoint.revision for checkpoint in chosen]
         if experiment != "steering":
             return names
-        return [*names, "chat"] if self.loaded.chat else []
+        # A suite of one model has that model as its chat model.
+        return list(dict.fromkeys([*names, self.loaded.chat.revision])) if self.loaded.chat else []
 
     def experiments(self) -> list[str]:
         """Return the experiments of this study; steering needs a chat model."""
-        return [experiment for experiment in EXPERIMENTS if self.revisions(experiment)]
+        return [experiment for experiment in EXPERIMENTS if self.traced(experiment)]
+
+    def needed(self) -> list[str]:
+        """Return every revision that any experiment of this study needs."""
+        return list(dict.fromkeys(revision for experiment in EXPERIMENTS for revision in self.traced(experiment)))
+
+    def on_hub(self) -> list[str]:
+        """Return the needed revisions whose weights come from a model hub."""
+        return [revision for revision in self.needed() if self.loaded[revision].remote]
+
+    def summaries(self) -> list[str]:
+        """Return the tables that are made from all runs together; a single checkpoint has no dynamics."""
+        return (["dynamics"] if len(self.traced()) > 1 else []) + ["reweighting", "claims"]
+
+    def concept_set(self, name: str, dimension: str) -> concepts.ConceptSet:
+        """Return the statements of one set and dimension, at most `statements` of them, whole groups drawn."""
+        chosen = concepts.load(self.sets[name], dimension)
+        return concepts.subset(chosen, concepts.draw(chosen, self.statements)) if self.statements else chosen
 
 
 _ENTRIES = {field.name: field.type for field in fields(Study) if field.name != "name"}
@@ -74,18 +118,20 @@ _ENTRIES = {field.name: field.type for field in fields(Study) if field.name != "
 def _checked(file: Path, key: str, value: object) -> object:
     """Return `value` in the type of the entry `key`, or say which type it must have."""
     kind = _ENTRIES[key]
+    if key == "concepts" and isinstance(value, str):
+        return (value,)
     if get_args(kind) and not isinstance(kind, UnionType):  # tuple[X, ...]
         inner = get_args(kind)[0]
         if isinstance(value, list) and value and all(_is(inner, item) for item in value):
             return tuple(inner(item) for item in value)
         raise ValueError(f"{file}: {key} must be a list of {_MANY[inner]}, not {value!r}.")
     simple = get_args(kind)[0] if isinstance(kind, UnionType) else kind
-    if not _is(simple, value) or value == 0:  # counts begin at one; a layer, in a list, may be 0
+    if not _is(simple, value) or (simple is int and value == 0):  # counts begin at one; a layer, in a list, may be 0
         raise ValueError(f"{file}: {key} must be {_ONE[simple]}, not {value!r}.")
     return value
 
 
-_ONE = {str: "text", int: "a positive whole number"}
+_ONE = {str: "text", int: "a positive whole number", bool: "true or false"}
 _MANY = {str: "names", int: "whole numbers from 0 on", float: "finite numbers"}
 
 
@@ -126,30 +172,42 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
         if key not in content:
             raise ValueError(f"{path} must name its {key}; the entry is missing.")
     study = Study(path.stem, **{key: _checked(path, key, value) for key, value in content.items()})
-    if concept_source and concept_source != study.concepts:
+    if concept_source and (concept_source,) != study.concepts:
         name = f"{study.name}-{concepts.set_name(concept_source)}"
-        study = replace(study, name=name, concepts=concept_source, featured=())
-    if "dimensions" not in content:
-        study = replace(study, dimensions=concepts.available(study.concepts))
+        study = replace(study, name=name, concepts=(concept_source,), featured=())
     _check_names(study)
     return study
 
 
 def _check_names(study: Study) -> None:
-    for dimension in study.dimensions:
-        if dimension not in concepts.DIMENSIONS:
-            raise unknown("dimension", dimension, concepts.DIMENSIONS)
-    concepts.set_name(study.concepts)
-    study.revisions()  # the suite must be there
+    for known, kind, names in (
+        (concepts.DIMENSIONS, "dimension", study.dimensions),
+        (PROTOCOLS, "protocol", study.protocols),
+    ):
+        for name in names:
+            if name not in known:
+                raise unknown(kind, name, known)
+    if len(study.sets) < len(study.concepts):
+        raise ValueError(f"Each concept set of a study must have a name of its own; these have not: {', '.join(study.concepts)}.")
+    for name in study.sets:
+        if not study.dimensions_of(name):
+            raise ValueError(f"Set {name} must have a dimension of the study; it has none of {', '.join(study.dimensions)}.")
+    study.traced()  # the suite must be there
     for revision in study.featured:
         study.loaded[revision]
 
 
-def parameters(study: Study, experiment: str, revision: str) -> dict:
-    """Return what the notebook of `experiment` is told about `study` at `revision`."""
-    common = {"suite": study.suite, "revision": revision, "concept_set": study.concepts, "dimensions": list(study.dimensions)}
+def parameters(study: Study, concept_set: str, experiment: str, revision: str) -> dict:
+    """Return what the notebook of `experiment` is told about `study` on one of its sets at `revision`."""
+    common = {
+        "suite": study.suite,
+        "revision": revision,
+        "concept_set": study.sets[concept_set],
+        "dimensions": list(study.dimensions_of(concept_set)),
+        "statements": study.statements or 0,
+    }
     own = {
-        "probing": {"seeds": study.seeds},
+        "probing": {"seeds": study.seeds, "protocols": list(study.protocols)},
         "mutual_information": {"examples": study.examples},
         "steering": {"layers": list(study.steering_layers), "multipliers": list(study.multipliers)},
     }
