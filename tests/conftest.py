@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Conf
 
 from tracing_utils import originals
 from tracing_utils.concepts import ConceptSet
+from tracing_utils.models import load_model
 from tracing_utils.suites import PROJECT, Checkpoint
 
 FAMILIES = (
@@ -132,6 +133,18 @@ def make_model():
 def checkpoint(request, family_checkpoints) -> Checkpoint:
     """A checkpoint of each family in turn."""
     return family_checkpoints[request.param]
+
+
+@pytest.fixture
+def model(checkpoint):
+    """A model with its head, of each family in turn."""
+    return load_model(checkpoint, head=True)
+
+
+@pytest.fixture
+def llama(family_checkpoints):
+    """A llama with its head."""
+    return load_model(family_checkpoints["llama"], head=True)
 
 
 @pytest.fixture(scope="session")

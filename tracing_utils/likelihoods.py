@@ -3,11 +3,12 @@
 Rule: members of a pair or a choice may differ in length, so a preference is always per token.
 
 Public names: `encoded_log_likelihoods`, `token_log_likelihoods`, `held_out_pairs`, `neutral_text`, `preference`,
-`perplexity`, `multiple_choice`.
+`Perplexity`, `perplexity`, `multiple_choice`.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -123,11 +124,19 @@ def preference(
     return per_token[pairs[:, 0]] - per_token[pairs[:, 1]]
 
 
-def perplexity(nats: Float[np.ndarray, " example"], tokens: Int[np.ndarray, " example"]) -> evaluation.Estimate:
+@dataclass(frozen=True, eq=False)
+class Perplexity(evaluation.Estimate):
+    """A perplexity, and the loss of each text behind it in nats per token."""
+
+    losses: Float[np.ndarray, " example"]
+
+
+def perplexity(nats: Float[np.ndarray, " example"], tokens: Int[np.ndarray, " example"]) -> Perplexity:
     """Return exp(mean negative log-likelihood per token), with a bootstrap interval over statements."""
     weights = evaluation.bootstrap_weights([str(i) for i in range(len(tokens))], seed=0)
     low, high = np.exp(np.quantile(-(weights @ nats) / (weights @ tokens), [0.025, 0.975]))
-    return evaluation.Estimate(float(np.exp(-nats.sum() / tokens.sum())), float(low), float(high), len(tokens))
+    value = float(np.exp(-nats.sum() / tokens.sum()))
+    return Perplexity(value, float(low), float(high), len(tokens), -nats / tokens)
 
 
 def multiple_choice(

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from . import activations, controls, evaluation, models
 from .concepts import ConceptSet
 from .errors import unknown
-from .likelihoods import perplexity, preference, right_padded, token_nats
+from .likelihoods import Perplexity, perplexity, preference, right_padded, token_nats
 
 POSITIONS = ("all", "last", "response")
 """Where a vector may be added: see `steer`."""
@@ -327,7 +327,7 @@ class Sweep:
             for index, block in enumerate(lower):
                 blocks[index] = block
 
-    def __call__(self, shift: Float[np.ndarray, " d_model"]) -> tuple[Float[np.ndarray, " pair"], evaluation.Estimate]:
+    def __call__(self, shift: Float[np.ndarray, " d_model"]) -> tuple[Float[np.ndarray, " pair"], Perplexity]:
         """Return the preference for each pair's trustworthy member, and the perplexity, with `shift` added."""
         nats, tokens = np.empty(len(self._lengths)), np.array(self._lengths) - 1
         added = _as_shift(self._model, shift)
@@ -353,8 +353,8 @@ class Response:
 
     before: Float[np.ndarray, " pair"]
     after: Float[np.ndarray, "layer multiplier pair"]
-    plain: evaluation.Estimate
-    costs: tuple[tuple[evaluation.Estimate, ...], ...]
+    plain: Perplexity
+    costs: tuple[tuple[Perplexity, ...], ...]
 
     @property
     def gain(self) -> Float[np.ndarray, "layer multiplier pair"]:
@@ -362,16 +362,16 @@ class Response:
         return self.after - self.before
 
     @property
-    def nats(self) -> Float[np.ndarray, "layer multiplier"]:
-        """Mean negative log-likelihood per token of the neutral text."""
-        return np.log([[cost.value for cost in row] for row in self.costs])
+    def losses(self) -> Float[np.ndarray, "layer multiplier text"]:
+        """Loss of each neutral text, in nats per token."""
+        return np.array([[cost.losses for cost in row] for row in self.costs])
 
 
 def dose_response(
     sweeps: Sequence[Sweep],
     vectors: Float[np.ndarray, "layer d_model"],
     multipliers: Sequence[float],
-    unsteered: tuple[Float[np.ndarray, " pair"], evaluation.Estimate],
+    unsteered: tuple[Float[np.ndarray, " pair"], Perplexity],
 ) -> Response:
     """Run each layer's sweep over all multipliers of its vector.
 
@@ -401,7 +401,7 @@ def choose(response: Response, multipliers: Sequence[float], bound: float) -> tu
         multipliers: of the response.
         bound: most perplexity, as a multiple of the unsteered model's.
     """
-    cheap = np.exp(response.nats) <= bound * response.plain.value
+    cheap = np.array([[cost.value for cost in row] for row in response.costs]) <= bound * response.plain.value
     gains = np.where(cheap & (np.asarray(multipliers) > 0), response.gain.mean(2), 0.0)
     if not gains.size:
         return None
