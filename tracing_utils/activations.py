@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from . import ledger
 from .concepts import ConceptSet
@@ -219,14 +218,30 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
         if path.exists() and keys.items() <= _metadata(path).items():
             continue
         model, tokenizer = _load(checkpoint, trust_remote_code, model)
-        arrays = {}
+        ids = {}
         for concepts in sets:
             if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in tokens:
                 tokens[known] = encode(model, tokenizer, concepts.statements)
-            arrays[_name(concepts)] = extract(model, tokens[known])
-        part = path.with_name(path.name + ".part")
-        save_file(arrays, part, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
-        os.replace(part, path)
+            ids[_name(concepts)] = tokens[known]
+        _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
+
+
+def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
+    """Extract set by set into a safetensors file, since all of them together (and `save_file`'s copy) may not fit in memory."""
+    from . import models  # noqa: PLC0415 - see extract
+
+    shape, header, end = (len(models.blocks(model)), model.config.hidden_size), {"__metadata__": metadata}, 0
+    for name, rows in ids.items():
+        begin, end = end, end + 4 * len(rows) * shape[0] * shape[1]
+        header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        for rows in ids.values():
+            extract(model, rows).astype("<f4", copy=False).tofile(file)
+    os.replace(part, path)
 
 
 def of(

@@ -29,7 +29,9 @@ from .suites import Checkpoint, weight_names
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
 
 # torch counts the cores of the machine; a job may be allowed fewer, and threads beyond those only wait for each other.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+# Snakemake tells its jobs their share by OMP_NUM_THREADS, which torch reads itself.
+if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 # Where the block list of a base model lies: gpt2 and bloom call it `h`, all the others `layers` (llama, mistral,
 # qwen3, gpt_neox, olmo, olmo2, olmo3, olmoe, smollm3, apertus).
