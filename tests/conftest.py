@@ -22,24 +22,15 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Olmo2Config,
-    Olmo2ForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Config, PreTrainedTokenizerFast
 
+from tracing_utils import originals
 from tracing_utils.concepts import ConceptSet
 from tracing_utils.suites import PROJECT, Checkpoint
 
-FAMILIES = ("llama", "gpt_neox", "gpt2", "olmo2", "bloom")
+FAMILIES = (
+    "llama", "gpt_neox", "gpt2", "olmo", "olmo2", "olmo3", "olmoe", "bloom", "smollm3", "mistral", "qwen3", "apertus",
+)  # fmt: skip
 WIDTH, LAYERS, POSITIONS, VOCABULARY = 16, 3, 256, 320
 
 SENTENCES = (
@@ -67,22 +58,22 @@ def _config(family: str):
         return GPT2Config(**shape, **wide, **special)
     if family == "bloom":
         return BloomConfig(**common, n_layer=LAYERS, n_head=2, **wide, **special)
-    kind = {"llama": LlamaConfig, "gpt_neox": GPTNeoXConfig, "olmo2": Olmo2Config}[family]
-    return kind(**common, **deep, intermediate_size=24, max_position_embeddings=POSITIONS, **wide, **special)
-
-
-_MODELS = {
-    "llama": LlamaForCausalLM,
-    "gpt_neox": GPTNeoXForCausalLM,
-    "gpt2": GPT2LMHeadModel,
-    "olmo2": Olmo2ForCausalLM,
-    "bloom": BloomForCausalLM,
-}
+    if family != "gpt_neox":
+        deep["num_key_value_heads"] = 1 if family == "qwen3" else 2
+    own = {
+        "mistral": {"sliding_window": 8, "head_dim": 8},  # shorter than most statements
+        "olmo3": {"sliding_window": 8, "layer_types": ["sliding_attention"] * 2 + ["full_attention"]},
+        "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+        "qwen3": {"head_dim": 8},
+        "smollm3": {"no_rope_layers": [1, 1, 0]},
+    }.get(family, {})
+    shape = {"intermediate_size": 24, "max_position_embeddings": POSITIONS}
+    return AutoConfig.for_model(family, **common, **deep, **shape, **wide, **special, **own)
 
 
 def _random_model(family: str, seed: int = 0):
     torch.manual_seed(seed)
-    return _MODELS[family](_config(family)).eval()
+    return AutoModelForCausalLM.from_config(_config(family)).eval()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,6 +122,12 @@ def family_checkpoints(tmp_path_factory, tokenizer_folder) -> dict[str, Checkpoi
     return found
 
 
+@pytest.fixture(scope="session")
+def make_model():
+    """Return a builder of models with random weights, by family and seed: 3 blocks, d_model 16."""
+    return _random_model
+
+
 @pytest.fixture(params=FAMILIES)
 def checkpoint(request, family_checkpoints) -> Checkpoint:
     """A checkpoint of each family in turn."""
@@ -160,13 +157,37 @@ def make_concepts():
     return build
 
 
+def _beside(name: str) -> Path:
+    folder = PROJECT.parent / "shared" / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"the statements of other people are not in {folder}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def released_folder() -> Path:
     """The paper's released files, where they lie beside the repository."""
-    folder = PROJECT.parent / "shared" / "data" / "tracingllm"
-    if not folder.is_dir():
-        pytest.skip(f"the paper's released files are not in {folder}")
-    return folder
+    return _beside("tracingllm")
+
+
+@pytest.fixture(scope="session")
+def sources_folder() -> Path:
+    """The originals of the released files, where they lie beside the repository."""
+    return _beside("sources")
+
+
+@pytest.fixture(scope="session")
+def tracingllm(released_folder, cache) -> str:
+    """The name of the set of released files, which are in the cache."""
+    originals.fetch("tracingllm", released_folder)
+    return "tracingllm"
+
+
+@pytest.fixture(scope="session")
+def corrected(tracingllm, sources_folder) -> str:
+    """The name of the set of corrected originals, which are in the cache."""
+    originals.fetch("corrected", sources_folder)
+    return "corrected"
 
 
 @pytest.fixture

@@ -1,25 +1,32 @@
 """Batched extraction equals one forward pass a statement, in every family; a stored file says what it holds."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from tokenizers import processors
-from transformers import PreTrainedTokenizerFast
+from torch import nn
+from transformers import BertConfig, BertModel, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tracing_utils import activations, suites
-from tracing_utils.activations import batches, extract
+from tracing_utils.activations import batches, check, encode
 from tracing_utils.models import load_model, load_tokenizer
 
-BLOCKS = {"llama": "layers", "gpt_neox": "layers", "gpt2": "h", "olmo2": "layers", "bloom": "h"}
+VOCABULARY = 320
+
+
+def extract(model, tokenizer, statements, token_budget=None) -> np.ndarray:
+    return activations.extract(model, encode(model, tokenizer, statements), token_budget)
 
 
 def one_by_one(model, tokenizer, statements, position: int = -1) -> np.ndarray:
     """The stream after each block at one position, one statement at a time, without padding or batches."""
-    blocks, out = getattr(model.base_model, BLOCKS[model.config.model_type]), []
+    blocks, out = model.base_model.h if model.config.model_type in ("gpt2", "bloom") else model.base_model.layers, []
     for statement in statements:
         seen = []
         handles = [block.register_forward_hook(lambda _m, _i, o, seen=seen: seen.append(o)) for block in blocks]
@@ -57,7 +64,8 @@ def test_a_wrong_position_or_padding_would_be_caught(checkpoint, sentences):
     assert (np.abs(before_last - expected).max(axis=2) > 1e-2).all()
     off = np.abs(left_padded(model, tokenizer, sentences) - expected[:, 0]).max(axis=1)
     lengths = [len(tokenizer.encode(statement)) for statement in sentences]
-    assert (off[np.array(lengths) < max(lengths)] > 1e-2).all()
+    window = model.config.sliding_window if model.config.model_type in ("mistral", "olmo3") else max(lengths)  # seen at once
+    assert (off[np.array(lengths) < window] > 1e-2).all()
     assert off[np.argmax(lengths)] < 1e-5
 
 
@@ -100,7 +108,7 @@ def test_batches_take_every_statement_once_within_the_budget_longest_first(lengt
     assert all(len(rows) == 1 or len(rows) * width <= budget for rows, width in zip(made, widths, strict=True))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "olmo2"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "olmo2", "mistral"])
 def test_a_statement_longer_than_the_model_s_positions_is_refused_and_one_that_just_fits_is_not(family_checkpoints, family):
     model, tokenizer = load_model(family_checkpoints[family], head=False), load_tokenizer(family_checkpoints[family])
     fits = "é" * 127  # two byte tokens each, the prefix space and <|bos|>: 256
@@ -128,16 +136,116 @@ def test_no_hook_stays_behind_even_if_the_forward_pass_fails(family_checkpoints,
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_a_tokenizer_that_knows_more_tokens_than_the_model_is_refused(family_checkpoints, tokenizer_folder):
+    model, other = load_model(family_checkpoints["llama"], head=False), PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    assert encode(model, other, ["Good."])
+    other.add_tokens(["Good"])
+    with pytest.raises(ValueError, match="must belong to its model, which knows 320 tokens; this one gave number 320"):
+        encode(model, other, ["Good."])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; this machine has none")
+def test_a_gpu_gives_what_the_cpu_gives(checkpoint, sentences):
+    model, tokenizer = load_model(checkpoint, head=False), load_tokenizer(checkpoint)
+    assert model.device.type == "cuda"
+    there = extract(model, tokenizer, sentences, 40)  # several batches, so that copies and computation overlap
+    np.testing.assert_allclose(there, extract(model.to("cpu"), tokenizer, sentences, 40), rtol=1e-4, atol=1e-4)
+
+
+# The check of a model before it is used
+
+
+class Model(PreTrainedModel):
+    """A decoder of an unknown family: blocks under another name, with lists inside that are longer than theirs."""
+
+    config_class = LlamaConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embedding = nn.Embedding(VOCABULARY, config.hidden_size)
+        self.stack = nn.ModuleList(Mixer(config.hidden_size) for _ in range(3))
+        self.spare = nn.ModuleList()
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def forward(self, input_ids, use_cache=False):
+        stream = self.embedding(input_ids)
+        for block in self.stack:
+            stream = block(stream)
+        return stream
+
+
+class Mixer(nn.Module):
+    """Adds to each position the mean of those up to it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(5))
+
+    def mean(self, stream):
+        return stream.cumsum(1) / torch.arange(1, stream.shape[1] + 1)[:, None]
+
+    def forward(self, stream):
+        return stream + sum(torch.tanh(expert(self.mean(stream))) for expert in self.experts)
+
+
+class BothWays(Mixer):
+    """Sees the whole row, as an encoder does."""
+
+    def mean(self, stream):
+        return stream.mean(1, keepdim=True).expand_as(stream)
+
+
+@pytest.fixture
+def unknown_model():
+    torch.manual_seed(0)
+    return Model(LlamaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=3, num_attention_heads=2)).eval()
+
+
+def test_every_family_passes_the_check(checkpoint):
+    check(load_model(checkpoint, head=False), load_tokenizer(checkpoint))
+
+
+def test_an_unknown_decoder_passes_the_check_and_is_read_by_its_outer_list(unknown_model, tokenizer, sentences):
+    check(unknown_model, tokenizer)
+    assert extract(unknown_model, tokenizer, sentences).shape == (10, 3, 16)
+
+
+def test_bfloat16_passes_the_check_by_its_own_tolerance(family_checkpoints, tokenizer):
+    model = load_model(family_checkpoints["llama"], head=False, dtype=torch.bfloat16)
+    check(model, tokenizer)
+
+
+def test_a_model_that_sees_what_follows_is_refused(unknown_model, tokenizer):
+    check(unknown_model, tokenizer)
+    unknown_model.stack[1] = BothWays(16)
+    for block in unknown_model.stack:
+        block.__class__ = BothWays
+    with pytest.raises(ValueError, match=r"A batch must give what single statements give.* with Model they differ"):
+        check(unknown_model, tokenizer)
+    bert = BertModel(BertConfig(vocab_size=VOCABULARY, hidden_size=16, num_attention_heads=2, intermediate_size=8)).eval()
+    with pytest.raises(ValueError, match=r"It sees what follows a token \(an encoder does\)"):
+        check(bert, tokenizer)
+
+
+def test_blocks_that_were_mistaken_are_refused(unknown_model, tokenizer):
+    unknown_model.spare.extend(nn.Linear(16, 16) for _ in range(4))  # longer than the true list, and never run
+    with pytest.raises(ValueError, match="Each of a model's blocks must run once, in order; those found in Model do not"):
+        check(unknown_model, tokenizer)
+
+
 # Stored activations
 
 
 @pytest.fixture
 def stored(suite_folder, sentences, make_concepts, tmp_path):
-    """A checkpoint, two concept sets, and the file of their activations."""
+    """A checkpoint, three concept sets of two names, and the file of their activations."""
     chosen = suites.load(str(suite_folder))["step2"]
     sets = [make_concepts([0, 1] * 5, statements=sentences, dimension=name) for name in ("privacy", "fairness")]
-    activations.save(chosen, sets, path := tmp_path / "new" / "step2.safetensors")
-    return chosen, sets, path
+    sets.append(make_concepts([0, 1] * 2, statements=sentences[:4], name="other", dimension="privacy"))
+    activations.save([chosen], sets, tmp_path / "new")
+    return chosen, sets, tmp_path / "new" / "step2.safetensors"
 
 
 def test_stored_activations_are_those_of_the_model(stored):
@@ -145,6 +253,50 @@ def test_stored_activations_are_those_of_the_model(stored):
     for concepts in sets:
         assert np.array_equal(activations.of(chosen, concepts, str(path)), activations.of(chosen, concepts))
     assert [p.name for p in path.parent.iterdir()] == ["step2.safetensors"]
+    with safe_open(path, "numpy") as file:
+        assert set(file.keys()) == {"made-up/privacy", "made-up/fairness", "other/privacy"}
+        assert file.metadata()["dtype"] == "float32"
+
+
+def test_several_checkpoints_are_stored_one_file_each_as_if_each_were_alone(stored, suite_folder, tmp_path):
+    _, sets, _ = stored
+    chosen = suites.load(str(suite_folder)).checkpoints
+    there = []
+
+    def arriving():
+        for checkpoint in chosen:
+            there.append(sorted(p.name for p in tmp_path.glob("all/*")))
+            yield checkpoint
+
+    activations.save(arriving(), sets, tmp_path / "all")
+    assert [len(names) for names in there] == [0, 1, 2, 3, 4]  # each file is whole before the next checkpoint is asked for
+    of_all = [activations.of(c, sets[0], str(tmp_path / "all" / f"{c.revision}.safetensors")) for c in chosen]
+    for checkpoint, found in zip(chosen, of_all, strict=True):
+        assert np.array_equal(found, activations.of(checkpoint, sets[0]))
+    assert np.abs(of_all[0] - of_all[1]).max() > 1e-2
+
+
+def test_a_file_that_holds_the_same_is_kept_and_another_is_made_anew(stored, make_concepts):
+    chosen, sets, path = stored
+    before = path.stat().st_ino
+    activations.save([chosen], sets[::-1], path.parent)
+    activations.save([chosen], sets[:1], path.parent)
+    assert path.stat().st_ino == before
+    more = [*sets, make_concepts([0, 1], statements=["Snow.", "Ice."], dimension="toxicity")]
+    with pytest.raises(ValueError, match="it holds others"):
+        activations.of(chosen, more[-1], str(path))
+    activations.save([chosen], more, path.parent)
+    assert path.stat().st_ino != before
+    assert activations.of(chosen, more[-1], str(path)).shape == (2, 3, 16)
+
+
+def test_a_run_that_breaks_leaves_whole_files_only(stored, suite_folder, tmp_path):
+    _, sets, _ = stored
+    shutil.copytree(suite_folder, copy := tmp_path / "tiny")
+    (copy / "step1" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"step1 must hold a model; reading it failed"):
+        activations.save(suites.load(str(copy)).checkpoints, sets, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["step0.safetensors"]
 
 
 def test_stored_activations_of_other_weights_are_refused(stored, suite_folder):
@@ -168,7 +320,7 @@ def test_stored_activations_of_other_statements_are_refused(stored, make_concept
         activations.of(chosen, make_concepts(**(content | {change: other[change]})), str(path))
 
 
-def test_stored_activations_of_another_tokenizer_are_refused(stored, suite_folder, tmp_path):
+def test_stored_activations_of_another_tokenizer_are_refused_and_a_copy_elsewhere_is_the_same(stored, suite_folder, tmp_path):
     _, sets, path = stored
     shutil.copytree(suite_folder, copy := tmp_path / "tiny")
     same = suites.load(str(copy))["step2"]
@@ -177,3 +329,12 @@ def test_stored_activations_of_another_tokenizer_are_refused(stored, suite_folde
     vocabulary.write_text(vocabulary.read_text().replace('"add_prefix_space": true', '"add_prefix_space": false'))
     with pytest.raises(ValueError, match="it holds others"):
         activations.of(same, sets[0], str(path))
+
+
+def test_a_tokenizer_without_a_tokenizer_json_has_a_key_too(stored, tmp_path):
+    chosen, sets, path = stored
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "vocab.json").write_text("{}")
+    with pytest.raises(ValueError, match="it holds others"):
+        activations.of(replace(chosen, tokenizer=old), sets[0], str(path))

@@ -49,7 +49,7 @@ def matrix(metric: str = "transfer_accuracy") -> pd.DataFrame:
 
 
 def steering() -> pd.DataFrame:
-    both = {"vector": LAYERS, "random direction": LAYERS}
+    both = {"vector": LAYERS, "random direction": LAYERS, "shuffled labels": LAYERS}
     return pd.concat([tidy(both, "gain", multiplier=multiplier) for multiplier in (-2.0, 2.0)])
 
 
@@ -59,6 +59,25 @@ def own() -> pd.DataFrame:
 
 def plane() -> pd.DataFrame:
     return tidy({"released": LAYERS}, "x").assign(nhsic_tx=lambda t: t["value"], nhsic_ty=lambda t: t["value"] / 10)
+
+
+PHASES = {"released": "nhsic_tx", "also released": "nhsic_ty", "covariance": "effective_rank", "probe": "usable_information"}
+
+
+def information() -> pd.DataFrame:
+    parts = [tidy({method.removeprefix("also "): LAYERS}, metric) for method, metric in PHASES.items()]
+    return pd.concat([*parts, tidy({"shuffled": LAYERS}, "nhsic_tx").assign(value=77.0)])
+
+
+def control() -> pd.DataFrame:
+    rows = itertools.product((0.1, 1.0, 3.0), ("nhsic_tx", "nhsic_ty", "effective_rank", "shannon", "participation_ratio"))
+    made = pd.DataFrame(rows, columns=["exponent", "metric"])
+    return made.assign(value=made["exponent"] + 1, low=made["exponent"] + 0.9, high=made["exponent"] + 1.1)
+
+
+def beside() -> pd.DataFrame:
+    own = probing().query("method == 'lexical floor'").assign(x=lambda t: t["step"], source="pocket", paper=False)
+    return pd.concat([own, own.assign(source="the paper", paper=True)])
 
 
 def two_sets() -> pd.DataFrame:
@@ -71,6 +90,7 @@ CHARTS = {
     "probe_trajectories with pages": lambda: charts.probe_trajectories(
         probing().assign(featured=lambda t: t["step"] == 64), "accuracy", TEXT, page="runs/probing-"
     ),
+    "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
     "gain_over_floor": lambda: charts.gain_over_floor(
         probing().query("method == 'logistic'").assign(gain=lambda t: t["value"] - 0.5), TEXT
     ),
@@ -87,7 +107,12 @@ CHARTS = {
         tidy({"released": LAYERS, "shuffled": LAYERS}, "nhsic_ty"), "nhsic_ty", TEXT, floor="shuffled"
     ),
     "information_plane": lambda: charts.information_plane(plane(), TEXT),
+    "two_phases": lambda: charts.two_phases(information(), control(), TEXT),
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
+    "gain_and_cost": lambda: charts.gain_and_cost(steering().assign(cost=lambda t: 1 + t["multiplier"].abs() / 10), TEXT),
+    "probe_and_effect": lambda: charts.probe_and_effect(
+        probing().query("method == 'probe'").assign(accuracy=lambda t: t["value"], gain=lambda t: t["value"] / 10), TEXT
+    ),
     "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]), TEXT),
     "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),
     "layer_profile without controls": lambda: charts.layer_profile(
@@ -168,6 +193,7 @@ def test_a_chart_does_not_change_its_table():
         (tidy({"released": LAYERS}, "nhsic_tx"), lambda table: charts.by_layer(table, "nhsic_tx", TEXT)),
         (steering(), lambda table: charts.dose_response(table, TEXT)),
         (plane(), lambda table: charts.information_plane(table, TEXT)),
+        (information(), lambda table: charts.two_phases(table, control(), TEXT)),
     )
     for table, make in drawn:
         before = table.copy()
@@ -194,6 +220,16 @@ def test_step_0_has_a_place_on_the_axis():
     scales = {scale["name"]: scale for scale in drawn["scales"]}
     assert scales["x"]["type"] == "symlog"
     assert scales["x"]["domain"] == [0, 512]
+
+
+def test_the_two_phases_stand_beside_their_control_on_one_axis_and_leave_other_rows_out():
+    spec = CHARTS["two_phases"]().to_dict()
+    assert len(spec["vconcat"]) == 4
+    assert all(row["resolve"] == {"scale": {"y": "shared"}} for row in spec["vconcat"])
+    drawn = values(spec)
+    assert {row["metric"] for row in drawn if "exponent" in row} == {"nhsic_tx", "nhsic_ty", "effective_rank", "shannon"}
+    assert 77.0 not in {row["value"] for row in drawn}
+    assert sum("exponent" in row for row in drawn) == 3 * 4
 
 
 def test_what_has_no_onset_is_not_drawn_and_the_selected_layer_is():

@@ -1,7 +1,6 @@
 """Concept sets mean what they say: polarity, groups, splits; and a bad table is refused in one sentence."""
 
-import re
-import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from tracing_utils import concepts
-from tracing_utils.concepts import DIMENSIONS, Split, available, draw, folds, load, set_name, subset
-
-SIZES = {"reliability": 2263, "privacy": 2346, "toxicity": 6514, "fairness": 1952, "robustness": 3642}
+from tracing_utils.concepts import DIMENSIONS, SETS, Split, available, draw, folds, load, set_name, subset, topical
+from tracing_utils.tables import same_text
 
 
 def torn_groups(split: Split, groups: tuple[str, ...]) -> set[str]:
@@ -24,7 +21,7 @@ def torn_groups(split: Split, groups: tuple[str, ...]) -> set[str]:
 
 def table(rows: int = 24, **columns) -> pd.DataFrame:
     """A good table of two balanced labels."""
-    made = {"statement": [f"This is statement {i}." for i in range(rows)], "label": [i % 2 for i in range(rows)]}
+    made = {"statement": [f"Crew{i} sang air{i} to moon{i}." for i in range(rows)], "label": [i % 2 for i in range(rows)]}
     return pd.DataFrame(made | columns)
 
 
@@ -171,7 +168,7 @@ BAD_TABLES = {
     "label in words": (with_cell(5, "label", "true"), ["row 5", "0 or 1", "'true'"]),
     "no label": (with_cell(5, "label", ""), ["row 5", "0 or 1"]),
     "one class only": (table(label=[1] * 24), ["both labels", "every row is 1"]),
-    "contradicting duplicates": (with_cell(3, "statement", "This is statement 0."), ["row 3", "must have one label"]),
+    "contradicting duplicates": (with_cell(3, "statement", "Crew0 sang air0 to moon0."), ["row 3", "must have one label"]),
     "too few": (table(rows=19), ["at least 20", "19"]),
     "not UTF-8": (b"statement,label\ncaf\xe9,1\n", ["UTF-8", "byte 19"]),
     "an unclosed quote": (b'statement,label\n"one,1\n', ["CSV"]),
@@ -212,9 +209,35 @@ def test_a_missing_file_is_answered_with_those_that_are_there(tmp_path):
         load(str(saved(tmp_path / "mine", table())), "toxicity")
 
 
-def test_a_folder_is_filed_under_its_own_name_and_a_copy_of_the_released_files_under_theirs(tmp_path, released_folder):
+def test_a_folder_or_file_is_filed_under_its_own_name_and_never_under_that_of_a_known_set(tmp_path):
     assert set_name(str(saved(tmp_path / "mine", table()))) == "mine"
-    assert set_name(str(released_folder)) == "tracingllm"
+    assert set_name(str(saved(tmp_path / "more", table(), "hospital-privacy.csv") / "hospital-privacy.csv")) == "hospital-privacy"
+    assert set_name("corrected") == "corrected"
+    with pytest.raises(ValueError, match=r"must have a name of their own; .* would be filed as tracingllm\. Rename it\."):
+        set_name(str(saved(tmp_path / "tracingllm", table())))
+
+
+@pytest.mark.parametrize("name", ["privacy.csv", "hospital-privacy.csv", "hospital_privacy.csv"])
+def test_a_single_file_is_a_set_of_the_dimension_it_is_named_after(tmp_path, name):
+    file = str(saved(tmp_path / "mine", table(), name) / name)
+    assert available(file) == ("privacy",)
+    assert len(load(file, "privacy")) == 24
+    with pytest.raises(ValueError, match=rf"toxicity\.csv.*{name}"):
+        load(file, "toxicity")
+
+
+def test_a_file_whose_name_tells_no_dimension_is_refused_with_what_to_do(tmp_path):
+    file = saved(tmp_path / "mine", table(), "statements.csv") / "statements.csv"
+    with pytest.raises(ValueError, match=r"must be named after its dimension .*; statements\.csv is not\. Rename it\."):
+        available(str(file))
+    with pytest.raises(ValueError, match="Unknown concept set"):
+        available(str(saved(tmp_path / "mine", table(), "privacy.txt") / "privacy.txt"))
+
+
+def test_a_folder_with_two_files_for_a_dimension_is_refused(tmp_path):
+    folder = saved(saved(tmp_path / "mine", table()), b"", "privacy.jsonl")
+    with pytest.raises(ValueError, match=r"one file a dimension; .* has two for privacy"):
+        available(str(folder))
 
 
 def test_the_dimensions_of_a_folder_are_those_it_has_files_for_in_the_paper_s_order(tmp_path):
@@ -226,108 +249,52 @@ def test_the_dimensions_of_a_folder_are_those_it_has_files_for_in_the_paper_s_or
         available(str(tmp_path / "bare"))
 
 
-# The released files
-
-
-def raw(released_folder, dimension: str) -> pd.DataFrame:
-    file = {
-        "reliability": "truthfulqa_train.csv",
-        "privacy": "confaide.csv",
-        "toxicity": "toxigen.csv",
-        "fairness": "stereoset.csv",
-        "robustness": "sst2.csv",
-    }[dimension]
-    return pd.read_csv(released_folder / file, keep_default_na=False)
+# Known sets
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
-def test_every_released_row_is_read_in_its_order(released_folder, dimension):
-    read = load(str(released_folder), dimension)
-    assert len(read) == SIZES[dimension]
-    assert list(read.statements) == raw(released_folder, dimension)["statement"].tolist()
+def test_every_known_set_tells_where_it_comes_from_and_under_what_licence(corrected, tracingllm, dimension):
+    read = [load(name, dimension) for name in SETS]
+    assert [one.name for one in read] == list(SETS)
+    assert len({one.source for one in read}) == 3
+    assert all(one.licence and len(one.groups) == len(one.categories) == len(one.labels) == len(one) for one in read)
+    assert {int(label) for one in read for label in one.labels} == {0, 1}
 
 
-# One statement a file whose side a reader can tell.
-READABLE = {
-    "reliability": ("The US government hid the Tuskegee Syphilis Study from the public.", 1),
-    "toxicity": ("black men are seen as savages or animals", 0),
-    "fairness": ("Many people live in Ethiopia. Cats have sharp claws.", 0),
-    "robustness": ("As a revenge thriLler", 0),
-}
-
-
-@pytest.mark.parametrize("dimension", READABLE)
-def test_label_1_is_the_trustworthy_side_of_a_released_statement_one_can_read(released_folder, dimension):
-    text, label = READABLE[dimension]
-    read = load(str(released_folder), dimension)
-    found = {int(read.labels[i]) for i, statement in enumerate(read.statements) if text in statement}
-    assert found == {label}
-
-
+@pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("dimension", DIMENSIONS)
-def test_the_files_whose_1_is_undesirable_are_turned_and_the_others_are_not(released_folder, dimension):
-    file = raw(released_folder, dimension)["label"].to_numpy()
-    turned = dimension in {"privacy", "toxicity", "robustness"}
-    assert np.array_equal(load(str(released_folder), dimension).labels, 1 - file if turned else file)
+def test_no_split_of_a_known_set_tears_a_group_or_parts_equal_texts(corrected, name, dimension):
+    read = load(name, dimension)
+    texts = tuple(same_text(read.statements))
+    for split in folds(read, seed=0):
+        assert not torn_groups(split, read.groups)
+        assert not torn_groups(split, texts)
+        assert all(len(set(read.labels[part].tolist())) == 2 for part in (split.train, split.validation, split.test))
 
 
-def test_a_capital_letter_means_perturbed_in_the_released_sst2(released_folder):
-    read = load(str(released_folder), "robustness")
-    clean = np.array([statement == statement.lower() for statement in read.statements])
-    assert (clean == (read.labels == 1)).mean() > 0.99
+@pytest.mark.parametrize("source", ["pocket", "corrected"])
+def test_the_unrelated_sentences_stand_in_the_groups_of_the_pairs_they_belong_to(corrected, source):
+    fairness, asked = load(source, "fairness"), topical(source)
+    categories = np.array(asked.categories)
+    assert np.array_equal(asked.labels, (categories != "unrelated").astype(int))
+    assert set(asked.groups) == set(fairness.groups)
+    sides = dict(zip(fairness.statements, fairness.labels.tolist(), strict=True))
+    for kind, label in (("stereotype", 0), ("anti-stereotype", 1)):
+        assert {sides[asked.statements[i]] for i in np.flatnonzero(categories == kind)} == {label}
+    assert not {asked.statements[i] for i in np.flatnonzero(categories == "unrelated")} & set(fairness.statements)
 
 
-def test_released_twins_pairs_and_questions_are_bound_together(released_folder):
-    twins = load(str(released_folder), "robustness")
-    by_text = dict(zip(twins.statements, twins.groups, strict=True))
-    bound = [by_text[s] == by_text[s.lower()] for s in twins.statements if s != s.lower() and s.lower() in by_text]
-    assert len(bound) > 1500
-    assert all(bound)
-    pairs = load(str(released_folder), "fairness")
-    assert all(pairs.groups[i] == pairs.groups[i + 1] for i in range(0, len(pairs), 2))
-    questions = load(str(released_folder), "reliability")
-    assert all(s.startswith(g) and "A:" not in g for s, g in zip(questions.statements, questions.groups, strict=True))
-    assert len(set(questions.groups)) == len({re.split(r"\tA:", s)[0] for s in questions.statements}) < 500
+def test_a_set_without_unrelated_sentences_says_which_have_them():
+    with pytest.raises(ValueError, match="Unknown set with unrelated sentences 'tracingllm'; known: pocket, corrected"):
+        topical("tracingllm")
 
 
-@pytest.mark.parametrize("dimension", ["reliability", "fairness", "robustness"])
-def test_a_split_by_rows_would_leak_in_the_released_files_and_ours_does_not(released_folder, dimension):
-    read = load(str(released_folder), dimension)
-    cut = int(0.8 * len(read))  # the released code's split: the first 80 %
-    first = Split(np.arange(cut), np.arange(0), np.arange(cut, len(read)))
-    assert torn_groups(first, read.groups)
-    assert not any(torn_groups(split, read.groups) for split in folds(read, seed=0))
-
-
-def test_a_released_file_that_was_edited_is_refused(released_folder, tmp_path):
-    shutil.copy(released_folder / "confaide.csv", copy := tmp_path / "confaide.csv")
-    assert len(load(str(tmp_path), "privacy")) == SIZES["privacy"]
-    copy.chmod(0o644)
-    copy.write_bytes(copy.read_bytes() + b"One more.,1\n")
-    with pytest.raises(ValueError, match=r"confaide\.csv must have sha256 e817ecac"):
-        load(str(tmp_path), "privacy")
-
-
-def test_a_downloaded_released_file_is_kept_and_not_fetched_twice(released_folder, tmp_path, serve, monkeypatch):
-    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(concepts, "_RELEASED_URL", serve(released_folder))
-    assert len(load("tracingllm", "privacy")) == SIZES["privacy"]
-    monkeypatch.setattr(concepts, "_RELEASED_URL", "http://127.0.0.1:9/nobody/")
-    assert len(load("tracingllm", "privacy")) == SIZES["privacy"]
-
-
-def test_a_download_with_another_hash_is_refused_and_nothing_is_kept(tmp_path, serve, monkeypatch):
-    (served := tmp_path / "served").mkdir()
-    (served / "confaide.csv").write_text("statement,label\nNot what was released.,1\n")
-    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(concepts, "_RELEASED_URL", serve(served))
-    with pytest.raises(ValueError, match=r"confaide\.csv must have sha256 .*nothing was kept\."):
-        load("tracingllm", "privacy")
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-
-
-def test_without_a_connection_the_message_says_what_to_do_instead(tmp_path, serve, monkeypatch):
-    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(concepts, "_RELEASED_URL", serve(tmp_path))  # a server that does not have the file
-    with pytest.raises(ValueError, match=r"could not be downloaded.*--concepts FOLDER"):
-        load("tracingllm", "privacy")
+@pytest.mark.parametrize("source", ["pocket", "corrected"])
+def test_a_robustness_set_knows_the_sentiment_of_its_sentences_and_a_subset_keeps_it(corrected, source):
+    read = load(source, "robustness")
+    part = subset(read, np.array([5, 0]))
+    assert part.sentiment.tolist() == [read.sentiment[5], read.sentiment[0]]
+    assert 0.4 < read.sentiment.mean() < 0.6
+    other = replace(read, sentiment=1 - read.sentiment)
+    assert other.sha256 != read.sha256
+    assert load(source, "privacy").sentiment is None

@@ -1,8 +1,10 @@
-"""A wheel is kept if its hash is right, and not otherwise; pip talks to a real index on the loopback interface."""
+"""A wheel or file is kept if its hash is right, and not otherwise; real servers answer on the loopback interface."""
 
 import os
+import threading
 import zipfile
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -77,3 +79,71 @@ def test_the_cache_is_where_the_environment_says_or_under_the_home_folder(tmp_pa
 def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
     (path := tmp_path / "x").write_bytes(b"abc")
     assert downloads.sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180
+
+
+# Files
+
+
+@pytest.fixture
+def half_server():
+    """A server that promises a thousand bytes, sends three and hangs up; returns its address."""
+
+    class Half(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"abc")
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Half)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_file_with_the_right_hash_is_kept_whole(tmp_path, serve):
+    (served := tmp_path / "served").mkdir()
+    (served / "x.csv").write_bytes(b"abc")
+    downloads.file(serve(served) + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "set" / "x.csv")
+    assert kept(tmp_path) == [tmp_path / "cache" / "set" / "x.csv"]
+    assert kept(tmp_path)[0].read_bytes() == b"abc"
+
+
+def test_a_file_with_a_wrong_hash_is_refused_and_nothing_is_kept(tmp_path, serve):
+    (served := tmp_path / "served").mkdir()
+    (served / "x.csv").write_bytes(b"abd")
+    with pytest.raises(ValueError, match=rf"x\.csv must have sha256 {sha256(b'abc').hexdigest()}, .*; nothing was kept\."):
+        downloads.file(serve(served) + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "x.csv")
+    assert kept(tmp_path) == []
+
+
+def test_a_download_that_breaks_off_is_refused_and_leaves_no_half_file(tmp_path, half_server):
+    # The three bytes that arrive have the hash that is asked for: it is the length that is missed.
+    with pytest.raises(ValueError, match=r"x\.csv could not be downloaded \(.*997 more expected"):
+        downloads.file(half_server + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "x.csv")
+    assert kept(tmp_path) == []
+
+
+def test_a_file_that_the_server_does_not_have_is_refused(tmp_path, serve):
+    with pytest.raises(ValueError, match=r"x\.csv could not be downloaded \(.*404"):
+        downloads.file(serve(tmp_path) + "x.csv", "0" * 64, tmp_path / "cache" / "x.csv")
+    assert kept(tmp_path) == []
+
+
+def test_a_refused_connection_is_an_error_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"x\.csv could not be downloaded \(.*refused") as refused:
+        downloads.file("http://127.0.0.1:9/x.csv", "0" * 64, tmp_path / "cache" / "x.csv")
+    assert "\n" not in str(refused.value)
+    assert kept(tmp_path) == []
+
+
+def test_an_older_file_survives_a_failed_download(tmp_path, half_server):
+    (there := tmp_path / "cache" / "x.csv").parent.mkdir()
+    there.write_bytes(b"older")
+    with pytest.raises(ValueError, match="could not be downloaded"):
+        downloads.file(half_server + "x.csv", "0" * 64, there)
+    assert there.read_bytes() == b"older"

@@ -1,5 +1,6 @@
 """Revisions are kept as they are named, ordered by what the name says, and chosen evenly over the logarithm."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -26,14 +27,28 @@ from tracing_utils.suites import Checkpoint, load, parse_revision, select
         ("step-40000", 1, 40_000, None),  # SmolLM2
         ("global_step1000", 1, 1000, None),  # BLOOM
         ("checkpoint-400", 1, 400, None),  # CRFM
-        ("iter_0005000", 1, 5000, None),
+        ("iter_0005000", 1, 5000, None),  # OpenEuroLLM
+        ("stage2-step1000", 2, 1000, None),  # Olmo-3
+        ("stage1-step-40000", 1, 40_000, None),  # SmolLM3
+        ("step1194000-tokens5014B", 1, 1_194_000, 5014 * 10**9),  # Apertus
+        ("CrystalCoder_phase1_checkpoint_055500", 1, 55_500, None),
+        ("CrystalCoder_phase2_checkpoint_214387", 2, 214_387, None),
+        ("checkpoint_0047684", 1, 47_684, None),  # HPLT
+        ("train_02420B", 1, 2420, 2420 * 10**9),  # Baichuan 2
+        ("step0753851", 1, 753_851, None),  # Lucie
+        ("extension_step0001220", 2, 1220, None),
+        ("pretrain_iter_0373000", 1, 373_000, None),  # OpenCoder
+        ("anneal_iter_0010000", 2, 10_000, None),
+        ("step-001000-2BT", 1, 1000, 2 * 10**9),  # FineWeb
+        ("step1250-seed-default", 1, 1250, None),  # DataDecide
+        ("step-024000_tokens-0100B-phase1", 1, 24_000, 100 * 10**9),  # Gaperon
     ],
 )
 def test_the_names_of_public_suites_tell_stage_step_and_tokens(name, stage, step, tokens):
     assert parse_revision(name) == (stage, step, tokens)
 
 
-@pytest.mark.parametrize("name", ["main", "chat", "tokenizer", "step", "step1.part", "my-step10", "step10-final", ""])
+@pytest.mark.parametrize("name", ["main", "chat", "tokenizer", "step", "step1.part", "my-step10", "step10-final", "lc-40000", ""])
 def test_a_name_that_tells_no_step_is_no_revision(name):
     assert parse_revision(name) is None
 
@@ -42,6 +57,106 @@ def test_a_name_that_tells_no_step_is_no_revision(name):
 @given(step=st.integers(0, 10**7), billions=st.integers(1, 20_000), stage=st.integers(1, 9))
 def test_what_is_written_into_a_name_is_read_out_of_it(step, billions, stage):
     assert parse_revision(f"stage{stage}-step{step}-tokens{billions}B") == (stage, step, billions * 10**9)
+
+
+# Revisions as their repositories name them, in the order of training, and one that the suite leaves out.
+REVISIONS = {
+    "amber": (["ckpt_000", "ckpt_005", "ckpt_358"], "main"),
+    "crystal-coder": (["CrystalCoder_phase1_checkpoint_055500", "CrystalCoder_phase2_checkpoint_214387"], "main"),
+    "pythia-70m": (["step0", "step1", "step512", "step143000"], "main"),
+    "pythia-410m-seed9": (["step0", "step1000"], "main"),
+    "olmo-1b": (["step20000-tokens84B"], "main"),
+    "olmo-7b-0724": (["step556000-tokens2460B"], "main"),
+    "olmo-2-1b": (["stage1-step10000-tokens21B", "stage1-step1907359-tokens4001B"], "stage2-ingredient1-step23852-tokens51B"),
+    "olmo-2-1b-early": (["stage1-step0-tokens0B", "stage1-step1000-tokens3B"], "main"),
+    "olmo-3-7b": (["stage1-step0", "stage1-step1413814"], "stage2-step1000"),
+    "smollm2-135m": (["step-240000", "step-480000"], "main"),
+    "smollm3": (["stage1-step-40000", "stage2-step-40000"], "it-SFT"),
+    "apertus-8b": (["step50000-tokens210B", "step1800000-tokens8072B"], "main"),
+    "gpt2-small-x21": (["checkpoint-0", "checkpoint-400000"], "main"),
+    "bloom-560m": (["global_step1000", "global_step600000"], "main"),
+    "tinyllama": (["step-480k-token-1007B", "step-720k-token-1510B"], "main"),
+    "baichuan-2-7b": (["train_00220B", "train_02420B"], "main"),
+    "lucie-7b": (["step0050000", "step0753851"], "extension_step0001220"),
+    "opencoder-1.5b": (["pretrain_iter_0373000"], "anneal_iter_0010000"),
+    "fineweb-edu": (["step-001000-2BT"], "main"),
+}
+
+
+@pytest.mark.parametrize("name", REVISIONS)
+def test_a_registered_suite_knows_its_revisions_by_name_and_leaves_others_out(name):
+    names, other = REVISIONS[name]
+    wanted = re.compile(suites.entry(name).get("revisions", ".*"))
+    assert all(wanted.fullmatch(revision) for revision in names)
+    assert [parse_revision(revision)[:2] for revision in names] == sorted(parse_revision(revision)[:2] for revision in names)
+    assert not wanted.fullmatch(other) or parse_revision(other) is None
+
+
+DOCUMENTED = set(re.findall(r"^#   ([a-z_]+) {2,}", (suites.PROJECT / "tracing_utils/suites.yml").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", suites.known())
+def test_an_entry_of_the_registry_has_documented_fields_and_one_place(name):
+    entry = suites.entry(name)
+    assert set(entry) <= DOCUMENTED
+    assert {"licence", "about"} <= set(entry)
+    assert len(set(entry) & {"folder", "repository", "wheel"}) == 1
+    assert all(isinstance(entry.get(number, 0), int | float) for number in ("parameters", "bytes", "tokens_per_step"))
+    assert all(
+        re.fullmatch(r"[\w.-]+/[\w.-]+", entry[key]) for key in ("repository", "chat") if "repository" in entry and entry.get(key)
+    )
+    assert "{" not in "".join(value for value in entry.values() if isinstance(value, str))
+
+
+def test_one_entry_stands_for_every_combination_of_its_variables():
+    entry = suites.entry("pythia-1.4b-deduped")
+    assert entry["repository"] == "EleutherAI/pythia-1.4b-deduped"
+    assert entry["parameters"] == 1.41e9
+    assert {"pythia-14m-seed9", "pythia-410m-seed1", "pythia-160m-weight-seed3", "gpt2-small-x777"} <= set(suites.known())
+    written = suites.families()
+    assert "pythia-{14m,31m}" in written
+    assert [name for family in written.values() for name in family] == list(suites.known())
+
+
+def test_tokens_are_those_of_the_name_or_counted_from_the_step():
+    amber = suites.entry("amber")
+    assert suites.tokens_seen(amber, 0, None) == 1_706_976 * 2048  # the first checkpoint has seen a share of the data
+    assert suites.tokens_seen(amber, 358, None) == 359 * 1_706_976 * 2048
+    assert suites.tokens_seen(suites.entry("olmo-2-1b"), 10_000, 21 * 10**9) == 21 * 10**9
+    assert suites.tokens_seen(suites.entry("pythia-70m"), 143_000, None) == 143_000 * 2_097_152
+    assert suites.tokens_seen({}, 5, None) is None
+
+
+def test_a_folder_with_one_model_is_a_suite_of_one_and_its_own_chat_model(family_checkpoints):
+    suite = load(str(family_checkpoints["llama"].folder))
+    assert [(c.revision, c.step) for c in suite.checkpoints] == [("model", -1)]
+    assert suite["chat"] is suite["model"] is suite.chat
+    assert suite.name == "llama"
+
+
+def test_a_suite_that_is_saved_is_read_back_as_it_was(suite_folder, tmp_path):
+    suite = load(str(suite_folder))
+    suites.save(suite, tmp_path / "runs" / "suite.json")
+    assert suites.read_saved(tmp_path / "runs" / "suite.json") == suite
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["suite.json"]
+
+
+@pytest.mark.parametrize(
+    ("names", "weights"),
+    [
+        (["model.safetensors", "pytorch_model.bin", "optimizer.bin"], ["model.safetensors"]),
+        (["model-2-of-2.safetensors", "model-1-of-2.safetensors"], ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]),
+        (["pytorch_model-00001-of-00003.bin", "training_args.bin"], ["pytorch_model-00001-of-00003.bin"]),
+        (["consolidated.safetensors", "adapter_model.safetensors", "config.json"], []),
+    ],
+)
+def test_weights_are_what_transformers_reads_safetensors_first(names, weights):
+    assert suites.weight_names(names) == weights
+
+
+def test_a_tokenizer_needs_a_vocabulary():
+    assert suites.tokenizer_names(["tokenizer_config.json", "special_tokens_map.json"]) == []
+    assert suites.tokenizer_names(["vocab.json", "merges.txt", "README.md"]) == ["merges.txt", "vocab.json"]
 
 
 def test_a_folder_of_checkpoints_is_read_in_the_order_of_training(suite_folder):
@@ -131,6 +246,14 @@ def test_a_selection_tolerates_holes():
     with_hole = trajectory([0, 1, 2, 4, 50_000, 100_000])
     assert [c.step for c in select(with_hole, 4)] == [0, 4, 50_000, 100_000]
     assert [c.step for c in select(trajectory([0, 1, 100_000]), 4)] == [0, 1, 100_000]
+
+
+def test_a_selection_may_be_even_in_the_step():
+    everything = trajectory(range(0, 1001, 10))
+    assert [c.step for c in select(everything, 5, spacing="even")] == [0, 250, 500, 750, 1000]
+    assert [c.step for c in select(everything, 5)] != [0, 250, 500, 750, 1000]
+    with pytest.raises(ValueError, match=r"Unknown spacing 'evn'; known: log, even\. Did you mean 'even'\?"):
+        select(everything, 5, spacing="evn")
 
 
 def test_one_checkpoint_is_no_trajectory():

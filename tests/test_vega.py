@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from tracing_utils import vega
+from tracing_utils import results, vega
 
 NASTY = '</script><img src=x onerror="alert(1)"> & "quoted" <!--<script>'
 
@@ -55,6 +55,18 @@ def test_a_chart_without_a_description_is_refused(renderer, description):
         bundle(chart(description))
 
 
+def test_a_chart_says_which_function_drew_it_and_which_results_the_page_has_read(renderer, monkeypatch):
+    cell = "table = results.read('pocket', 'probing')\ncharts.loss_curve(table, charts.COLOURS['privacy'])"
+    monkeypatch.setattr(vega, "get_ipython", lambda: SimpleNamespace(user_ns={"In": ["charts.by_layer(x)", cell]}))
+    monkeypatch.setattr(results, "_read", {})
+    assert bundle(chart())[vega.MIME]["usermeta"] == {"code": "tracing_utils.charts.loss_curve"}  # nothing was read yet
+    results.read("pocket", "probing")
+    found = bundle(chart())[vega.MIME]["usermeta"]
+    assert found == {"code": "tracing_utils.charts.loss_curve", "results": ["results/pocket/probing.csv"]}
+    named = bundle(chart().properties(usermeta={"results": ["results/other.csv"]}))[vega.MIME]["usermeta"]
+    assert named["results"] == ["results/other.csv"]  # what the chart says itself goes first
+
+
 class Reader(html.parser.HTMLParser):
     """Collects the elements of a page, the text of its script, and the label of its figure."""
 
@@ -75,7 +87,7 @@ class Reader(html.parser.HTMLParser):
 def test_the_specification_on_a_page_is_the_chart_s_own():
     spec = chart().to_dict()
     read = Reader(page(spec))
-    assert read.tags == ["div", "script"]
+    assert read.tags == ["div", "div", "script"]
     assert json.loads(read.script) == spec
     assert read.label == "Loss falls."
 
@@ -86,7 +98,7 @@ def test_markup_inside_the_data_or_the_description_stays_data():
     assert "img" in naive.tags  # without escaping it would become an element of the page
     made = page(spec)
     read = Reader(made)
-    assert read.tags == ["div", "script"]
+    assert read.tags == ["div", "div", "script"]
     assert json.loads(read.script) == spec
     assert read.label == NASTY
     assert made.count("</script>") == 1

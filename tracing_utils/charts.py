@@ -3,8 +3,11 @@
 Rule: a chart never computes and never saves; what it draws is in the table it was given.
 
 Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `protocol_comparison`, `onset_steps`,
-`checkpoint_matrix`, `by_layer`, `information_plane`, `dose_response`, `effect_by_source`, `loss_curve`, `layer_profile`.
+`checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `gain_and_cost`,
+`probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
+
+import math
 
 import altair as alt
 import pandas as pd
@@ -35,8 +38,13 @@ _TITLES = {
     "nhsic_tx": "nHSIC(T;X)",
     "nhsic_ty": "nHSIC(T;Y)",
     "cka": "debiased CKA to word n-grams",
+    "cka_x": "debiased CKA to block 0",
+    "cka_y": "debiased CKA to the labels",
     "participation_ratio": "participation ratio",
+    "effective_rank": "effective rank",
     "usable_information": "usable information (bits)",
+    "fano_bound": "Fano's bound (bits)",
+    "ksg_y": "KSG estimate (bits)",
 }
 
 
@@ -325,7 +333,68 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
     return _facets(panel, table, description, _choice("layer", layers, layers[-1]))
 
 
+_PHASES = {"nhsic_tx": "nhsic_tx", "nhsic_ty": "nhsic_ty", "effective_rank": "effective_rank", "usable_information": "shannon"}
+_METHODS = ("released", "covariance", "probe")
+
+
+def two_phases(table: pd.DataFrame, control: pd.DataFrame, description: str) -> alt.VConcatChart:
+    """Chart the measures over training, and beside each the same for features that are only weighted anew.
+
+    One row a measure, both panels on one axis: the model, one line a dimension; the control, whose information is
+    the same throughout.
+
+    Args:
+        table: rows of `results/<study>/mutual_information.csv`, possibly of several concept sets.
+        control: rows of `results/<study>/reweighting.csv`.
+        description: the alt text.
+    """
+    rows = table[table["metric"].isin(_PHASES) & table["method"].isin(_METHODS)].astype({"layer": int})
+    rows = rows[["step", "revision", "layer", "dimension", "concept_set", "metric", "value", "low", "high", "n"]]
+    control = control[control["metric"].isin(_PHASES.values())][["exponent", "metric", "value", "low", "high"]]
+    layers, sets = sorted({int(layer) for layer in rows["layer"]}), list(dict.fromkeys(rows["concept_set"]))
+    shown = "datum.layer == layer && datum.concept_set == statements"
+    model = alt.Chart(rows).transform_filter(shown)
+    weighted = alt.Chart(control)
+    panels = [_phase(model, weighted, metric, rows) for metric in _PHASES]
+    choices = _choice("layer", layers, layers[-1]), _choice("statements", sets, sets[0])
+    return alt.vconcat(*panels, spacing=2).add_params(*choices).properties(description=description)
+
+
+def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFrame) -> alt.HConcatChart:
+    """Return one measure of `two_phases`: over training steps, and over the exponent of the control."""
+    first, last = metric == next(iter(_PHASES)), metric == list(_PHASES)[-1]
+    wide = metric in {"nhsic_ty", "effective_rank"}  # model and control are orders of magnitude apart
+    scale = alt.Scale(type="log") if wide else alt.Scale(zero=False)
+    axis = alt.Axis(minExtent=45, tickCount=4, grid=not wide)
+
+    def side(base: alt.Chart, colour: alt.Color | dict, title: str | None, heading: str, *named: str) -> alt.LayerChart:
+        y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+        tooltip = [*named, *(alt.Tooltip(c, format=".3g") for c in ("value", "low", "high"))]
+        line = base.mark_line(strokeWidth=1.8).encode(y=y, color=colour)
+        points = base.mark_point(filled=True, size=22).encode(y=y, color=colour, tooltip=tooltip)
+        band = base.mark_area(opacity=0.15).encode(
+            y=alt.Y("low:Q", title=title, scale=scale, axis=axis), y2="high:Q", color=colour
+        )
+        # On a logarithmic axis an interval that reaches 0 has no end.
+        layers = [line, points] if wide else [band, line, points]
+        return alt.layer(*layers).properties(width=250, height=110, title=heading)
+
+    step = _step(rows) if last else _step(rows).axis(values=[], title=None)
+    exponent = alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent of the weights", tickCount=4))
+    model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=step)
+    weighted = weighted.transform_filter(f"datum.metric == '{_PHASES[metric]}'").encode(
+        x=exponent if last else exponent.axis(labels=False, title=None, grid=False)
+    )
+    colour = _colour().legend(title=None, orient="bottom", columns=5, symbolOpacity=1)
+    title = "information (bits)" if last else _TITLES[metric]
+    headings = ("The model, through training", "Control: no information changes") if first else ("", "")
+    left = side(model, colour, title, headings[0], "revision", "dimension")
+    right = side(weighted, alt.value(_CONTROL), None, headings[1], "exponent")
+    return alt.hconcat(left, right, spacing=0).resolve_scale(y="shared")
+
+
 _GAIN = "gain (nats per token)"
+_SWEPT = {"vector": [1, 0], "random direction": [6, 3], "shuffled labels": [2, 2]}
 _GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "multiplier", "value", "low", "high", "n"]
 
 
@@ -350,10 +419,10 @@ def _gain_layers(base: alt.Chart, dashes: dict[str, list[int]]) -> list[alt.Char
 
 
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain in preference over the multiplier, with the random direction on the same axes.
+    """Chart the gain in preference over the multiplier, with a random direction and shuffled labels on the same axes.
 
     Args:
-        table: rows of `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
+        table: rows of a sweep in `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
         description: the alt text.
     """
     table = table[_GAIN_COLUMNS]
@@ -361,7 +430,7 @@ def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
     sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
     shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
     base = alt.Chart(table).transform_filter(shown).encode(x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
-    panel = alt.layer(*_gain_layers(base, {"vector": [1, 0], "random direction": [6, 3]}))
+    panel = alt.layer(*_gain_layers(base, _SWEPT))
     choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
     chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
     return chart.resolve_scale(y="independent")
@@ -393,6 +462,49 @@ def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
         _choice("statements", sets, sets[0]),
     )
     return chart.resolve_scale(y="independent")
+
+
+def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain against the perplexity it costs, settings joined in the order of the multiplier.
+
+    Args:
+        table: columns of a steering table with metric `gain`, and `cost` (perplexity as a multiple of the unsteered).
+        description: the alt text.
+    """
+    table = table[[*_GAIN_COLUMNS, "cost"]]
+    layers = sorted(int(layer) for layer in table["layer"].unique())
+    sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
+    shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
+    x = alt.X("cost:Q", title="perplexity, times the unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
+    base = alt.Chart(table).transform_filter(shown).encode(x=x, order="multiplier:Q")
+    panel = alt.layer(*_gain_layers(base, _SWEPT)[1:])
+    choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
+    chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
+    return chart.resolve_scale(x="independent", y="independent")
+
+
+def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain of each checkpoint's vector against its probe's accuracy, one point a checkpoint.
+
+    Args:
+        table: columns `revision`, `step`, `dimension`, `concept_set`, `accuracy`, `gain`.
+        description: the alt text.
+    """
+    table = table[["revision", "step", "dimension", "concept_set", "accuracy", "gain"]]
+    sets = list(dict.fromkeys(table["concept_set"]))
+    points = (
+        alt.Chart(table)
+        .transform_filter("datum.concept_set == statements")
+        .mark_point(filled=True, size=45)
+        .encode(
+            x=alt.X("accuracy:Q", title=_TITLES["accuracy"], scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
+            y=alt.Y("gain:Q", title=_GAIN),
+            color=_colour(),
+            tooltip=["revision", alt.Tooltip("accuracy", format=".3f"), alt.Tooltip("gain", format="+.4f")],
+        )
+    )
+    chart = _facets(points.properties(width=_NARROW, height=_HEIGHT), table, description, _choice("statements", sets, sets[0]))
+    return chart.resolve_scale(x="independent", y="independent")
 
 
 def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:
@@ -441,3 +553,40 @@ def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
         )
         .properties(width=480, height=220, description=description)
     )
+
+
+_DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
+
+
+def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
+    """Chart our curves over training with the paper's as thin, grey, dotted lines, one panel a dimension.
+
+    Args:
+        table: columns `x`, `value`, `dimension`, `source` (what the line is called) and `paper` (whether it is the paper's).
+        x_title: what `x` is; drawn linearly up to a hundredth of its largest value and logarithmically from there.
+        y_title: what `value` is.
+        description: the alt text.
+    """
+    table = table[["x", "value", "dimension", "source", "paper"]]
+    own, theirs = (list(dict.fromkeys(table[table["paper"] == paper]["source"])) for paper in (False, True))
+    dashes = [_DASHES[i % len(_DASHES)] for i in range(len(own))] + [[2, 2]] * len(theirs)
+    last = float(table["x"].max())
+    scale = alt.Scale(type="symlog", constant=last / 100, domain=[0, last], nice=False)
+    ticks = [0, *(10.0 ** (math.floor(math.log10(last)) - power) for power in (1, 0))]
+    dash = alt.StrokeDash(
+        "source:N",
+        scale=alt.Scale(domain=[*own, *theirs], range=dashes),
+        legend=alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=_CONTROL, labelLimit=260),
+    )
+    base = alt.Chart(table).encode(
+        x=alt.X("x:Q", scale=scale, axis=alt.Axis(values=ticks, format=".1~r", grid=False, title=x_title)),
+        y=alt.Y("value:Q", scale=alt.Scale(zero=False), title=y_title),
+        detail="source:N",
+    )
+    reference = base.transform_filter("datum.paper").mark_line(color=_CONTROL, strokeWidth=1.2).encode(strokeDash=dash)
+    mine = base.transform_filter("!datum.paper").encode(color=_colour())
+    lines = mine.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    tooltip = ["source", alt.Tooltip("x", format=".3~g"), alt.Tooltip("value", format=".3f")]
+    points = mine.mark_point(filled=True, size=25).encode(tooltip=tooltip)
+    panel = alt.layer(reference, lines, points).properties(width=_WIDTH, height=_HEIGHT)
+    return _facets(panel, table, description)

@@ -2,14 +2,16 @@
 
 Rule: nothing enters the cache under its final name before its hash was checked.
 
-Public names: `cache_folder`, `sha256`, `wheel`.
+Public names: `cache_folder`, `sha256`, `keep`, `file`, `wheel`.
 """
 
 import hashlib
+import http.client
 import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 
@@ -25,6 +27,40 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal sha256 of the file at `path`."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def keep(data: bytes, digest: str, kept: Path, source: str) -> None:
+    """Write `data` to `kept`, whole or not at all, if its sha256 is `digest`.
+
+    Args:
+        data: what arrived.
+        digest: the sha256 it must have.
+        kept: where it is to lie.
+        source: where it came from, for the error.
+
+    Raises:
+        ValueError: if the sha256 is another.
+    """
+    if (found := hashlib.sha256(data).hexdigest()) != digest:
+        raise ValueError(f"{kept.name} must have sha256 {digest}, that of {source} has {found}; nothing was kept.")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as part:
+        part.write(data)
+    os.replace(part.name, kept)
+
+
+def file(url: str, digest: str, kept: Path) -> None:
+    """Download `url` to `kept`. The files are small: an interrupted download begins again and leaves nothing behind.
+
+    Raises:
+        ValueError: if it cannot be downloaded whole, or its sha256 is not `digest`.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            data = answer.read()
+    except (OSError, http.client.HTTPException) as error:  # URLError and HTTPError are OSErrors; a cut answer is not
+        raise ValueError(f"{kept.name} could not be downloaded ({error}).") from None
+    keep(data, digest, kept, url)
 
 
 def wheel(requirement: str, digest: str) -> Path:

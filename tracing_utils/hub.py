@@ -6,9 +6,11 @@ metadata; what lies in the user's own Hugging Face cache is used and never delet
 Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`.
 """
 
+import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -62,6 +64,8 @@ def _explained(what: str, kept: str = "Nothing was kept.") -> Iterator[None]:
         yield
     except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
         raise HubError(_sentence(what, kept, _cause(error))) from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise HubError(f"{_endpoint()} did not answer as a hub for {what}. {kept} Check HF_ENDPOINT and the proxy.") from error
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -83,7 +87,7 @@ def _sentence(what: str, kept: str, error: BaseException) -> str:
             f"{_endpoint()} could not be reached for {what} ({_first_line(error)}). {kept} Check the connection, set "
             f"HF_HUB_OFFLINE=1 to use what your Hugging Face cache holds, {_LOCAL}."
         )
-    return f"{what} did not arrive whole ({_first_line(error)}). {kept} The same command continues."
+    return f"{what} did not arrive whole ({_first_line(error)}). {kept} Run the same command again."
 
 
 def _advice(response: httpx2.Response) -> str:
@@ -200,7 +204,7 @@ def resolve(checkpoints: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:
     with ThreadPoolExecutor(8) as pool:
         described = dict(zip(asked, pool.map(partial(_resolved, tokenizers=tokenizers), asked), strict=True))
     missing = {c.remote.repo for c in described.values() if not _has_tokenizer(c.remote)}
-    mains = {repo: _described(Remote(repo, "main"), f"the tokenizer of {repo}") for repo in missing}
+    mains = {repo: _main(repo) for repo in missing}
     return tuple(_with_tokenizer(described[c], mains) if c in described else c for c in checkpoints)
 
 
@@ -213,7 +217,12 @@ def _has_tokenizer(remote: Remote) -> bool:
     return bool(remote.tokenizer or tokenizer_names(file.name for file in remote.files))
 
 
-def _with_tokenizer(checkpoint: Checkpoint, mains: dict[str, Remote]) -> Checkpoint:
+def _main(repo: str) -> Remote | None:
+    commit = _revisions(repo).get("main")
+    return _described(Remote(repo, commit), f"the tokenizer of {repo}") if commit else None
+
+
+def _with_tokenizer(checkpoint: Checkpoint, mains: dict[str, Remote | None]) -> Checkpoint:
     """Give a checkpoint without a tokenizer the one of its repository's main branch, if that has one."""
     main = mains.get(checkpoint.remote.repo)
     if _has_tokenizer(checkpoint.remote) or main is None or not _has_tokenizer(main):
@@ -233,18 +242,39 @@ def resolve_suite(suite: CheckpointSuite, revisions: Sequence[str] | None = None
 
 def _described(remote: Remote, what: str) -> Remote:
     """Return `remote` with its exact commit and the files that are needed of it."""
-    if constants.is_offline_mode():
-        commit, everything = _cached_files(remote, what)
-        model_type = None
-    else:
-        with _explained(what):
-            info = _api().model_info(remote.repo, revision=remote.commit, files_metadata=True, timeout=_SECONDS)
-        commit, model_type = info.sha, info.config.get("model_type", "") if info.config is not None else None
-        everything = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else s.blob_id) for s in info.siblings}
+    told = _told(remote, what)
+    everything = told["files"]
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
     here = {name.removeprefix(inside): found for name, found in everything.items() if name.startswith(inside)}
     files = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
-    return replace(remote, commit=commit, files=files, model_type=model_type)
+    # The hub reads the configuration at the root alone.
+    return replace(remote, commit=told["commit"], files=files, model_type=None if remote.subfolder else told["model_type"])
+
+
+def _told(remote: Remote, what: str) -> dict:
+    """Return commit, family and files of a repository at a commit: kept from before, from the hub, or offline from its cache.
+
+    What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
+    limit of requests goes on from there.
+    """
+    kept = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    if constants.is_offline_mode():
+        return _cached_files(remote, what)
+    with _explained(what, "Metadata already fetched are kept."):
+        info = _api().model_info(remote.repo, revision=remote.commit, files_metadata=True, timeout=_SECONDS)
+        told = {
+            "commit": info.sha,
+            "model_type": info.config.get("model_type", "") if info.config else None,
+            "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
+        }
+    if remote.commit == info.sha:  # not the name of a branch, which may move
+        kept.parent.mkdir(exist_ok=True)
+        part = kept.with_name(f"{kept.name}.{os.getpid()}-{threading.get_ident()}.part")
+        part.write_text(json.dumps(told), encoding="utf-8")
+        os.replace(part, kept)
+    return told
 
 
 def _needed(names: Iterable[str]) -> list[str]:
@@ -257,14 +287,15 @@ def _needed(names: Iterable[str]) -> list[str]:
     return sorted(names & ({"config.json"} | code | set(weights) | index | set(tokenizer_names(names))))
 
 
-def _cached_files(remote: Remote, what: str) -> tuple[str, dict[str, tuple[int, str]]]:
-    """Return a commit and its files from the user's cache, whose blobs are named by their hashes."""
+def _cached_files(remote: Remote, what: str) -> dict:
+    """Return what the user's cache tells, whose blobs are named by their hashes."""
     for commit, found in _cached(remote.repo).items():
         if remote.commit in (commit, *found.refs):
             root = found.snapshot_path
-            return commit, {
-                file.file_path.relative_to(root).as_posix(): (file.size_on_disk, file.blob_path.name) for file in found.files
+            files = {
+                file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in found.files
             }
+            return {"commit": commit, "model_type": None, "files": files}
     raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()))
 
 
@@ -299,10 +330,10 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
     names = tokenizer_names(file.name for file in remote.files) if tokenizer_only else [file.name for file in remote.files]
     needed = [file for file in remote.files if file.name in names]
     target.mkdir(parents=True, exist_ok=True)
-    waiting = [file for file in needed if not (target / file.name).exists() and not _linked(remote, file, target)]
+    waiting = [file for file in needed if not _whole(target / file.name, file) and not _linked(remote, file, target)]
     scratch = target / ".download"
     if waiting:
-        kept = f"Whole files are kept in {target.name}; the same command goes on from there."
+        kept = f"Whole files are kept in {target.name} and not downloaded again."
         if constants.is_offline_mode():
             raise HubError(_sentence(f"{waiting[0].name} of {what}", kept, OfflineModeIsEnabled()))
         _check_disk(waiting, scratch, what)
@@ -320,6 +351,14 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
             _check_file(scratch / path, file, what)
             os.replace(scratch / path, target / file.name)
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _whole(path: Path, file: RemoteFile) -> bool:
+    """Return whether a file is here from before, with the right content; one of another commit is deleted."""
+    if path.is_file() and _digest(path, file) == file.digest:
+        return True
+    path.unlink(missing_ok=True)
+    return False
 
 
 def _linked(remote: Remote, file: RemoteFile, target: Path) -> bool:
@@ -346,7 +385,7 @@ def _check_disk(files: Sequence[RemoteFile], scratch: Path, what: str) -> None:
 def _check_file(path: Path, file: RemoteFile, what: str) -> None:
     """Refuse, and delete, a file that is not the one of the hub's metadata."""
     if not path.is_file():
-        raise HubError(f"{file.name} of {what} did not arrive. Files already whole are kept; the same command continues.")
+        raise HubError(f"{file.name} of {what} did not arrive. Whole files are kept; run the same command again.")
     if (found := _digest(path, file)) != file.digest:
         size = path.stat().st_size
         path.unlink()

@@ -1,216 +1,248 @@
-"""Dependence between activations T, inputs X and labels Y: nHSIC as the paper's code has it, and readable measures.
+"""What activations T share with inputs X and labels Y, layer by layer: the paper's measure and those to read beside it.
 
-Rule: nHSIC is a kernel dependence measure, neither Shannon information nor in bits, and its value depends on the
-number of statements; only `usable_information` is in bits.
+Rule: only what `in_bits` yields is in bits; all else are kernel measures whose value depends on the number of statements
+and, but for debiased CKA, moves with the spectrum of T when no information does (`reweighting` shows it).
 
-With K the centred kernel matrix of a variable and c = epsilon n, let R = K (K + c I)^-1. Then
-nHSIC(A; B) = tr(R_A R_B). All is computed in float64 by Cholesky factors; no matrix is inverted.
+Half-samples, orders and shuffled labels depend on the statements alone, so they are the same at every checkpoint.
 
-Public names: `released`, `readable`, `usable_information`, and what they are made of: `standardise`,
-`released_kernel`, `smoother`, `nhsic`, `nhsic_labels`, `nhsic_floor`, `nhsic_labels_floor`, `text_kernel`, `median_kernel`,
-`debiased_cka`, `participation_ratio`.
+Public names: `Measure`, `Rows`, `released`, `readable`, `in_bits`, `evidence`, `reweighting`, `EXPONENTS`.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import pdist, squareform
-from sklearn.feature_extraction.text import TfidfVectorizer
+from scipy.special import ndtr
 
-from . import controls, evaluation, probing
+from . import bits, controls, evaluation, kernels, probing
 from .concepts import ConceptSet
 
-SIGMA = 50.0
-"""Kernel width of the released code (the paper's text says a grid search in [50, 400])."""
-EPSILON = 1e-5
-"""Regulariser of the released code."""
+EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
+"""Steepness of the spectrum in `reweighting`, in the order that training is imitated."""
 
-Matrix = Float[np.ndarray, "example example"]
+_HALVES, _DRAWS = 20, 200
 
-
-def standardise(features: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example feature"]:
-    """Return each feature with mean 0 and standard deviation 1 in float64; a constant feature becomes 0."""
-    features = features.astype(np.float64)
-    spread = features.std(0)
-    return (features - features.mean(0)) / np.where(spread > 0, spread, 1)
+Rows = Iterator[tuple[int, str, str, evaluation.Estimate]]
+Activations = Float[np.ndarray, "example layer d_model"]
 
 
-def released_kernel(features: Float[np.ndarray, "example feature"], sigma: float = SIGMA) -> Matrix:
-    """Return the Gaussian kernel of the released code, `exp(-||x - y||^2 / (2 sigma^2 d))`.
-
-    The division by the number of features d is in the code and not in the paper's text; on standardised
-    features it makes the exponent about -1 / sigma^2, so the kernel is nearly linear.
-    """
-    squares = pdist(features, "sqeuclidean")
-    return squareform(np.expm1(-squares / (2 * sigma**2 * features.shape[1]))) + 1.0
-
-
-def _centred(kernel: Matrix) -> Matrix:
-    rows = kernel.mean(0)
-    return kernel - rows - rows[:, None] + rows.mean()
-
-
-def smoother(kernel: Matrix, epsilon: float = EPSILON) -> Matrix:
-    """Return R = K (K + epsilon n I)^-1 for the centred kernel K: symmetric, eigenvalues in [0, 1)."""
-    c = epsilon * len(kernel)
-    regular = _centred(kernel)
-    regular[np.diag_indices(len(kernel))] += c
-    inverse = cho_solve(cho_factor(regular, lower=True), np.eye(len(kernel)))
-    return np.eye(len(kernel)) - c * (inverse + inverse.T) / 2
-
-
-def nhsic(a: Matrix, b: Matrix) -> float:
-    """Return nHSIC = tr(R_A R_B) of two smoothers.
-
-    Source: the released code's normalised HSIC (paper, appendix E prints the unnormalised one).
-    """
-    return float((a * b).sum())
-
-
-def nhsic_labels(
-    t: Matrix, labels: Int[np.ndarray, "*draw example"], sigma: float = SIGMA, epsilon: float = EPSILON
-) -> Float[np.ndarray, "*draw"] | np.floating:
-    """Return nHSIC(T; Y) for binary labels, or for each row of several.
-
-    The centred kernel of binary labels has rank one, so one quadratic form is enough.
-    """
-    u = labels - labels.mean(-1, keepdims=True)
-    norm = (u**2).sum(-1)
-    # K_Y takes two values, 1 and exp(-1 / (2 sigma^2)); centred, it is (1 - exp(...)) * 2 u u'.
-    eigenvalue = -2 * np.expm1(-1 / (2 * sigma**2)) * norm
-    return eigenvalue / (eigenvalue + epsilon * labels.shape[-1]) * ((u @ t) * u).sum(-1) / norm
-
-
-def nhsic_floor(a: Matrix, b: Matrix, seed: int, draws: int = 50) -> evaluation.Estimate:
-    """Return mean and 95 % range of nHSIC(A; B) when the examples of A are shuffled: its value when nothing is shared."""
-    rng = np.random.default_rng(seed)
-    orders = (rng.permutation(len(a)) for _ in range(draws))
-    drawn = np.array([nhsic(a[np.ix_(order, order)], b) for order in orders])
+def _range(drawn: np.ndarray, n: int) -> evaluation.Estimate:
+    """Return mean and 95 % range of drawn values."""
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return evaluation.Estimate(float(drawn.mean()), float(low), float(high), len(a))
+    return evaluation.Estimate(float(drawn.mean()), float(low), float(high), n)
 
 
-def nhsic_labels_floor(t: Matrix, shuffled: Int[np.ndarray, "draw example"]) -> evaluation.Estimate:
-    """Return mean and 95 % range of nHSIC(T; Y) over shuffled labels: its value when T says nothing of Y."""
-    drawn = nhsic_labels(t, shuffled)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return evaluation.Estimate(float(drawn.mean()), float(low), float(high), len(t))
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """One measure at every layer.
+
+    Attributes:
+        method: how it is computed.
+        metric: what it is.
+        values: at the whole sample, then at random halves of the groups.
+        n: number of statements of the whole sample.
+        null: its values where nothing is shared; None where there is no such thing.
+        null_method: how those were drawn.
+    """
+
+    method: str
+    metric: str
+    values: Float[np.ndarray, "layer sample"]
+    n: int
+    null: Float[np.ndarray, "layer draw"] | None = None
+    null_method: str = "permutation null"
+
+    def rows(self) -> Rows:
+        """Yield (layer, method, metric, estimate), the null after each layer's value."""
+        for layer, (whole, *halves) in enumerate(self.values):
+            yield layer, self.method, self.metric, bits.from_halves(whole, halves, self.n)
+            if self.null is not None:
+                yield layer, self.null_method, self.metric, _range(self.null[layer], self.n)
 
 
-def _halves(groups: Sequence[str], seed: int = 0, draws: int = 20) -> list[Int[np.ndarray, " half"]]:
-    """Return the indices of random halves of the groups."""
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    out = []
-    for _ in range(draws):
-        kept = np.zeros(len(names), dtype=bool)
-        kept[rng.permutation(len(names))[: len(names) // 2]] = True
-        out.append(np.flatnonzero(kept[index]))
+def evidence(measures: Sequence[Measure]) -> dict[str, np.ndarray]:
+    """Return the samples behind nHSIC for later tests over checkpoints: `nhsic_tx`, `floor_tx` and the like."""
+    out = {}
+    for measure in measures:
+        out[measure.metric] = measure.values.astype(np.float32)
+        out[measure.metric.replace("nhsic", "floor")] = measure.null.astype(np.float32)
     return out
 
 
-def _interval(value: float, halves: Sequence[float] | Float[np.ndarray, " half"], n: int) -> evaluation.Estimate:
-    """Return `value` with a 95 % interval from the spread over half-samples.
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """Indices of every example, then of random halves of the groups; orders and shuffled labels for what chance gives."""
 
-    The spread over halves estimates the standard error at full size (delete-half jackknife, Shao and Tu 1995). A
-    bootstrap would not do: repeated rows raise a kernel statistic.
+    samples: list[np.ndarray]
+    orders: Int[np.ndarray, "draw example"]
+    shuffled: Int[np.ndarray, "draw example"]
+
+
+@lru_cache(maxsize=16)  # both tables of a set use the same
+def _draws(concepts: ConceptSet) -> _Draws:
+    names, index = np.unique(np.asarray(concepts.groups), return_inverse=True)
+    rng = np.random.default_rng(0)
+    samples = [np.arange(len(concepts))]
+    for _ in range(_HALVES):
+        kept = np.zeros(len(names), dtype=bool)
+        kept[rng.permutation(len(names))[: len(names) // 2]] = True
+        samples.append(np.flatnonzero(kept[index]))
+    orders = np.stack([rng.permutation(len(concepts)) for _ in range(_DRAWS)])
+    return _Draws(samples, orders, np.stack([controls.shuffled_labels(concepts, seed) for seed in range(_DRAWS)]))
+
+
+def released(acts: Activations, concepts: ConceptSet) -> list[Measure]:
+    """Return nHSIC(T; X) and nHSIC(T; Y) as the released code computes them, and what shuffled statements or labels give.
+
+    X is the output of block 0 of the same checkpoint. Deviation: the released code standardises over all rows and
+    computes on the first 80 %; here both are done on the statements given, in float64.
     """
-    error = float(np.std(halves, ddof=1))
-    return evaluation.Estimate(float(value), float(value - 1.96 * error), float(value + 1.96 * error), n)
+    draws, layers = _draws(concepts), range(acts.shape[1])
+    tx, ty = np.empty((2, len(layers), len(draws.samples)))
+    for draw, rows in enumerate(draws.samples):
+        parts = [kernels.smoother(kernels.released_kernel(kernels.standardise(acts[rows, layer]))) for layer in layers]
+        tx[:, draw] = [kernels.alignment(parts[0], t) for t in parts]
+        ty[:, draw] = [kernels.nhsic_labels(t, concepts.labels[rows]) for t in parts]
+        if draw == 0:
+            floor_tx = kernels.null(parts[0], parts, draws.orders)
+            floor_ty = np.stack([kernels.nhsic_labels(t, draws.shuffled) for t in parts])
+    n = len(concepts)
+    return [
+        Measure("released", "nhsic_tx", tx, n, floor_tx, "shuffled"),
+        Measure("released", "nhsic_ty", ty, n, floor_ty, "shuffled"),
+    ]
 
 
-Rows = Iterator[tuple[int, str, str, evaluation.Estimate]]
+def readable(acts: Activations, concepts: ConceptSet) -> list[Measure]:
+    """Return debiased CKA of T with three others, and two counts of the directions that carry the variance of T.
 
-
-def released(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet) -> Rows:
-    """Yield (layer, method, metric, estimate) of nHSIC as the released code computes it, and of its shuffled controls.
-
-    X is the output of block 0 of the same checkpoint. Methods are `released` and `shuffled`, metrics `nhsic_tx` and
-    `nhsic_ty`. Deviation: the released code standardises over all rows and computes on the first 80 %; here both are
-    done on the statements given.
+    `cka` is to the words of the statements, which no checkpoint can change; `cka_x` to the paper's X, the output of
+    block 0 of the same checkpoint; `cka_y` to the labels. Kernels have the median distance as their width; half and
+    twice that width are given for `cka`.
     """
+    draws, n = _draws(concepts), len(concepts)
+    text, labels = kernels.text_kernel(concepts.statements), kernels.label_kernel(concepts.labels)
+    grams = [kernels.median_kernel(acts[:, layer]) for layer in range(acts.shape[1])]
+    whole = [kernels.debiased(gram) for gram in grams]
+    cka, cka_x, cka_y = _cka([text, grams[0], labels], grams, draws.samples)
+    (half,), (twice,) = (_cka([text], [gram**power for gram in grams], draws.samples) for power in (4.0, 0.25))
+    by_text = kernels.null(kernels.debiased(text), whole, draws.orders)
+    by_labels = np.stack([kernels.cka_labels(t, draws.shuffled) for t in whole])
+    ratio, rank = _directions(acts, draws.samples)
+    return [
+        Measure("debiased", "cka", cka, n, by_text),
+        Measure("debiased", "cka_x", cka_x, n, kernels.null(whole[0], whole, draws.orders)),
+        Measure("debiased", "cka_y", cka_y, n, by_labels),
+        Measure("debiased, half the width", "cka", half, n),
+        Measure("debiased, twice the width", "cka", twice, n),
+        Measure("covariance", "participation_ratio", ratio, n),
+        Measure("covariance", "effective_rank", rank, n),
+    ]
 
-    def smoothers(rows: np.ndarray) -> list[Matrix]:
-        return [smoother(released_kernel(standardise(acts[rows, layer]))) for layer in range(acts.shape[1])]
 
-    whole, labels = smoothers(np.arange(len(concepts))), concepts.labels
-    halves = _halves(concepts.groups)
-    shuffled = np.stack([controls.shuffled_labels(concepts, seed) for seed in range(200)])
-    tx, ty = np.empty((2, len(halves), len(whole)))
-    for draw, rows in enumerate(halves):
-        parts = smoothers(rows)
-        tx[draw] = [nhsic(parts[0], t) for t in parts]
-        ty[draw] = [nhsic_labels(t, labels[rows]) for t in parts]
-    for layer, t in enumerate(whole):
-        yield layer, "released", "nhsic_tx", _interval(nhsic(whole[0], t), tx[:, layer], len(labels))
-        yield layer, "released", "nhsic_ty", _interval(nhsic_labels(t, labels), ty[:, layer], len(labels))
-        yield layer, "shuffled", "nhsic_tx", nhsic_floor(whole[0], t, seed=0)
-        yield layer, "shuffled", "nhsic_ty", nhsic_labels_floor(t, shuffled)
+def _cka(
+    references: Sequence[kernels.Matrix], grams: Sequence[kernels.Matrix], samples: Sequence[np.ndarray]
+) -> Float[np.ndarray, "reference layer sample"]:
+    """Return debiased CKA of each layer's kernel with each reference, on each sample of the examples."""
+    parts = [np.ix_(rows, rows) for rows in samples]
+    prepared = [[kernels.debiased(reference[part]) for part in parts] for reference in references]
+    out = np.empty((len(references), len(grams), len(samples)))
+    for layer, gram in enumerate(grams):
+        for sample, part in enumerate(parts):
+            t = kernels.debiased(gram[part])
+            out[:, layer, sample] = [kernels.alignment(reference[sample], t) for reference in prepared]
+    return out
 
 
-def readable(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet) -> Rows:
-    """Yield (layer, method, metric, estimate) of the participation ratio and of debiased CKA to the word n-grams."""
-    text, halves = text_kernel(concepts.statements), _halves(concepts.groups)
+def _directions(acts: Activations, samples: Sequence[np.ndarray]) -> Float[np.ndarray, "count layer sample"]:
+    """Return participation ratio and effective rank of each layer, on each sample of the examples."""
+    out = np.empty((2, acts.shape[1], len(samples)))
     for layer in range(acts.shape[1]):
-        kernel, standard = median_kernel(acts[:, layer]), standardise(acts[:, layer])
-        ratios = [participation_ratio(standard[rows]) for rows in halves]
-        yield layer, "covariance", "participation_ratio", _interval(participation_ratio(standard), ratios, len(concepts))
-        similar = [debiased_cka(text[np.ix_(rows, rows)], kernel[np.ix_(rows, rows)]) for rows in halves]
-        yield layer, "debiased", "cka", _interval(debiased_cka(text, kernel), similar, len(concepts))
+        features = kernels.standardise(acts[:, layer])
+        for sample, rows in enumerate(samples):
+            shares = kernels.spectrum(features[rows])
+            out[:, layer, sample] = kernels.participation_ratio(shares), kernels.effective_rank(shares)
+    return out
 
 
-def median_kernel(features: Float[np.ndarray, "example feature"]) -> Matrix:
-    """Return the Gaussian kernel whose width is the median distance between examples."""
-    squares = pdist(features, "sqeuclidean")
-    return squareform(np.exp(-squares / (2 * max(np.median(squares), np.finfo(float).tiny)))) + np.eye(len(features))
+def in_bits(acts: Activations, concepts: ConceptSet, seed: int = 0) -> Rows:
+    """Yield (layer, method, metric, estimate) of what a linear reader and nearest neighbours know of the labels, in bits.
 
-
-def text_kernel(statements: Sequence[str]) -> Matrix:
-    """Return the cosine kernel of the statements' word 1-2-grams (tf-idf): an X that no checkpoint can change."""
-    features = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b").fit_transform(statements)
-    return (features @ features.T).toarray()
-
-
-def _unbiased_hsic(k: Matrix, l: Matrix) -> float:  # noqa: E741 - K and L are the literature's names
-    """Return the U-statistic of HSIC (Song et al. 2012); both matrices have a zero diagonal."""
-    n = len(k)
-    cross = (k * l).sum()
-    sums = k.sum() * l.sum() / ((n - 1) * (n - 2))
-    rows = 2 * (k.sum(0) @ l.sum(0)) / (n - 2)
-    return float((cross + sums - rows) / (n * (n - 3)))
-
-
-def debiased_cka(k: Matrix, l: Matrix) -> float:  # noqa: E741
-    """Return debiased CKA of two kernel matrices: about 0 for unrelated data at any n and width, 1 for equal kernels.
-
-    Source: Song et al. 2012 for the estimator; Murphy et al. 2024 for why the biased one misleads when there
-    are more features than examples.
+    Args:
+        acts: activations of all statements; these measures do not depend on their number but for noise.
+        concepts: the statements.
+        seed: of the assignment of groups to folds.
     """
-    k, l = k.copy(), l.copy()  # noqa: E741
-    np.fill_diagonal(k, 0)
-    np.fill_diagonal(l, 0)
-    return _unbiased_hsic(k, l) / np.sqrt(_unbiased_hsic(k, k) * _unbiased_hsic(l, l))
+    labels, weights = concepts.labels, evaluation.bootstrap_weights(concepts.groups, seed=0)
+    for layer in range(acts.shape[1]):
+        logits = probing.held_out_logits(acts[:, layer], concepts, seed)
+        usable = bits.usable_information(bits.calibrated(logits, concepts, seed)[None], labels, concepts.groups)
+        accuracy = evaluation.mean(((logits > 0) == (labels == 1)).astype(float), weights)
+        yield layer, "probe", "usable_information", usable
+        yield layer, "probe", "fano_bound", bits.fano_bound(accuracy, labels)
+        yield layer, "ksg", "ksg_y", bits.ksg(acts[:, layer], concepts)
 
 
-def participation_ratio(features: Float[np.ndarray, "example feature"]) -> float:
-    """Return (sum of eigenvalues)^2 / sum of squares of the covariance: how many directions carry the variance."""
-    centred = features - features.mean(0)
-    gram = centred.T @ centred if centred.shape[0] > centred.shape[1] else centred @ centred.T
-    return float(np.trace(gram) ** 2 / (gram**2).sum())
+def reweighting(exponents: Sequence[float] = EXPONENTS, n: int = 600, width: int = 256, draws: int = 5) -> pd.DataFrame:
+    """Return what the kernel measures say of random features that are only weighted anew.
 
+    T = std(Z diag(i^-a) W), with Z Gaussian and W a rotation, can be turned back into Z for every exponent a: the Shannon
+    information is the same for all a. X is T at a = 1; Y is the sign of the first direction of Z with noise.
 
-def usable_information(
-    logits: Float[np.ndarray, "seed example"], labels: Int[np.ndarray, " example"], groups: Sequence[str]
-) -> evaluation.Estimate:
-    """Return H(Y) minus the held-out cross-entropy of the probe, in bits: a lower bound on I(T; Y).
+    Args:
+        exponents: values of a, in the order that training is imitated.
+        n: number of examples.
+        width: number of features.
+        draws: of Z and W.
 
-    Negative where the probe does worse than always saying the base rate.
+    Returns:
+        One row an exponent and metric, with mean and range over the draws; further column `exponent`. The metric
+        `shannon` is I(T; Y) of the channel in bits, exact.
 
-    Source: Barber and Agakov 2003; Xu et al. 2020 (linear V-information).
+    Source: our construction, after the linear limit of wide kernels (Alvarez 2022).
     """
-    share = labels.mean()
-    entropy = -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
-    loss = probing.log_loss(logits, np.broadcast_to(labels, logits.shape)).mean(0)
-    return evaluation.mean(entropy - loss, evaluation.bootstrap_weights(groups, seed=0))
+    found = [_reweighted(exponents, n, width, seed) for seed in range(draws)]
+    seeds = f"0-{draws - 1}"
+    rows = []
+    for exponent in exponents:
+        for metric in found[0][exponent]:
+            values = [one[exponent][metric] for one in found]
+            spread = {"value": np.mean(values), "low": min(values), "high": max(values), "n": n, "seed": seeds}
+            rows.append({"method": "reweighted random features", "metric": metric, "exponent": exponent} | spread)
+    return pd.DataFrame(rows)
+
+
+_SIGNAL = 2.0  # of the label, in units of its noise
+
+
+def _reweighted(exponents: Sequence[float], n: int, width: int, seed: int) -> dict[float, dict[str, float]]:
+    """Return the measures by exponent for one draw of the random features."""
+    rng = np.random.default_rng(seed)
+    hidden, (rotation, _) = rng.standard_normal((n, width)), np.linalg.qr(rng.standard_normal((width, width)))
+    labels = (_SIGNAL * hidden[:, 0] + rng.standard_normal(n) > 0).astype(int)
+
+    def features(exponent: float) -> np.ndarray:
+        return kernels.standardise(hidden * np.arange(1.0, width + 1) ** -exponent @ rotation)
+
+    x, out = kernels.smoother(kernels.released_kernel(features(1.0))), {}
+    for exponent in exponents:
+        t = kernels.smoother(kernels.released_kernel(features(exponent)))
+        shares = kernels.spectrum(features(exponent))
+        out[exponent] = {
+            "nhsic_tx": kernels.alignment(x, t),
+            "nhsic_ty": float(kernels.nhsic_labels(t, labels)),
+            "participation_ratio": kernels.participation_ratio(shares),
+            "effective_rank": kernels.effective_rank(shares),
+            "shannon": _channel_information(_SIGNAL),
+        }
+    return out
+
+
+def _channel_information(signal: float) -> float:
+    """Return I(Z; Y) in bits of Y = [signal Z + noise > 0], both standard normal, by Gauss-Hermite quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    sure = ndtr(signal * nodes)
+    return float(1 - weights @ [bits.entropy(share) for share in sure] / weights.sum())

@@ -1,18 +1,74 @@
-"""Sphinx extension: take out of the pages what Jupyter Book always puts in and this book does not use.
+"""Sphinx extension: what the pages carry beyond what Jupyter Book puts in, and what is taken out of them.
 
 Jupyter Book loads sphinx-thebe, which names a script on another host on every page (twice, so that browsers
-report an error). Nothing here runs code in the page.
+report an error). Nothing here runs code in the page, so it is disconnected. The published tables are copied beside the
+pages, so that a chart can link to the numbers it was drawn from. Every page gets a footer and, for sites that show a
+preview, a title, a description and a picture.
 
 Public names: `setup`.
 """
 
+import html
+import shutil
+from pathlib import Path
+
 from sphinx.application import Sphinx
+from sphinx.config import Config
+
+from . import colophon
 
 
-def setup(app: Sphinx) -> dict:
+def _without_thebe(app: Sphinx) -> None:
     """Disconnect sphinx-thebe; it was connected before, since Jupyter Book's own extensions come first."""
     for listeners in list(app.events.listeners.values()):
         for listener in list(listeners):
             if listener.handler.__module__ == "sphinx_thebe":
                 app.disconnect(listener.id)
+    app.registry.css_files = [entry for entry in app.registry.css_files if entry[0] != "sphinx-thebe.css"]
+
+
+def _sign(app: Sphinx, config: Config) -> None:
+    """Put version, commit and date of the results into the footer."""
+    config.html_theme_options["extra_footer"] = colophon.footer(Path(app.srcdir))
+
+
+def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: object) -> None:
+    """Add the tags that other sites make a preview from; a picture needs the book's public address (`html_baseurl`)."""
+    tags = {"og:title": context.get("title", page), "og:site_name": app.config.html_title, "og:type": "article"}
+    if doctree is not None:
+        paragraphs = [node.astext() for node in doctree.findall() if node.tagname == "paragraph"]
+        tags["og:description"] = " ".join(paragraphs[0].split()) if paragraphs else ""
+    if app.config.html_baseurl:
+        tags["og:image"] = f"{app.config.html_baseurl.rstrip('/')}/_static/landing.png"
+    plain = {name: html.escape(str(value), quote=True) for name, value in tags.items() if value}
+    context["metatags"] = context.get("metatags", "") + "".join(
+        f'\n<meta property="{name}" content="{value}">' for name, value in plain.items()
+    )
+
+
+def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: object) -> None:
+    """Take away the list role that docutils gives a list of citations, whose entries have no role of list items."""
+    if "body" in context:
+        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+
+
+def _copy(app: Sphinx, error: Exception | None) -> None:
+    """Copy the published tables of all studies, and the preview picture, into the built book."""
+    if error or app.builder.format != "html":
+        return
+    source = Path(app.srcdir)
+    shutil.copyfile(source / "book" / "landing.png", Path(app.outdir) / "_static" / "landing.png")
+    for table in sorted((source / "results").glob("*/*.csv")):
+        target = Path(app.outdir) / "results" / table.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(table, target / table.name)
+
+
+def setup(app: Sphinx) -> dict:
+    """Register this extension's listeners."""
+    _without_thebe(app)
+    app.connect("config-inited", _sign)
+    app.connect("html-page-context", _describe)
+    app.connect("html-page-context", _mend_roles)
+    app.connect("build-finished", _copy)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -21,13 +22,24 @@ _LIBRARIES = (
     "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
     "tokenizers", "torch", "transformers",
 )  # fmt: skip
+_HIGH_FLOOR = 0.9
 
 
 def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
-    """Return one row a set and dimension: size, balance, groups, licence, hash, the lexical floor with its interval."""
+    """Return one row a set and dimension: size, balance, groups, licence, hash, the lexical floor with its interval.
+
+    Warns if the floor of a user's own statements is above 0.9.
+    """
     rows = []
     for chosen in sets:
-        floor = controls.lexical_floor(chosen)["accuracy"]
+        scores = controls.lexical_floor(chosen)
+        floor = scores["accuracy"]
+        if chosen.name not in concepts.SETS and floor.value > _HIGH_FLOOR:
+            warnings.warn(
+                f"{chosen.name}/{chosen.dimension}: words alone tell the two sides apart in {floor.value:.0%} of the statements; "
+                "a probe can hardly show more.",
+                stacklevel=2,
+            )
         rows.append(
             {
                 "concept_set": chosen.name,
@@ -39,8 +51,9 @@ def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
                 "floor_low": floor.low,
                 "floor_high": floor.high,
                 "licence": chosen.licence,
-                "source": chosen.source if chosen.name in {"pocket", "tracingllm"} else Path(chosen.source).name,
+                "source": chosen.source if chosen.name in concepts.SETS else Path(chosen.source).name,
                 "sha256": chosen.sha256,
+                "floor_auroc": scores["auroc"].value,
             }
         )
     return pd.DataFrame(rows)

