@@ -237,7 +237,7 @@ def _closed_forms(
     variances = basis.squares / len(z)
     size = (variances**2).sum() - 2 * part * (variances * apart**2).sum() + (part * (apart @ apart)) ** 2
     shrinkage, level = _shrinkage(lengths, size, z.shape[1])
-    whitened = apart / ((1 - shrinkage) * variances + shrinkage * level)
+    whitened = apart / np.maximum((1 - shrinkage) * variances + shrinkage * level, 1e-300)
     raw = features[split.train][y == 1].mean(0) - features[split.train][y == 0].mean(0)
     directions = np.stack([basis.probe(ridges[:, errors.argmin()], 0.0).weight, raw, basis.probe(whitened, 0.0).weight])
     directions /= np.maximum(np.std(features[split.train] @ directions.T, axis=0), 1e-300)[:, None]
