@@ -252,7 +252,7 @@ def _activations(args: argparse.Namespace) -> None:
     from . import activations  # noqa: PLC0415
 
     study = studies.read(args.study)
-    sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
+    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     checkpoint = study.loaded[args.revision]
     activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 

@@ -185,7 +185,7 @@ def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.P
     """Return the model, checked, and the tokenizer; weights are put into the `used` model where that is possible."""
     from . import models  # noqa: PLC0415 - see extract
 
-    trusted = {"trust_remote_code": trust_remote_code}
+    trusted, checkpoint = {"trust_remote_code": trust_remote_code}, models.at_hand(checkpoint)
     tokenizer = models.load_tokenizer(checkpoint, **trusted)
     if used is not None:
         model = models.swap(used, checkpoint, **trusted)

@@ -3,7 +3,7 @@
 Rule: a probe is fitted on one kind of statement (clean sentences; stereotypes against anti-stereotypes) and
 tested on another (perturbed twins; unrelated sentences) of groups it has not seen.
 
-Public names: `perturbation_effect`, `perturbation_effects`, `topical_fit`.
+Public names: `perturbation_effect`, `perturbation_effects`, `topical_fit`, `topical_fits`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -84,6 +84,14 @@ def topical_fit(
     anti = (categories == "anti-stereotype").astype(int)
     logits = np.stack([_logits(features, concepts, seed, anti, categories != "unrelated") for seed in seeds])
     return evaluation.auroc(logits, concepts.labels, evaluation.bootstrap_weights(concepts.groups, seed=0))
+
+
+def topical_fits(
+    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int] = range(5)
+) -> Iterator[tuple[int, str, str, evaluation.Estimate]]:
+    """Yield (layer, method, metric, estimate) of `topical_fit` for every layer: method `topical fit`, metric `auroc`."""
+    for layer in range(acts.shape[1]):
+        yield layer, "topical fit", "auroc", topical_fit(acts[:, layer], concepts, seeds)
 
 
 def _logits(
