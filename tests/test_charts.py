@@ -111,7 +111,7 @@ CHARTS = {
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
     "gain_and_cost": lambda: charts.gain_and_cost(steering().assign(cost=lambda t: 1 + t["multiplier"].abs() / 10), TEXT),
     "probe_and_effect": lambda: charts.probe_and_effect(
-        probing().query("method == 'probe'").assign(accuracy=lambda t: t["value"], gain=lambda t: t["value"] / 10), TEXT
+        probing().query("method == 'logistic'").assign(accuracy=lambda t: t["value"], gain=lambda t: t["value"] / 10), TEXT
     ),
     "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]), TEXT),
     "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),

@@ -10,7 +10,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -255,6 +255,10 @@ class _Passed(torch.nn.Module):
         return (stream,) if self.in_tuple else stream
 
 
+class _Reached(Exception):  # noqa: N818 - nothing is wrong
+    """The layer that is wanted has run; the blocks above need not."""
+
+
 class Sweep:
     """Score the same pairs under many vectors at one layer.
 
@@ -291,7 +295,8 @@ class Sweep:
         with torch.inference_mode(), self._captured() as streams:
             for rows in activations.batches(self._lengths, activations.BUDGET[model.device.type]):
                 padded = right_padded([ids[i] for i in rows], model.device)
-                model.base_model(input_ids=padded, use_cache=False)
+                with suppress(_Reached):
+                    model.base_model(input_ids=padded, use_cache=False)
                 self._batches.append((rows, padded, streams.pop()))
 
     @contextmanager
@@ -301,6 +306,7 @@ class Sweep:
         def keep(_module, _inputs, output) -> None:
             self._in_tuple = isinstance(output, tuple)
             streams.append(models.block_output(output))
+            raise _Reached
 
         handle = _block(self._model, self._layer).register_forward_hook(keep)
         try:
