@@ -106,9 +106,7 @@ def _logits(
     for split in folds(concepts, seed):
         train, validation = (part[fitted[part]] for part in (split.train, split.validation))
         basis = Basis(features[train])
-        ((probe, _),) = fit_chosen(
-            basis, *((basis.coordinates(features[part]), targets[part, None]) for part in (train, validation))
-        )
+        ((probe, _),) = fit_chosen(basis, targets[train, None], features[validation], targets[validation, None])
         logits[split.test] = probe.logits(features[split.test])
     return logits
 
