@@ -115,6 +115,8 @@ def _handler(hub: HubServer):
                 return self.send_file(next(f for c in hub.commits.values() for f in c.values() if _is(f, parts[1])), {}, fault)
             if parts[:2] == ["api", "models"]:
                 return self.send_api("/".join(parts[2:4]), parts[4:], parse_qs(url.query))
+            if parts[2:3] != ["resolve"]:  # what the client asks on its own account
+                return self.send(404, b"{}")
             return self.send_resolved("/".join(parts[:2]), parts[3], "/".join(parts[4:]), fault)
 
         def commit(self, repo: str, revision: str) -> str | None:

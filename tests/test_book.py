@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
@@ -18,6 +19,7 @@ import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright import sync_api
 
+from tracing_utils import pages as pages_extension
 from tracing_utils import studies, vega
 from tracing_utils.suites import PROJECT
 
@@ -29,7 +31,7 @@ needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the 
 def html(tmp_path_factory):
     """The built book, from a copy of the sources; the executed notebooks, which a run makes, are left out."""
     copy = tmp_path_factory.mktemp("book")
-    for name in ("book", "results", "studies"):
+    for name in ("book", "results", "studies", "notebooks"):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("runs", "vega.js"))
     for name in ("_config.yml", "CHANGELOG.md", "CITATION.cff"):
         shutil.copy(PROJECT / name, copy)
@@ -233,7 +235,7 @@ def test_every_page_of_the_contents_exists_and_every_page_is_in_the_contents():
     named = set(re.findall(r"(?:file|root): (book/\S+)", toc))
     study = studies.read(PROJECT / "studies" / "pocket.yml")
     runs = {f"book/runs/pocket/{experiment}-{revision}" for experiment in study.experiments() for revision in study.featured}
-    assert named == {f"book/{path.stem}" for path in (PROJECT / "book").glob("*.md")} | runs
+    assert named == {str(path.relative_to(PROJECT).with_suffix("")) for path in (PROJECT / "book").rglob("*.md")} | runs
 
 
 def test_what_we_ship_for_the_pages_names_no_other_host():
@@ -259,6 +261,14 @@ def test_every_link_inside_the_book_leads_somewhere(html, guilty):
     assert [leads_nowhere(guilty, link) for link in read(guilty).links] == [True, True, False]
     built = [*pages(html), html / "search.html", html / "genindex.html"]
     assert not [(page.name, link) for page in built for link in set(read(page).links) if leads_nowhere(page, link)]
+
+
+def test_a_binder_button_is_offered_only_where_the_repository_has_a_public_address(html):
+    page = {"body": ""}
+    app = SimpleNamespace(config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"))
+    pages_extension._launch(app, "book/teach/launch", "", page, None)
+    assert "/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/notebooks" in page["body"]
+    assert "mybinder" not in (html / "book" / "teach" / "launch.html").read_text()
 
 
 def test_an_id_names_one_place_of_a_page(html, guilty):

@@ -396,6 +396,8 @@ def test_offline_the_cache_alone_is_listed_resolved_and_used(server, pythia, tmp
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     suite = suites.load("hub:tests/pythia")
     assert [c.revision for c in suite.checkpoints] == ["step8", "step64"]
+    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set .* does not hold any checkpoint of tests/other"):
+        suites.load("hub:tests/other")
     (offline,) = hub.resolve([suite["step8"]])
     assert replace(offline.remote, model_type=None) == replace(online.remote, model_type=None)
     models.load_model(hub.fetch(offline, tmp_path / "w"), head=False)

@@ -252,7 +252,7 @@ def _activations(args: argparse.Namespace) -> None:
     from . import activations  # noqa: PLC0415
 
     study = studies.read(args.study)
-    sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
+    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     checkpoint = study.loaded[args.revision]
     activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 
@@ -324,6 +324,13 @@ def _picture(args: argparse.Namespace) -> None:
     args.out.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
 
 
+def _starters(args: argparse.Namespace) -> None:
+    from . import handouts  # noqa: PLC0415
+
+    for path in handouts.write_starters(args.out, suites.PROJECT):
+        print(path)
+
+
 def _page(args: argparse.Namespace) -> None:
     from . import runner  # noqa: PLC0415
 
@@ -384,6 +391,10 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("study", help="its name")
     picture.add_argument("out", type=Path)
     picture.set_defaults(do=_picture)
+
+    starters = commands.add_parser("starters", help="write notebooks to hand out, with exercises but without solutions")
+    starters.add_argument("out", type=Path, help="a folder")
+    starters.set_defaults(do=_starters)
 
     jobs = {
         "study-ledger": (_study_ledger, ["study", "out"]),

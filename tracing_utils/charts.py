@@ -180,14 +180,15 @@ def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart
     base, choices = _chosen(alt.Chart(), table)
     title = _TITLES["accuracy"]
     scale = alt.Scale(domain=methods, range=[_PROTOCOLS[method] for method in methods])
-    colour = alt.Color("method:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300))
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+    colour = alt.Color("method:N", scale=scale, legend=legend)
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     low = alt.Y("low:Q", title=title, scale=alt.Scale(zero=False))
     measured, level = base.transform_filter("isValid(datum.layer)"), base.transform_filter("!isValid(datum.layer)")
     x = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
     tooltip = ["revision", "layer", "method", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
     layers = [
-        measured.mark_area(opacity=0.15).encode(x=x, y=low, y2="high:Q", color=colour),
+        measured.mark_area(opacity=0.1).encode(x=x, y=low, y2="high:Q", color=colour),
         measured.mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=tooltip),
         level.mark_rule(strokeDash=[6, 3], strokeWidth=1.5).encode(y=y, color=colour, tooltip=tooltip),
     ]

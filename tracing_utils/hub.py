@@ -127,7 +127,9 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
     commits = _revisions(repo)
     remotes = {revision: Remote(repo, commit) for revision, commit in commits.items()}
     parsed = _parsed(remotes, entry)
-    if not parsed and not constants.is_offline_mode():
+    if not parsed:
+        if constants.is_offline_mode():
+            raise HubError(_sentence(f"any checkpoint of {repo}", "Nothing was asked of the hub.", OfflineModeIsEnabled()))
         remotes = _subfolders(repo, commits.get("main", "main"), entry.get("subfolder"))
         parsed = _parsed(remotes, entry)
     if not parsed:

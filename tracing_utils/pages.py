@@ -2,7 +2,7 @@
 
 Jupyter Book loads sphinx-thebe, which names a script on another host on every page (twice, so that browsers
 report an error). Nothing here runs code in the page, so it is disconnected. The published tables are copied beside the
-pages, so that a chart can link to the numbers it was drawn from. Every page gets a footer and, for sites that show a
+pages, so that a chart can link to the numbers it was drawn from, and the notebooks to download with them. Every page gets a footer and, for sites that show a
 preview, a title, a description and a picture.
 
 Public names: `setup`.
@@ -11,11 +11,12 @@ Public names: `setup`.
 import html
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import colophon
+from . import colophon, handouts
 
 
 def _without_thebe(app: Sphinx) -> None:
@@ -52,12 +53,23 @@ def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctre
         context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
+def _launch(app: Sphinx, page: str, _template: str, context: dict, _doctree: object) -> None:
+    """Add a Binder button to the launch page, once the repository has a public address."""
+    address = app.config.tracing_repository
+    if page == "book/teach/launch" and address:
+        binder = f"https://mybinder.org/v2/git/{quote(address, safe='')}/HEAD?urlpath=lab/tree/notebooks"
+        context["body"] += f'<p><a class="sd-btn sd-btn-primary" href="{html.escape(binder)}">Open on Binder</a></p>'
+
+
 def _copy(app: Sphinx, error: Exception | None) -> None:
-    """Copy the published tables of all studies, and the preview picture, into the built book."""
+    """Put the published tables of all studies, the preview picture and the notebooks to download into the built book."""
     if error or app.builder.format != "html":
         return
     source = Path(app.srcdir)
     shutil.copyfile(source / "book" / "landing.png", Path(app.outdir) / "_static" / "landing.png")
+    notebooks = Path(app.outdir) / "notebooks"
+    handouts.write_standalone(notebooks, source, app.config.tracing_repository)
+    handouts.write_starters(notebooks / "starters", source)
     for table in sorted((source / "results").glob("*/*.csv")):
         target = Path(app.outdir) / "results" / table.parent.name
         target.mkdir(parents=True, exist_ok=True)
@@ -67,8 +79,10 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     """Register this extension's listeners."""
     _without_thebe(app)
+    app.add_config_value("tracing_repository", "", "html")
     app.connect("config-inited", _sign)
     app.connect("html-page-context", _describe)
+    app.connect("html-page-context", _launch)
     app.connect("html-page-context", _mend_roles)
     app.connect("build-finished", _copy)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -37,7 +37,7 @@ def costs(study: Study) -> pd.DataFrame:
         each parameter a token is multiplied with), download, activations and evidence (bytes), and assumed: which of
         these are not read but estimated.
     """
-    sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
+    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     statements = [statement for concepts in sets for statement in concepts.statements]
     entry, counted, rows = suites.entry(study.suite), {}, []
     for checkpoint in _resolved([study.loaded[revision] for revision in study.needed()]):

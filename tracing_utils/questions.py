@@ -3,7 +3,7 @@
 Rule: a probe is fitted on one kind of statement (clean sentences; stereotypes against anti-stereotypes) and
 tested on another (perturbed twins; unrelated sentences) of groups it has not seen.
 
-Public names: `perturbation_effect`, `perturbation_effects`, `topical_fit`.
+Public names: `perturbation_effect`, `perturbation_effects`, `topical_fit`, `topical_fits`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -86,6 +86,14 @@ def topical_fit(
     return evaluation.auroc(logits, concepts.labels, evaluation.bootstrap_weights(concepts.groups, seed=0))
 
 
+def topical_fits(
+    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int] = range(5)
+) -> Iterator[tuple[int, str, str, evaluation.Estimate]]:
+    """Yield (layer, method, metric, estimate) of `topical_fit` for every layer: method `topical fit`, metric `auroc`."""
+    for layer in range(acts.shape[1]):
+        yield layer, "topical fit", "auroc", topical_fit(acts[:, layer], concepts, seeds)
+
+
 def _logits(
     features: Float[np.ndarray, "example feature"],
     concepts: ConceptSet,
@@ -98,9 +106,7 @@ def _logits(
     for split in folds(concepts, seed):
         train, validation = (part[fitted[part]] for part in (split.train, split.validation))
         basis = Basis(features[train])
-        ((probe, _),) = fit_chosen(
-            basis, *((basis.coordinates(features[part]), targets[part, None]) for part in (train, validation))
-        )
+        ((probe, _),) = fit_chosen(basis, targets[train, None], features[validation], targets[validation, None])
         logits[split.test] = probe.logits(features[split.test])
     return logits
 

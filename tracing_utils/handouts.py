@@ -1,0 +1,112 @@
+"""Notebooks to hand out: downloads that run on their own, and starters with the exercises but without the solutions.
+
+Rule: nothing is written twice. Both are made from `notebooks/*.md` and from the teaching pages of the book.
+
+Public names: `SOLUTION`, `solutions`, `exercises`, `starter`, `standalone`, `write_starters`, `write_standalone`.
+"""
+
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+SOLUTION = re.compile(r"\n*:::\{admonition\} Solution\n:class: dropdown\n(.*?)\n:::\n?", flags=re.S)
+"""A folded solution on a page or in a notebook."""
+
+_KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
+_ANSWER = "# Your answer:\n"
+_INSTALL = """\
+# Install the package once, if this Python does not have it.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = "{source}"  # where the project lies: a folder, or the address of its repository
+if importlib.util.find_spec("tracing_utils") is None:
+    here = next((str(p) for p in Path.cwd().resolve().parents if (p / "tracing_utils").is_dir()), SOURCE)
+    if not here:
+        raise SystemExit("Set SOURCE to the project's folder or address, then run this cell again.")
+    if not Path(here).is_dir():
+        subprocess.run(["git", "clone", "--depth", "1", here, "tracing"], check=True)
+        here = "tracing"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", here], check=True)
+    raise SystemExit("Installed. Restart the kernel, then run all cells.")
+"""
+
+
+def solutions(text: str) -> list[str]:
+    """Return the code of the folded solutions of a page or notebook."""
+    return ["\n".join(re.findall(r"```python\n(.*?)```", block, flags=re.S)) for block in SOLUTION.findall(text)]
+
+
+def exercises(path: Path) -> tuple[str, list[str]]:
+    """Return a page's shared first lines of code, and the code of each solution."""
+    text = path.read_text(encoding="utf-8")
+    return re.search(r"```python\n(.*?)```", text, flags=re.S)[1], solutions(text)
+
+
+def _open(text: str) -> list[nbformat.NotebookNode]:
+    """Return the cells of a text whose exercises get an empty cell each instead of their solutions."""
+    cells = []
+    *asked, rest = SOLUTION.sub("\0", text).split("\0")
+    for question in asked:
+        cells += [new_markdown_cell(question.strip()), new_code_cell(_ANSWER)]
+    return cells + ([new_markdown_cell(rest.strip())] if rest.strip() else [])
+
+
+def starter(path: Path) -> nbformat.NotebookNode:
+    """Return the notebook of a jupytext source or a teaching page, without its solutions.
+
+    The code of a page that is not a notebook (its shared first lines) becomes a cell.
+    """
+    text = path.read_text(encoding="utf-8")
+    if text.startswith("---"):
+        cells = []
+        for cell in jupytext.read(path).cells:
+            cells += _open(cell.source) if cell.cell_type == "markdown" and SOLUTION.search(cell.source) else [cell]
+    else:
+        before, shared, after = re.split(r"```python\n(.*?)```", text, maxsplit=1, flags=re.S)
+        cells = [new_markdown_cell(before.strip()), new_code_cell(shared.rstrip()), *_open(after)]
+    return _notebook(cells)
+
+
+def standalone(path: Path, source: str = "") -> nbformat.NotebookNode:
+    """Return the notebook of a jupytext source with a first cell that installs the package where it is missing.
+
+    Args:
+        path: of the source.
+        source: folder or address of the project, written into that cell; empty: the reader names it there.
+    """
+    return _notebook([new_code_cell(_INSTALL.format(source=source)), *jupytext.read(path).cells])
+
+
+def _notebook(cells: list[nbformat.NotebookNode]) -> nbformat.NotebookNode:
+    """Return a notebook whose bytes depend on its cells alone."""
+    made = new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})
+    for index, cell in enumerate(made.cells):
+        cell.id = f"cell-{index}"
+    return made
+
+
+def _sources(project: Path) -> list[Path]:
+    return [*sorted((project / "notebooks").glob("*.md")), project / "book" / "teach" / "pretrain_your_own.md"]
+
+
+def write_starters(out: Path, project: Path) -> list[Path]:
+    """Write one starter notebook a source into `out`: the experiments, the exercises, "Pre-train your own"."""
+    return _write(out, {path.stem: starter(path) for path in [*_sources(project), project / "book" / "teach" / "exercises.md"]})
+
+
+def write_standalone(out: Path, project: Path, source: str = "") -> list[Path]:
+    """Write one notebook a source into `out` that runs on its own, with solutions."""
+    return _write(out, {path.stem: standalone(path, source) for path in _sources(project)})
+
+
+def _write(out: Path, notebooks: dict[str, nbformat.NotebookNode]) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, notebook in notebooks.items():
+        nbformat.write(notebook, out / f"{name}.ipynb")
+    return [out / f"{name}.ipynb" for name in notebooks]
