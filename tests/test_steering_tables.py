@@ -87,7 +87,8 @@ def test_the_correlation_is_pearson_s_over_checkpoints_averaged_over_the_steered
     gains = dict(zip((f"step{step}" for step in STEPS), (0.0, 0.1, 0.3, 0.2, 0.5, 0.9), strict=True))
     at = (steered["metric"] == "gain") & (steered["method"] == "vector") & (steered["revision"] != "chat")
     steered.loc[at, "value"] = steered["revision"].map(gains) * steered["multiplier"]
-    points = steering_tables.probe_and_effect(probing(accuracies), steered)
+    stronger = steered[steered["method"] == "vector"].assign(suite="another", multiplier=9.0)
+    points = steering_tables.probe_and_effect(probing(accuracies), pd.concat([steered, stronger]))
     assert len(points) == len(STEPS)
     assert points.set_index("revision").loc["step8", ["accuracy", "gain"]].tolist() == pytest.approx([0.565, 0.2])
     (found,) = steering_tables.correlations(points).itertuples()

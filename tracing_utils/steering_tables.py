@@ -85,7 +85,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def probe_and_effect(probing: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Return, for each source checkpoint, probe accuracy and gain at the largest multiplier, averaged over the steered layers."""
     gain = swept(table)
-    gain = gain[(gain["method"] == "vector") & (gain["multiplier"] == gain["multiplier"].max()) & ~gain["own"]]
+    largest = gain.groupby("suite")["multiplier"].transform("max")
+    gain = gain[(gain["method"] == "vector") & (gain["multiplier"] == largest) & ~gain["own"]]
     accuracy = probing[(probing["metric"] == "accuracy") & probing["method"].isin(_PROBES) & probing["layer"].notna()]
     at = ["suite", "concept_set", "dimension", "revision", "step", "layer"]
     both = gain[[*at, "value"]].rename(columns={"value": "gain"})
