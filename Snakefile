@@ -84,7 +84,7 @@ rule describe:
 rule weights:
     message: "weights of {wildcards.revision}"
     input:
-        f"{RESULTS}/ledger.csv",
+        ancient(f"{RESULTS}/ledger.csv"),  # it must have passed; which weights are meant is in the keys
         two_before,
     output: temp(directory(RUNS + "/weights/{revision}"))
     shell: "{PYTHON} -m tracing_utils weights {config[study]} {wildcards.revision} {output}"
@@ -93,7 +93,7 @@ rule weights:
 rule activations:
     message: "activations of {wildcards.revision}"
     input:
-        f"{RESULTS}/ledger.csv",
+        ancient(f"{RESULTS}/ledger.csv"),
         lambda wildcards: [f"{RUNS}/weights/{wildcards.revision}"] if wildcards.revision in ON_HUB else [],
     output:
         activations=temp(RUNS + "/activations/{revision}.safetensors"),
@@ -106,7 +106,7 @@ rule notebook:
     input:
         activations=RUNS + "/activations/{revision}.safetensors",
         target=lambda wildcards: target(wildcards.experiment),
-        floors=f"{RESULTS}/concepts.csv",  # the floors are computed once, there
+        floors=ancient(f"{RESULTS}/concepts.csv"),  # the floors are computed once, there
     output:
         table=RUNS + "/{set}/{experiment}/{revision}.csv",
         evidence=RUNS + "/{set}/{experiment}/{revision}.safetensors",

@@ -115,6 +115,8 @@ def _handler(hub: HubServer):
                 return self.send_file(next(f for c in hub.commits.values() for f in c.values() if _is(f, parts[1])), {}, fault)
             if parts[:2] == ["api", "models"]:
                 return self.send_api("/".join(parts[2:4]), parts[4:], parse_qs(url.query))
+            if parts[2:3] != ["resolve"]:  # what the client asks on its own account
+                return self.send(404, b"{}")
             return self.send_resolved("/".join(parts[:2]), parts[3], "/".join(parts[4:]), fault)
 
         def commit(self, repo: str, revision: str) -> str | None:
@@ -138,7 +140,7 @@ def _handler(hub: HubServer):
                 return self.send(200, json.dumps(_tree(files, inside, query.get("recursive") == ["true"])).encode())
             configuration = json.loads(files["config.json"]) if "config.json" in files else {}
             made = {"id": repo, "sha": commit, "siblings": [_metadata(*item) for item in files.items()]}
-            made["config"] = {key: configuration[key] for key in ("model_type",) if key in configuration}
+            made["config"] = {key: configuration[key] for key in ("architectures", "model_type") if key in configuration}
             return self.send(200, json.dumps(made).encode())
 
         def send_resolved(self, repo: str, revision: str, path: str, fault: Fault | None):

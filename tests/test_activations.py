@@ -219,7 +219,6 @@ def test_bfloat16_passes_the_check_by_its_own_tolerance(family_checkpoints, toke
 
 def test_a_model_that_sees_what_follows_is_refused(unknown_model, tokenizer):
     check(unknown_model, tokenizer)
-    unknown_model.stack[1] = BothWays(16)
     for block in unknown_model.stack:
         block.__class__ = BothWays
     with pytest.raises(ValueError, match=r"A batch must give what single statements give.* with Model they differ"):
@@ -227,6 +226,18 @@ def test_a_model_that_sees_what_follows_is_refused(unknown_model, tokenizer):
     bert = BertModel(BertConfig(vocab_size=VOCABULARY, hidden_size=16, num_attention_heads=2, intermediate_size=8)).eval()
     with pytest.raises(ValueError, match=r"It sees what follows a token \(an encoder does\)"):
         check(bert, tokenizer)
+
+
+def test_an_entry_that_is_far_larger_than_the_others_hides_nothing(unknown_model, tokenizer):
+    unknown_model.embedding.weight.data[:, 3] += 1e5
+    for block in unknown_model.stack:
+        for expert in block.experts:
+            expert.weight.data[:, 3] = 0  # or it would drown what the blocks see
+    check(unknown_model, tokenizer)
+    for block in unknown_model.stack:
+        block.__class__ = BothWays
+    with pytest.raises(ValueError, match="A batch must give what single statements give"):
+        check(unknown_model, tokenizer)
 
 
 def test_blocks_that_were_mistaken_are_refused(unknown_model, tokenizer):

@@ -68,7 +68,7 @@ def test_a_probe_that_says_the_base_rate_has_no_information_and_one_that_is_sure
 
 @pytest.mark.parametrize("scale", [0.2, 6.0])
 def test_calibration_gives_back_the_bits_that_a_probe_too_sure_or_too_shy_loses(make_concepts, scale):
-    logits, labels, groups = channel(0.2)
+    logits, labels, groups = channel(0.2, n=1500)
     concepts = make_concepts(labels)
     lost = usable_information(scale * logits, labels, groups)
     assert lost.high < capacity(0.2)

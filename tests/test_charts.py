@@ -29,11 +29,27 @@ def tidy(methods: dict[str, tuple[int | None, ...]], metric: str, **more) -> pd.
 
 
 def probing() -> pd.DataFrame:
-    return tidy({"probe": LAYERS, "shuffled labels": LAYERS, "lexical floor": (None,)}, "accuracy")
+    methods = {"logistic": LAYERS, "shuffled labels": LAYERS, "lexical floor": (None,)}
+    return tidy(methods | {"control task": LAYERS, "surface": (None,)}, "accuracy")
+
+
+def protocols() -> pd.DataFrame:
+    methods = {"released": LAYERS, "released, grouped": LAYERS, "released, grouped, scaled on train": LAYERS}
+    return pd.concat([probing(), tidy(methods, "accuracy")])
+
+
+def onsets() -> pd.DataFrame:
+    rows = tidy({"logistic": (*LAYERS, None)}, "onset_step").query("step == 512")
+    return rows.assign(value=64.0, low=8.0, high=512.0)
+
+
+def matrix(metric: str = "transfer_accuracy") -> pd.DataFrame:
+    rows = tidy({"logistic": (1,)}, metric)
+    return pd.concat([rows.assign(to_step=float(step), to_revision=f"step{step}") for step in STEPS])
 
 
 def steering() -> pd.DataFrame:
-    both = {"vector": LAYERS, "random direction": LAYERS}
+    both = {"vector": LAYERS, "random direction": LAYERS, "shuffled labels": LAYERS}
     return pd.concat([tidy(both, "gain", multiplier=multiplier) for multiplier in (-2.0, 2.0)])
 
 
@@ -76,8 +92,16 @@ CHARTS = {
     ),
     "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
     "gain_over_floor": lambda: charts.gain_over_floor(
-        probing().query("method == 'probe'").assign(gain=lambda t: t["value"] - 0.5), TEXT
+        probing().query("method == 'logistic'").assign(gain=lambda t: t["value"] - 0.5), TEXT
     ),
+    "protocol_comparison": lambda: charts.protocol_comparison(protocols().query("step == 64"), TEXT),
+    "protocol_comparison of checkpoints and sets": lambda: charts.protocol_comparison(
+        pd.concat([protocols(), protocols().assign(concept_set="tracingllm")]), TEXT
+    ),
+    "onset_steps": lambda: charts.onset_steps(onsets(), TEXT),
+    "onset_steps of two sets": lambda: charts.onset_steps(pd.concat([onsets(), onsets().assign(concept_set="b")]), TEXT),
+    "checkpoint_matrix": lambda: charts.checkpoint_matrix(matrix(), "transfer_accuracy", TEXT),
+    "checkpoint_matrix of cosines": lambda: charts.checkpoint_matrix(matrix("direction_cosine"), "direction_cosine", TEXT),
     "by_layer": lambda: charts.by_layer(tidy({"released": LAYERS}, "nhsic_tx"), "nhsic_tx", TEXT),
     "by_layer with a floor": lambda: charts.by_layer(
         tidy({"released": LAYERS, "shuffled": LAYERS}, "nhsic_ty"), "nhsic_ty", TEXT, floor="shuffled"
@@ -85,6 +109,10 @@ CHARTS = {
     "information_plane": lambda: charts.information_plane(plane(), TEXT),
     "two_phases": lambda: charts.two_phases(information(), control(), TEXT),
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
+    "gain_and_cost": lambda: charts.gain_and_cost(steering().assign(cost=lambda t: 1 + t["multiplier"].abs() / 10), TEXT),
+    "probe_and_effect": lambda: charts.probe_and_effect(
+        probing().query("method == 'logistic'").assign(accuracy=lambda t: t["value"], gain=lambda t: t["value"] / 10), TEXT
+    ),
     "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]), TEXT),
     "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),
     "layer_profile without controls": lambda: charts.layer_profile(
@@ -139,7 +167,7 @@ def test_every_number_of_a_trajectory_is_the_table_s():
     drawn = values(CHARTS["probe_trajectories"]().to_dict())
     assert len(drawn) == len(table)
     assert sorted(row["value"] for row in drawn) == sorted(table["value"])
-    assert {row["method"] for row in drawn} == {"probe", "shuffled labels", "lexical floor"}
+    assert {row["method"] for row in drawn} == set(table["method"])
 
 
 def test_only_the_metric_that_was_asked_for_is_drawn():
@@ -202,3 +230,24 @@ def test_the_two_phases_stand_beside_their_control_on_one_axis_and_leave_other_r
     assert {row["metric"] for row in drawn if "exponent" in row} == {"nhsic_tx", "nhsic_ty", "effective_rank", "shannon"}
     assert 77.0 not in {row["value"] for row in drawn}
     assert sum("exponent" in row for row in drawn) == 3 * 4
+
+
+def test_what_has_no_onset_is_not_drawn_and_the_selected_layer_is():
+    table = onsets()
+    table.loc[table["layer"] == 1, ["value", "low", "high"]] = float("nan")
+    drawn = values(charts.onset_steps(table, TEXT).to_dict())
+    assert {row["layer"] for row in drawn} == {"0", "2", "selected"}
+
+
+def test_a_trajectory_leaves_out_the_selected_layer_s_shuffled_labels_and_other_probes():
+    more = pd.concat([probing(), tidy({"ridge": LAYERS, "shuffled labels": (None,), "selected layer": (None,)}, "accuracy")])
+    drawn = values(charts.probe_trajectories(more, "accuracy", TEXT).to_dict())
+    assert len(drawn) == len(probing())
+
+
+def test_a_map_of_checkpoints_is_white_where_nothing_is_told():
+    for metric, middle in (("transfer_accuracy", 0.5), ("direction_cosine", 0.0)):
+        low, high = charts.checkpoint_matrix(matrix(metric), metric, TEXT).to_dict()["spec"]["encoding"]["color"]["scale"][
+            "domain"
+        ]
+        assert (low + high) / 2 == pytest.approx(middle)

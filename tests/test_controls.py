@@ -146,11 +146,12 @@ def test_a_word_has_one_random_label_and_half_of_the_statements_get_each(make_co
     made, words = worded(make_concepts)
     drawn = []
     for seed in range(20):
-        task, chosen = control_task(made, seed)
+        task = control_task(made, seed)
+        chosen = task >= 0
         assert chosen.mean() > 0.9
-        assert abs(task.labels.mean() - 0.5) < 0.05
-        assert all(len(set(task.labels[words[chosen] == word])) <= 1 for word in range(40))
-        drawn.append((task.labels == made.labels[chosen]).mean())
+        assert abs(task[chosen].mean() - 0.5) < 0.05
+        assert all(len(set(task[chosen & (words == word)])) <= 1 for word in range(40))
+        drawn.append((task == made.labels)[chosen].mean())
     assert np.mean(drawn) == pytest.approx(0.5, abs=0.03)  # no relation to the true labels
 
 
@@ -160,8 +161,9 @@ def test_a_probe_that_sees_the_words_solves_the_control_task_and_one_that_sees_t
     reads = np.eye(40)[words] + 0.01 * rng.standard_normal((len(made), 40))
     knows = rng.standard_normal((len(made), 40)) + 2 * (2 * made.labels[:, None] - 1) * np.eye(40)[0]
     acts = np.stack([reads, knows], axis=1)
-    traced = probing.trace(acts, made, np.stack([shuffled_labels(made, seed) for seed in range(2)]))
-    found = {(layer, method, metric): e for layer, method, metric, e in controls.selectivities(acts, traced)}
+    tasks = [np.stack([make(made, seed) for seed in range(2)]) for make in (shuffled_labels, control_task)]
+    traced = probing.trace(acts, made, *tasks)
+    found = {(layer, method, metric): e for layer, method, metric, e in controls.selectivities(traced)}
     assert found[0, "control task", "accuracy"].value > 0.95
     assert found[0, "logistic", "selectivity"].value < -0.35
     assert abs(found[1, "control task", "accuracy"].value - 0.5) < 0.08
@@ -172,16 +174,16 @@ def test_a_probe_that_sees_the_words_solves_the_control_task_and_one_that_sees_t
 def test_a_word_of_one_group_is_no_recurring_word_and_without_two_of_them_there_is_no_task(make_concepts):
     groups = [f"g{i // 2}" for i in range(40)]
     made = make_concepts(np.arange(40) % 2, statements=[f"own{i // 2} twin" for i in range(40)], groups=groups)
-    assert len(set(control_task(made)[0].labels)) == 1  # "twin" stands everywhere, the others in one group each
-    assert not control_task(make_concepts(made.labels, statements=[f"own{i // 2}" for i in range(40)], groups=groups))[1].any()
-    acts = np.random.default_rng(0).standard_normal((40, 1, 3))
-    traced = probing.trace(acts, made, shuffled_labels(made, 0)[None])
-    assert not list(controls.selectivities(acts, traced))
+    assert len(set(control_task(made))) == 1  # "twin" stands everywhere, the others in one group each
+    alone = make_concepts(made.labels, statements=[f"own{i // 2}" for i in range(40)], groups=groups)
+    acts, shuffled = np.random.default_rng(0).standard_normal((40, 1, 3)), shuffled_labels(made, 0)[None]
+    assert set(control_task(alone)) == {-1}
+    for concepts in (made, alone):
+        assert not list(controls.selectivities(probing.trace(acts, concepts, shuffled, control_task(concepts)[None])))
     common = make_concepts(made.labels, statements=[f"own{i} {('left', 'right')[i % 2]} all" for i in range(40)], groups=groups)
-    task, chosen = control_task(common)
-    assert chosen.all()
-    assert len(set(task.labels[::2])) == len(set(task.labels[1::2])) == 1  # the rarest of words that all groups share
-    assert task.labels.mean() == 0.5
+    task = control_task(common)
+    assert set(task) == {0, 1}
+    assert len(set(task[::2])) == len(set(task[1::2])) == 1  # the rarest of words that all groups share
 
 
 # Text and activations

@@ -112,7 +112,8 @@ def saved(folder, concepts, acts: dict[int, np.ndarray]):
     evidence, checkpoints = {}, []
     for step, layers in acts.items():
         name = f"step{step}"
-        traced = probing.trace(layers, concepts, shuffled_labels(concepts, 0)[None])
+        shuffled = shuffled_labels(concepts, 0)[None]
+        traced = probing.trace(layers, concepts, shuffled, shuffled)
         parts = traced.evidence(layers) | {"floor": np.zeros(len(concepts), np.float32)}
         save_file({f"{concepts.dimension}/{part}": array for part, array in parts.items()}, folder / f"{name}.safetensors")
         evidence[name] = folder / f"{name}.safetensors"

@@ -136,6 +136,7 @@ def test_checkpoints_in_folders_of_one_revision_are_a_suite(server, files, tmp_p
     assert [c.step for c in suite.checkpoints] == [0, 50, 1000]
     described = hub.resolve(suite.checkpoints)
     assert len({ledger.weights_sha256(c) for c in described}) == 3
+    ledger.check(ledger.read(described))
     fetched = hub.fetch(described[1], tmp_path / "w")
     assert {path.name for path in fetched.folder.iterdir()} >= {"config.json", "model.safetensors"}
     models.load_model(fetched, head=False)
@@ -193,6 +194,32 @@ def test_the_ledger_of_a_whole_suite_needs_no_file(server, files):
     with pytest.raises(ValueError, match="these are the same: step1000 = step2000; main = step4000"):
         ledger.check(kept)
     ledger.check(kept, allow_duplicates=True)
+
+
+def test_a_configuration_that_names_no_family_is_seen_before_the_download(server, files):
+    server.publish("tests/custom", "step0", files() | {"config.json": b'{"architectures": ["Own"]}'})
+    (described,) = hub.resolve(suites.load("hub:tests/custom").checkpoints)
+    with pytest.raises(ValueError, match=r"step0 \(no model_type in config\.json\)"):
+        ledger.check(ledger.read([described]))
+
+
+def test_revisions_that_share_a_commit_are_resolved_side_by_side(server, files):
+    content = files()
+    for step in range(40):
+        server.publish("tests/same", f"step{step}", content)
+    one = next(iter(server.repos["tests/same"].values()))
+    server.repos["tests/same"] = dict.fromkeys(server.repos["tests/same"], one)
+    described = hub.resolve(suites.load("hub:tests/same").checkpoints)
+    assert {c.remote.commit for c in described} == {one}
+
+
+def test_the_ledger_of_a_registered_suite_asks_for_no_chat_model(server, pythia, monkeypatch, capsys):
+    entry = {"repository": "tests/pythia", "chat": "tests/gated", "licence": "none", "about": "for this test"}
+    monkeypatch.setattr(suites, "_registry", lambda: {"neox": entry})
+    with pytest.raises(HubError, match="refused tests/gated at chat with status 401"):
+        hub.resolve_suite(suites.load("neox"))
+    assert main(["ledger", "neox"]) == 0
+    assert "6 checkpoints; 0 repeat the weights of another" in capsys.readouterr().out
 
 
 def test_a_suite_is_resolved_once_and_read_back_without_the_hub(server, pythia, tmp_path):
@@ -369,6 +396,8 @@ def test_offline_the_cache_alone_is_listed_resolved_and_used(server, pythia, tmp
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     suite = suites.load("hub:tests/pythia")
     assert [c.revision for c in suite.checkpoints] == ["step8", "step64"]
+    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set .* does not hold any checkpoint of tests/other"):
+        suites.load("hub:tests/other")
     (offline,) = hub.resolve([suite["step8"]])
     assert replace(offline.remote, model_type=None) == replace(online.remote, model_type=None)
     models.load_model(hub.fetch(offline, tmp_path / "w"), head=False)

@@ -1,10 +1,13 @@
 """The tables of a checkpoint see what is there, beside what chance gives; the control changes no information."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from tracing_utils import results
+from tracing_utils.__main__ import main
 from tracing_utils.kernels import alignment, debiased, median_kernel, released_kernel, smoother, standardise, text_kernel
 from tracing_utils.mutual_information import EXPONENTS, evidence, in_bits, readable, released, reweighting
 
@@ -177,3 +180,13 @@ def test_reweighting_is_the_same_twice_and_gives_a_range_over_draws():
     assert (first["low"] <= first["value"]).all()
     assert (first["value"] <= first["high"]).all()
     assert (first["low"] < first["high"]).any()
+
+
+def test_the_job_of_a_run_writes_the_control_as_a_tidy_table(tmp_path):
+    assert main(["reweighting", str(tmp_path / "reweighting.csv")]) == 0
+    written = pd.read_csv(tmp_path / "reweighting.csv")
+    assert list(written.columns) == [*results.COLUMNS, "exponent"]
+    assert set(written["method"]) == {"reweighted random features"}
+    assert set(written["metric"]) == {"nhsic_tx", "nhsic_ty", "participation_ratio", "effective_rank", "shannon"}
+    assert sorted(set(written["exponent"])) == list(EXPONENTS)
+    assert written[["value", "low", "high", "n", "seed"]].notna().all(axis=None)

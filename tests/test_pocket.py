@@ -1,6 +1,7 @@
 """The hand-written statements are enough, balanced, distinct, and their words alone do not give the label away."""
 
 import csv
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tracing_utils import controls
 from tracing_utils.concepts import DIMENSIONS, load, subset
+from tracing_utils.perturbations import PERTURBATIONS
 from tracing_utils.suites import PROJECT
 
 FOLDER = PROJECT / "tracing_utils" / "data" / "pocket"
@@ -59,6 +61,117 @@ def test_statements_have_no_stray_spaces_and_end_like_sentences(dimension):
     clean = [s for s, label in zip(read.statements, read.labels, strict=True) if dimension != "robustness" or label == 1]
     assert [s for s in clean if s != " ".join(s.split())] == []
     assert [s for s in clean if s[-1] not in '.!?"'] == []
+
+
+SOLOVE = {
+    "surveillance", "interrogation", "aggregation", "identification", "insecurity", "secondary-use", "exclusion",
+    "breach-of-confidentiality", "disclosure", "exposure", "increased-accessibility", "blackmail", "appropriation",
+    "distortion", "intrusion", "decisional-interference",
+}  # fmt: skip
+KINDS = {
+    "privacy": SOLOVE,
+    "fairness": {"gender", "age", "profession", "religion", "nationality", "disability", "class"},
+    "robustness": set(PERTURBATIONS),
+}
+
+
+@pytest.mark.parametrize("dimension", KINDS)
+def test_every_kind_that_the_dimension_is_divided_into_is_there(dimension):
+    assert set(load("pocket", dimension).categories) == KINDS[dimension]
+
+
+def test_facts_come_from_many_fields_and_misconceptions_are_among_them():
+    fields = set(load("pocket", "reliability").categories)
+    assert "misconceptions" in fields
+    assert len(fields) > 12
+
+
+LITTLE = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "to",
+        "and",
+        "or",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "that",
+        "which",
+        "who",
+        "for",
+        "on",
+        "at",
+        "by",
+        "with",
+        "from",
+        "as",
+        "not",
+        "no",
+        "he",
+        "she",
+        "it",
+        "they",
+        "we",
+        "you",
+        "i",
+        "his",
+        "her",
+        "its",
+        "their",
+        "my",
+        "your",
+        "our",
+        "this",
+        "these",
+        "those",
+        "but",
+        "than",
+        "so",
+        "when",
+        "while",
+        "after",
+        "before",
+        "if",
+        "there",
+        "has",
+        "have",
+        "had",
+        "do",
+        "does",
+        "did",
+    ]
+)
+
+
+def templates(statements, groups) -> dict[str, int]:
+    """In how many groups a beginning of three words, or a skeleton of little words, is found."""
+    found = defaultdict(set)
+    for statement, group in zip(statements, groups, strict=True):
+        words = re.findall(r"[^\W_]+(?:'[a-z]+)?", statement.casefold())
+        skeleton = " ".join(word if word in LITTLE else "_" for word in words)
+        found[" ".join(words[:3]) + " ..."].add(group)
+        found[skeleton].add(group)
+    return {template: len(where) for template, where in found.items()}
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_no_template_repeats_more_than_five_times(dimension):
+    read = load("pocket", dimension)
+    clean = np.flatnonzero(read.labels == 1) if dimension == "robustness" else np.arange(len(read))
+    counts = templates([read.statements[i] for i in clean], [read.groups[i] for i in clean])
+    assert {template: n for template, n in counts.items() if n > 5} == {}
+
+
+def test_a_template_that_repeats_is_seen():
+    made = [f"The {noun} of the town is {word}." for noun, word in zip("bcdefg", "uvwxyz", strict=True)]
+    assert templates(made, range(6))["the _ of the _ is _"] == 6
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tracing_utils import probing
 from tracing_utils.concepts import folds
-from tracing_utils.controls import shuffled_labels
+from tracing_utils.controls import control_task, shuffled_labels
 from tracing_utils.probing import (
     METHODS,
     PENALTIES,
@@ -282,6 +282,34 @@ def test_the_slope_and_threshold_of_a_score_are_those_of_a_logistic_regression()
         assert bias == pytest.approx(fitted.intercept_[0], rel=1e-3, abs=1e-4)
 
 
+def test_the_shrinkage_is_scikit_learn_s():
+    rng = np.random.default_rng(18)
+    for made in (
+        rng.standard_normal((40, 9)),
+        rng.standard_normal((30, 50)),
+        rng.standard_normal((200, 6)) * np.geomspace(0.1, 9, 6),
+    ):
+        size = ((made.T @ made / len(made)) ** 2).sum()
+        shrinkage, level = probing._shrinkage((made**2).sum(1), size, made.shape[1])
+        assert shrinkage == pytest.approx(ledoit_wolf_shrinkage(made, assume_centered=True))
+        assert level == pytest.approx((made**2).mean())
+
+
+def test_a_statement_without_a_label_takes_no_part_in_fit_and_choice(pairs):
+    features, kept = planted(pairs, strength=1.0), np.arange(N) % 5 > 0
+    split = folds(pairs, seed=0)[0]
+    basis = Basis(features[split.train])
+    labels = np.where(kept, pairs.labels, -1)[:, None]
+    ((masked, loss),) = probing.fit_chosen(basis, labels[split.train], features[split.validation], labels[split.validation])
+    z, y = basis.train[kept[split.train]], pairs.labels[split.train][kept[split.train]]
+    valid, truth = (values[split.validation][kept[split.validation]] for values in (features, pairs.labels))
+    fits = [LogisticRegression(C=c, tol=1e-10, max_iter=1000).fit(z, y) for c in PENALTIES]
+    losses = [sklearn_log_loss(truth, fit.predict_proba(basis.coordinates(valid))) / np.log(2) for fit in fits]
+    assert loss == pytest.approx(min(losses), rel=1e-3)
+    expected = fits[int(np.argmin(losses))].decision_function(basis.coordinates(features))
+    np.testing.assert_allclose(masked.logits(features), expected, atol=2e-3)
+
+
 def test_other_labels_are_fitted_as_if_they_were_alone(pairs):
     features, other = planted(pairs, strength=1.0), shuffled_labels(pairs, seed=0)
     found, (control,) = held_out(features, pairs, 0, other[None])
@@ -296,14 +324,15 @@ def test_the_selected_layer_is_the_one_that_holds_the_label_and_no_layer_of_nois
     rng = np.random.default_rng(10)
     shuffled = np.stack([shuffled_labels(pairs, seed) for seed in range(2)])
     noise = rng.standard_normal((N, 12, WIDTH))
-    blind = trace(noise, pairs, shuffled)
+    words = np.stack([control_task(pairs, seed) for seed in range(2)])
+    blind = trace(noise, pairs, shuffled, words)
     picked = max(blind.correct("logistic").mean(1))
     chosen = float(((blind.selected["logistic"] > 0) == (pairs.labels == 1)).mean())
     assert picked > 0.53  # the best of twelve layers of noise
     assert chosen < picked
     assert chosen == pytest.approx(0.5, abs=0.07)
     noise[:, 1] = planted(pairs, strength=2.0)
-    seeing = trace(noise, pairs, shuffled)
+    seeing = trace(noise, pairs, shuffled, words)
     assert ((seeing.selected["logistic"] > 0) == (pairs.labels == 1)).mean() > 0.95
     assert ((seeing.selected["shuffled labels"] > 0) == (shuffled == 1)).mean() < 0.6
 
@@ -311,7 +340,7 @@ def test_the_selected_layer_is_the_one_that_holds_the_label_and_no_layer_of_nois
 def test_the_rows_and_the_evidence_of_a_trace_are_those_that_others_read(pairs):
     acts = np.random.default_rng(11).standard_normal((N, 3, WIDTH)).astype(np.float32)
     shuffled = np.stack([shuffled_labels(pairs, seed) for seed in range(2)])
-    traced = trace(acts, pairs, shuffled)
+    traced = trace(acts, pairs, shuffled, shuffled)
     rows = [(layer, method, metric) for layer, method, metric, _ in traced.estimates()]
     assert len(rows) == len(set(rows))
     expected = {(layer, method, metric) for layer in range(3) for method in (*METHODS, "shuffled labels") for metric in

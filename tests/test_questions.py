@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tracing_utils.concepts import ConceptSet, load, subset, topical
-from tracing_utils.questions import perturbation_effect, topical_fit
+from tracing_utils.questions import perturbation_effect, perturbation_effects, topical_fit
 
 WIDTH = 6
 
@@ -72,6 +72,16 @@ def test_whole_groups_are_enough_and_half_a_pair_is_no_pair(reviews):
 def test_a_set_that_knows_no_sentiment_is_refused(reviews):
     with pytest.raises(ValueError, match=r"must have a sentiment for each statement; pocket/robustness has none\."):
         perturbation_effect(activations(reviews), replace(reviews, sentiment=None))
+
+
+def test_every_layer_has_its_rows_and_a_set_without_sentiment_none(reviews):
+    shown, noise = activations(reviews, hidden="swaps"), np.random.default_rng(1).standard_normal((len(reviews), WIDTH))
+    found = list(perturbation_effects(np.stack([noise, shown], axis=1), reviews, seeds=(0,)))
+    assert len(found) == 2 * (1 + 2 * 6)
+    value = {(layer, method, metric): estimate.value for layer, method, metric, estimate in found}
+    assert value[1, "sentiment clean", "accuracy"] > 0.99 > 0.6 > value[0, "sentiment clean", "accuracy"]
+    assert value[1, "sentiment under swaps", "drop"] > 0.3 > value[1, "sentiment under case", "drop"]
+    assert list(perturbation_effects(np.stack([noise], axis=1), replace(reviews, sentiment=None))) == []
 
 
 def test_a_probe_that_reads_topic_is_told_from_one_that_reads_stereotypes():

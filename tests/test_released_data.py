@@ -1,12 +1,22 @@
 """The faults of the released files are found where they were planted, not where there are none, and in the files as reported."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tracing_utils import concepts, originals, released_data
 from tracing_utils.concepts import DIMENSIONS, load
-from tracing_utils.released_data import anti_stereotypes, capital_rule, copies, question_overlap, released_floor, surface
+from tracing_utils.released_data import (
+    anti_stereotypes,
+    capital_rule,
+    copies,
+    giveaways,
+    question_overlap,
+    released_floor,
+    surface,
+)
 from tracing_utils.suites import PROJECT
 
 PUBLISHED = PROJECT / "results" / "released_data"
@@ -80,6 +90,14 @@ def test_a_surface_or_lexical_giveaway_is_seen_and_its_absence_too(make_concepts
     assert released_floor(plain)[0] < 0.75
 
 
+def test_the_words_that_tell_the_sides_apart_are_found_and_rare_ones_are_not(make_concepts):
+    texts = [f"{'alas ' if i % 2 else 'hooray '}crew{i} sang {'once ' if i == 0 else ''}again" for i in range(60)]
+    found = giveaways(make_concepts([1, 0] * 30, texts), top=1)
+    assert found == {"trustworthy": ["hooray"], "untrustworthy": ["alas"]}
+    with_rare = make_concepts([1, 0] * 30, [text.replace("hooray ", "hooray " if i else "yes ") for i, text in enumerate(texts)])
+    assert "yes" not in giveaways(with_rare, top=3)["trustworthy"]
+
+
 # The files themselves
 
 
@@ -145,3 +163,19 @@ def test_the_table_of_faults_is_tidy(corrected, monkeypatch, make_concepts):
     assert not table.duplicated(["fault", "dimension"]).any()
     assert set(table["dimension"]) == set(DIMENSIONS)
     assert not table.isna().any(axis=None)
+
+
+def test_the_words_that_the_page_names_are_those_of_most_weight():
+    table = pd.read_csv(PUBLISHED / "words.csv").set_index(["concept_set", "dimension"])
+    page = (PROJECT / "book" / "dimensions.md").read_text()
+    sentence = page[page.index("The words that weigh most") :].split("```")[0]
+    named = {
+        ("corrected", "reliability", "trustworthy"): ("no", "not", "nothing"),
+        ("tracingllm", "privacy", "untrustworthy"): ("without",),
+        ("corrected", "toxicity", "untrustworthy"): ("they", "them"),
+        ("tracingllm", "fairness", "trustworthy"): ("he", "they", "she"),
+        ("corrected", "fairness", "trustworthy"): ("not", "nice"),
+    }
+    for (name, dimension, side), words in named.items():
+        assert set(words) <= set(table.loc[(name, dimension), side].split())
+    assert set(re.findall(r"\*(\w+)\*", sentence)) == {word for words in named.values() for word in words}

@@ -1,28 +1,36 @@
-"""Steering adds what it says where it says, leaves nothing behind, and is measured by likelihoods that are right."""
+"""Steering adds what it says where it says, leaves nothing behind, and chooses by its rule."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from tracing_utils import steering
 from tracing_utils.activations import extract
-from tracing_utils.concepts import DIMENSIONS, load
+from tracing_utils.evaluation import Estimate
+from tracing_utils.likelihoods import neutral_text, perplexity, preference, token_log_likelihoods
 from tracing_utils.models import blocks, load_model
 from tracing_utils.steering import (
+    Response,
     Sweep,
+    choose,
+    directions,
+    dose_response,
     effects,
-    held_out_pairs,
+    load,
     mean_difference,
-    neutral_text,
-    perplexity,
-    preference,
+    read_preferences,
+    released_scaling,
     rescale,
+    save,
     steer,
-    token_log_likelihoods,
 )
 
+NEUTRAL = neutral_text("privacy")
 VECTOR = np.linspace(-1, 1, 16).astype(np.float32)
 
 
@@ -79,6 +87,94 @@ def test_a_rescaled_vector_has_the_norm_of_the_other_and_its_own_direction(seed,
     assert made @ vector == pytest.approx(np.linalg.norm(made) * np.linalg.norm(vector))
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_released_scaling_has_the_spread_of_the_projections_as_its_norm(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(40) % 2
+    features = rng.standard_normal((40, 16)) + labels[:, None] * VECTOR
+    made, difference = released_scaling(features, labels), mean_difference(features, labels)
+    unit = difference / np.linalg.norm(difference)
+    assert made == pytest.approx(unit * np.sqrt(((features @ unit - (features @ unit).mean()) ** 2).mean()))
+    shifted = released_scaling(features + 100.0, labels)
+    assert shifted == pytest.approx(made, rel=1e-6)
+
+
+@pytest.fixture
+def two_models(make_concepts):
+    """Activations of two models on forty statements: one concept each, of different size, at three layers."""
+    made = make_concepts(np.arange(40) % 2, groups=[f"g{i // 2}" for i in range(40)])
+    rng = np.random.default_rng(3)
+    small, large = (size * (rng.standard_normal((40, 3, 16)) + 2 * made.labels[:, None, None] * VECTOR) for size in (1.0, 30.0))
+    return made, small, large
+
+
+def test_directions_have_the_norm_of_the_target_and_come_from_the_train_part_alone(two_models):
+    made, source, target = two_models
+    train = np.arange(24)
+    found = directions(source, target, made, train, [0, 2], "a")
+    for k, layer in enumerate((0, 2)):
+        like = np.linalg.norm(mean_difference(target[train, layer], made.labels[train]))
+        for method in ("vector", "random direction", "shuffled labels"):
+            assert np.linalg.norm(found[method][k]) == pytest.approx(like)
+        true = mean_difference(source[train, layer], made.labels[train])
+        assert found["vector"][k] == pytest.approx(true * like / np.linalg.norm(true))
+    changed = source.copy()
+    changed[24:] = 1e6
+    again = directions(changed, target, made, train, [0, 2], "a")
+    assert all(np.array_equal(again[method], found[method]) for method in found)
+    changed[:24] = rng = np.random.default_rng(0).standard_normal((24, 3, 16))
+    assert not np.allclose(directions(changed, target, made, train, [0, 2], "a")["vector"], found["vector"]), rng
+
+
+def test_each_source_has_random_directions_of_its_own_and_the_same_every_time(two_models):
+    made, source, target = two_models
+    one, again, other = (directions(source, target, made, np.arange(24), [0, 1], name) for name in ("a", "a", "b"))
+    assert np.array_equal(one["random direction"], again["random direction"])
+    assert not np.allclose(one["random direction"], other["random direction"])
+    assert not np.allclose(one["random direction"][0], one["random direction"][1])
+    assert np.array_equal(one["vector"], other["vector"])
+
+
+def test_preferences_are_read_with_the_chosen_text_as_the_trustworthy_one(tmp_path):
+    file = tmp_path / "pairs.csv"
+    file.write_text('prompt,chosen,rejected\nq,"Good, kind.",Bad.\nq,Fair.,Foul.\n')
+    texts, labels = read_preferences(file)
+    assert texts == ("Good, kind.", "Bad.", "Fair.", "Foul.")
+    assert labels.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("chosen,other\na,b\n", "must have the columns chosen and rejected; rejected is missing"),
+        ("chosen,rejected\na,b\nc,\n", "row 3: both texts of a pair must hold words"),
+    ],
+)
+def test_a_preference_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, content, sentence):
+    (tmp_path / "pairs.csv").write_text(content)
+    with pytest.raises(ValueError, match=sentence):
+        read_preferences(tmp_path / "pairs.csv")
+
+
+def test_vectors_come_back_from_their_file_with_their_provenance(tmp_path):
+    told = {"revision": "step8", "layers": [1, 2]}
+    save(tmp_path / "new" / "v.safetensors", {"privacy/direction/vector": np.stack([VECTOR, 2 * VECTOR])}, told)
+    arrays, found = load(tmp_path / "new" / "v.safetensors")
+    assert np.array_equal(arrays["privacy/direction/vector"], np.stack([VECTOR, 2 * VECTOR]))
+    assert found == told
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["v.safetensors"]
+
+
+def test_a_file_without_provenance_or_that_is_none_is_refused_in_a_sentence(tmp_path):
+    save_file({"a": VECTOR}, tmp_path / "bare.safetensors")
+    (tmp_path / "text.safetensors").write_text(json.dumps({}))
+    with pytest.raises(ValueError, match="must tell where its vectors come from"):
+        load(tmp_path / "bare.safetensors")
+    with pytest.raises(ValueError, match="must hold steering vectors"):
+        load(tmp_path / "text.safetensors")
+
+
 # Adding it
 
 
@@ -115,11 +211,13 @@ def test_the_vector_is_added_at_every_position(model, tokenizer, sentences):
     np.testing.assert_allclose(shift, np.broadcast_to(2 * VECTOR, shift.shape), atol=1e-4)
 
 
-def test_an_exception_inside_leaves_a_bit_identical_model(model, tokenizer, sentences):
+@pytest.mark.parametrize("positions", steering.POSITIONS)
+def test_an_exception_inside_leaves_a_bit_identical_model(model, tokenizer, sentences, positions):
     weights, outputs, hooked = bits(model), logits(model, tokenizer, sentences), hooks(model)
-    with pytest.raises(RuntimeError, match="in the middle"), steer(model, VECTOR, layer=1, multiplier=3.0):
-        assert hooks(model) == hooked + 1
-        assert logits(model, tokenizer, sentences) != outputs
+    steered = steer(model, {0: VECTOR, 1: VECTOR}, multiplier=3.0, positions=positions)
+    with pytest.raises(RuntimeError, match="in the middle"), steered:
+        assert hooks(model) == hooked + 2 + (positions == "response")
+        assert (logits(model, tokenizer, sentences) == outputs) == (positions == "response")
         raise RuntimeError("in the middle")
     assert bits(model) == weights
     assert logits(model, tokenizer, sentences) == outputs
@@ -132,6 +230,58 @@ def test_two_vectors_add_up_and_leave_in_any_order(llama, tokenizer, sentences):
         both = extract(llama, tokenizer, sentences)[:, 1]
     np.testing.assert_allclose(both, before + 3 * VECTOR, rtol=1e-5, atol=1e-5)
     assert hooks(llama) == 0
+
+
+def test_several_layers_at_once_are_as_one_inside_another(model, tokenizer, sentences):
+    with steer(model, VECTOR, layer=0, multiplier=2.0), steer(model, -VECTOR, layer=2, multiplier=2.0):
+        nested = extract(model, tokenizer, sentences)
+    with steer(model, {0: VECTOR, 2: -VECTOR}, multiplier=2.0):
+        assert np.array_equal(extract(model, tokenizer, sentences), nested)
+    assert not np.allclose(extract(model, tokenizer, sentences), nested)
+
+
+def streams(model, run) -> list[np.ndarray]:
+    """What enters block 2 in each pass of `run`."""
+    seen = []
+    handle = blocks(model)[2].register_forward_pre_hook(
+        lambda _m, args, kwargs: seen.append((args or (kwargs["hidden_states"],))[0].numpy().copy()), with_kwargs=True
+    )
+    with torch.no_grad():
+        run()
+    handle.remove()
+    return seen
+
+
+def test_in_generation_the_last_position_or_only_the_response_is_steered(model, tokenizer, sentences):
+    """The first pass holds the prompt; the second the token that was generated, the same in all, since it is forced."""
+    ids = torch.tensor([tokenizer.encode(sentences[0])])
+
+    def run():
+        first = model(ids, use_cache=True)
+        model(torch.tensor([[9]]), past_key_values=first.past_key_values, use_cache=True)
+
+    plain, shifts = streams(model, run), {}
+    for positions in steering.POSITIONS:
+        with steer(model, VECTOR, layer=1, multiplier=2.0, positions=positions):
+            shifts[positions] = [after - before for after, before in zip(streams(model, run), plain, strict=True)]
+    everywhere = np.broadcast_to(2 * VECTOR, plain[0].shape)
+    np.testing.assert_allclose(shifts["all"][0], everywhere, atol=1e-4)
+    np.testing.assert_allclose(shifts["last"][0][:, -1], everywhere[:, -1], atol=1e-4)
+    assert not shifts["last"][0][:, :-1].any()
+    assert not shifts["response"][0].any()
+    for positions in steering.POSITIONS:
+        np.testing.assert_allclose(shifts[positions][1][0, 0], 2 * VECTOR, atol=1e-4)
+
+
+def test_one_vector_needs_a_layer_and_several_need_none(llama):
+    for vector, layer in ((VECTOR, None), ({1: VECTOR}, 1)):
+        with pytest.raises(ValueError, match="One vector needs its layer"), steer(llama, vector, layer=layer, multiplier=1.0):
+            pass
+    with (
+        pytest.raises(ValueError, match="Did you mean 'response'"),
+        steer(llama, {1: VECTOR}, multiplier=1.0, positions="respons"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -153,33 +303,6 @@ def test_what_cannot_be_added_is_refused_in_a_sentence(llama, vector, layer, mul
 # Likelihoods
 
 
-def direct_log_likelihood(model, ids: list[int]) -> float:
-    """Sum over tokens of log softmax at the token before, statement alone, in float64."""
-    with torch.no_grad():
-        rows = model(torch.tensor([ids])).logits[0].double().numpy()
-    nats = 0.0
-    for position in range(1, len(ids)):
-        row = rows[position - 1]
-        nats += row[ids[position]] - np.log(np.exp(row - row.max()).sum()) - row.max()
-    return nats
-
-
-def test_log_likelihoods_equal_a_direct_computation_in_every_family(model, tokenizer, sentences):
-    nats, tokens = token_log_likelihoods(model, tokenizer, sentences)
-    ids = [tokenizer.encode(sentence) for sentence in sentences]
-    np.testing.assert_allclose(nats, [direct_log_likelihood(model, row) for row in ids], rtol=1e-5)
-    assert tokens.tolist() == [len(row) - 1 for row in ids]
-
-
-def test_a_likelihood_that_scored_padding_would_be_caught(model, tokenizer, sentences):
-    nats, _ = token_log_likelihoods(model, tokenizer, sentences)
-    ids = [tokenizer.encode(sentence) for sentence in sentences]
-    width = max(map(len, ids))
-    padded = np.array([direct_log_likelihood(model, row + [0] * (width - len(row))) for row in ids])
-    short = np.array([len(row) < width for row in ids])
-    assert (padded[short] < nats[short] - 0.1).all()
-
-
 def test_the_likelihood_of_a_pair_changes_under_steering_and_comes_back(model, tokenizer, sentences):
     before, _ = token_log_likelihoods(model, tokenizer, sentences)
     with steer(model, VECTOR, layer=1, multiplier=2.0):
@@ -187,83 +310,6 @@ def test_the_likelihood_of_a_pair_changes_under_steering_and_comes_back(model, t
     after, _ = token_log_likelihoods(model, tokenizer, sentences)
     assert np.array_equal(before, after)
     assert (np.abs(within - before) > 1e-3).all()
-
-
-# Pairs
-
-
-def test_the_pairs_of_a_group_are_all_its_combinations(make_concepts):
-    made = make_concepts([1, 0, 1, 0, 1, 0], groups=["a", "a", "a", "b", "b", "c"])
-    assert held_out_pairs(made, np.arange(6)).tolist() == [[0, 1], [2, 1], [4, 3]]
-
-
-@settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.booleans()), min_size=4, max_size=40))
-def test_pairs_are_made_of_held_out_statements_only_trustworthy_first(make_concepts, rows):
-    made = make_concepts([label for _, label, _ in rows], groups=[f"g{group}" for group, _, _ in rows])
-    held_out = np.flatnonzero([kept for *_, kept in rows])
-    if len(set(made.labels[held_out].tolist())) < 2:
-        with pytest.raises(ValueError, match="must hold both labels"):
-            held_out_pairs(made, held_out)
-        return
-    pairs = held_out_pairs(made, held_out)
-    assert set(pairs.ravel().tolist()) <= set(held_out.tolist())
-    assert (made.labels[pairs] == [1, 0]).all()
-
-
-def test_statements_that_stand_alone_are_paired_in_the_order_of_the_file(make_concepts):
-    made = make_concepts([1, 0, 0, 1, 1, 0, 1])
-    assert held_out_pairs(made, np.array([0, 2, 3, 5, 6])).tolist() == [[0, 2], [3, 5]]
-
-
-def test_a_few_contradicting_duplicates_do_not_become_the_only_pairs(make_concepts):
-    made = make_concepts([1, 0, 1, 0, 1, 0], groups=["same", "same", "a", "b", "c", "d"])
-    assert len(held_out_pairs(made, np.arange(6))) == 3
-    assert len(held_out_pairs(made, np.arange(2))) == 1  # where they are all there is, they are a pair
-
-
-def test_a_preference_is_positive_where_the_trustworthy_member_is_likelier_per_token():
-    nats, tokens = np.array([-10.0, -30.0, -40.0]), np.array([10, 10, 40])
-    assert preference(nats, tokens, np.array([[0, 1], [1, 0], [0, 2]])).tolist() == [2.0, -2.0, 0.0]
-
-
-# Perplexity
-
-
-def test_a_model_that_knows_nothing_has_the_vocabulary_as_its_perplexity(llama, tokenizer, sentences):
-    with torch.no_grad():
-        for parameter in llama.parameters():
-            parameter.zero_()
-    measured = perplexity(*token_log_likelihoods(llama, tokenizer, sentences))
-    size = llama.config.vocab_size
-    assert (measured.value, measured.low, measured.high) == pytest.approx((size, size, size), rel=1e-5)
-    assert measured.n == len(sentences)
-
-
-def test_perplexity_is_weighted_by_tokens_and_not_by_statements():
-    nats, tokens = np.array([-2 * np.log(4), -8 * np.log(16)]), np.array([2, 8])
-    assert perplexity(nats, tokens).value == pytest.approx(4**0.2 * 16**0.8)
-    assert perplexity(nats, tokens).value != pytest.approx(np.sqrt(4 * 16), rel=0.1)
-
-
-def test_the_interval_of_perplexity_holds_the_value_and_narrows_with_more_statements():
-    rng = np.random.default_rng(1)
-    tokens = rng.integers(5, 20, size=400)
-    nats = -tokens * rng.normal(3, 0.5, size=400)
-    few, many = perplexity(nats[:40], tokens[:40]), perplexity(nats, tokens)
-    assert many.low < many.value < many.high
-    assert many.low < np.exp(3.0) < many.high * 1.02
-    assert many.high - many.low < 0.6 * (few.high - few.low)
-
-
-@pytest.mark.parametrize("dimension", DIMENSIONS)
-def test_neutral_text_is_trustworthy_and_of_the_other_four_dimensions(dimension):
-    text = neutral_text(dimension)
-    assert len(text) == len(set(text)) == 60
-    own = load("pocket", dimension)
-    assert not set(text) & set(own.statements)
-    sides = {s: int(label) for d in DIMENSIONS for s, label in zip(load("pocket", d).statements, load("pocket", d).labels)}  # noqa: B905
-    assert {sides[statement] for statement in text} == {1}
 
 
 # A sweep
@@ -281,13 +327,13 @@ def steered(model, tokenizer, pairs, layer: int, shift: np.ndarray):
     concepts, index = pairs
     with steer(model, shift, layer=layer, multiplier=1.0):
         own = token_log_likelihoods(model, tokenizer, concepts.statements)
-        neutral = token_log_likelihoods(model, tokenizer, neutral_text(concepts.dimension))
+        neutral = token_log_likelihoods(model, tokenizer, NEUTRAL)
     return preference(*own, index), perplexity(*neutral)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_sweep_gives_what_steering_the_whole_model_gives(model, tokenizer, pairs, layer):
-    sweep = Sweep(model, tokenizer, *pairs, layer)
+    sweep = Sweep(model, tokenizer, *pairs, layer, NEUTRAL)
     for multiplier in (0.0, 2.0, -3.0):
         preferences, cost = sweep(multiplier * VECTOR)
         expected, expected_cost = steered(model, tokenizer, pairs, layer, multiplier * VECTOR)
@@ -301,7 +347,7 @@ def test_a_sweep_gives_what_steering_the_whole_model_gives(model, tokenizer, pai
 def test_a_sweep_leaves_the_model_as_it_was_even_if_a_call_fails(model, tokenizer, pairs, sentences):
     weights, outputs, hooked = bits(model), logits(model, tokenizer, sentences), hooks(model)
     own = list(blocks(model))
-    sweep = Sweep(model, tokenizer, *pairs, 1)
+    sweep = Sweep(model, tokenizer, *pairs, 1, NEUTRAL)
     sweep(VECTOR)
     broken = blocks(model)[2].register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -316,11 +362,11 @@ def test_a_sweep_leaves_the_model_as_it_was_even_if_a_call_fails(model, tokenize
 @pytest.mark.parametrize("layer", [-1, 3])
 def test_a_sweep_over_a_layer_that_does_not_exist_is_refused_in_a_sentence(llama, tokenizer, pairs, layer):
     with pytest.raises(ValueError, match=rf"The layer must be 0 to 2; {layer} was asked for\."):
-        Sweep(llama, tokenizer, *pairs, layer)
+        Sweep(llama, tokenizer, *pairs, layer, NEUTRAL)
 
 
 def test_a_sweep_with_a_vector_of_another_width_is_refused_in_a_sentence(llama, tokenizer, pairs):
-    sweep = Sweep(llama, tokenizer, *pairs, 1)
+    sweep = Sweep(llama, tokenizer, *pairs, 1, NEUTRAL)
     with pytest.raises(ValueError, match=r"must have the model's width, 16; it has 1\."):
         sweep(VECTOR[:1])
 
@@ -344,7 +390,7 @@ def gradient_of_preference(model, tokenizer, pairs, layer: int) -> np.ndarray:
 
 def test_a_vector_that_raises_the_preference_gains_with_a_positive_multiplier_and_loses_with_a_negative(llama, tokenizer, pairs):
     gradient = gradient_of_preference(llama, tokenizer, pairs, 1)
-    sweep = Sweep(llama, tokenizer, *pairs, 1)
+    sweep = Sweep(llama, tokenizer, *pairs, 1, NEUTRAL)
     step = 1e-2 * gradient / np.linalg.norm(gradient)
     before, after, opposite = (sweep(shift.astype(np.float32))[0] for shift in (0 * step, step, -step))
     groups = [f"g{i}" for i in range(5)]
@@ -361,6 +407,53 @@ def test_the_effect_is_the_mean_change_and_the_share_preferred_afterwards():
     same = effects(before, before, ["a", "b", "c", "d"])
     assert (same["gain"].value, same["gain"].low, same["gain"].high) == (0, 0, 0)
     assert same["preferred"].value == 0.5
+
+
+# Choosing
+
+
+def test_a_dose_response_is_the_sweep_of_every_setting(llama, tokenizer, pairs):
+    sweeps = [Sweep(llama, tokenizer, *pairs, layer, NEUTRAL[:5]) for layer in (0, 2)]
+    vectors = np.stack([VECTOR, -VECTOR])
+    found = dose_response(sweeps, vectors, [-1.0, 0.5, 3.0], sweeps[0](0 * VECTOR))
+    assert found.after.shape == found.gain.shape == (2, 3, 5)
+    for i, sweep in enumerate(sweeps):
+        for j, multiplier in enumerate((-1.0, 0.5, 3.0)):
+            preferences, cost = sweep(multiplier * vectors[i])
+            assert np.array_equal(found.after[i, j], preferences)
+            assert found.nats[i, j] == pytest.approx(np.log(cost.value))
+    assert np.array_equal(found.gain, found.after - found.before)
+
+
+def response(gains, perplexities) -> Response:
+    """A response with the given mean gains and perplexities, over two pairs; 10 without steering."""
+    gains = np.array(gains, dtype=float)
+    costs = tuple(tuple(Estimate(cost, cost, cost, 1) for cost in row) for row in perplexities)
+    return Response(np.zeros(2), np.stack([gains - 0.1, gains + 0.1], axis=2), Estimate(10.0, 9.0, 11.0, 1), costs)
+
+
+def test_the_largest_gain_within_the_bound_is_chosen():
+    made = response([[0.2, 0.5], [0.3, 0.9]], [[10.0, 10.9], [10.5, 12.0]])
+    assert choose(made, [1.0, 2.0], 1.3) == (1, 1)
+    assert choose(made, [1.0, 2.0], 1.1) == (0, 1)
+    assert choose(made, [1.0, 2.0], 1.06) == (1, 0)
+    assert choose(made, [1.0, 2.0], 0.9) is None
+
+
+def test_a_negative_multiplier_or_a_loss_is_never_chosen():
+    assert choose(response([[0.9, 0.1]], [[10.0, 10.0]]), [-1.0, 1.0], 1.1) == (0, 1)
+    assert choose(response([[-0.2, 0.0]], [[10.0, 10.0]]), [1.0, 2.0], 1.1) is None
+    assert choose(response([[]], [[]]), [], 1.1) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), bound=st.floats(0.8, 1.5))
+def test_what_is_chosen_is_beaten_by_no_setting_that_was_allowed(seed, bound):
+    rng = np.random.default_rng(seed)
+    gains, costs, multipliers = rng.normal(size=(3, 4)), rng.uniform(8, 14, (3, 4)), [-1.0, 1.0, 2.0, 3.0]
+    best = choose(response(gains, costs.tolist()), multipliers, bound)
+    allowed = [gains[i, j] for i in range(3) for j in range(4) if costs[i, j] <= bound * 10 and multipliers[j] > 0]
+    assert (gains[best] if best else 0.0) == pytest.approx(max([*allowed, 0.0]))
 
 
 def test_every_public_name_of_the_module_exists():

@@ -41,7 +41,7 @@ def _suites(_args: argparse.Namespace) -> None:
 def _ledger(args: argparse.Namespace) -> None:
     from . import hub, ledger  # noqa: PLC0415 - the hub's client and pandas take seconds to import
 
-    suite = hub.resolve_suite(suites.load(args.suite))
+    suite = hub.resolve_suite(replace(suites.load(args.suite), chat=None))
     table = ledger.read(suite.checkpoints, suite.final)
     shown = table.assign(sha256=table["sha256"].str[:12], commit=table["commit"].str[:8], GB=table["bytes"] / 1e9)
     columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "faults"]
@@ -252,7 +252,7 @@ def _activations(args: argparse.Namespace) -> None:
     from . import activations  # noqa: PLC0415
 
     study = studies.read(args.study)
-    sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
+    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     checkpoint = study.loaded[args.revision]
     activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from . import ledger
 from .concepts import ConceptSet
@@ -128,8 +127,8 @@ def extract(
 # Of different length, so that a batch of them is padded.
 _TRIAL = ("The lamp on the table by the window went out.", "Nobody knew why.", "It was late, and the rain had not stopped.")
 
-# Relative to the largest entry of a statement's activations: a few times the unit round-off, over some tens of blocks.
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+# Of a typical entry: what rounding does over some tens of blocks, several times over, and far less than a leak.
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase") -> None:
@@ -157,11 +156,12 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
         raise ValueError(f"Each of a model's blocks must run once, in order; those found in {kind} do not. It cannot be traced.")
     alone = np.concatenate([extract(model, [row]) for row in ids])
     together = extract(model, ids, len(ids) * max(map(len, ids)))
-    off = float((np.abs(together - alone).max(axis=(1, 2)) / np.abs(alone).max(axis=(1, 2))).max())
+    # By medians, since trained models have a few entries that are a thousand times larger than all others.
+    off = float((np.median(np.abs(together - alone), axis=2) / np.median(np.abs(alone), axis=2)).max())
     allowed = _TOLERANCE[str(model.dtype).removeprefix("torch.")]
     if not off <= allowed:
         raise ValueError(
-            f"A batch must give what single statements give, to {allowed:g} of the largest entry; with {kind} they differ by "
+            f"A batch must give what single statements give, to {allowed:g} of a typical entry; with {kind} they differ by "
             f"{off:.1g}. It sees what follows a token (an encoder does) or has blocks of an unknown kind, and cannot be traced."
         )
 
@@ -185,7 +185,7 @@ def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.P
     """Return the model, checked, and the tokenizer; weights are put into the `used` model where that is possible."""
     from . import models  # noqa: PLC0415 - see extract
 
-    trusted = {"trust_remote_code": trust_remote_code}
+    trusted, checkpoint = {"trust_remote_code": trust_remote_code}, models.at_hand(checkpoint)
     tokenizer = models.load_tokenizer(checkpoint, **trusted)
     if used is not None:
         model = models.swap(used, checkpoint, **trusted)
@@ -219,14 +219,30 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
         if path.exists() and keys.items() <= _metadata(path).items():
             continue
         model, tokenizer = _load(checkpoint, trust_remote_code, model)
-        arrays = {}
+        ids = {}
         for concepts in sets:
             if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in tokens:
                 tokens[known] = encode(model, tokenizer, concepts.statements)
-            arrays[_name(concepts)] = extract(model, tokens[known])
-        part = path.with_name(path.name + ".part")
-        save_file(arrays, part, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
-        os.replace(part, path)
+            ids[_name(concepts)] = tokens[known]
+        _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
+
+
+def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
+    """Extract set by set into a safetensors file, since all of them together (and `save_file`'s copy) may not fit in memory."""
+    from . import models  # noqa: PLC0415 - see extract
+
+    shape, header, end = (len(models.blocks(model)), model.config.hidden_size), {"__metadata__": metadata}, 0
+    for name, rows in ids.items():
+        begin, end = end, end + 4 * len(rows) * shape[0] * shape[1]
+        header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        for rows in ids.values():
+            extract(model, rows).astype("<f4", copy=False).tofile(file)
+    os.replace(part, path)
 
 
 def of(

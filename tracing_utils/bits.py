@@ -4,7 +4,7 @@ Rule: `usable_information` and `fano_bound` bound I(T; Y) from below, the first 
 information of a few principal components, and may fall below 0 by chance.
 
 Public names: `entropy`, `calibrated`, `usable_information`, `fano_bound`, `ksg_terms`, `ksg`, `from_halves`,
-`COMPONENTS`, `NEIGHBOURS`.
+`COMPONENTS`, `NEIGHBOURS`, `HALVES`.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,8 @@ COMPONENTS = 3
 NEIGHBOURS = 5
 """Which nearest neighbour `ksg` takes; fewer: less bias, more noise."""
 
-_HALVES = 20
+HALVES = 20
+"""Random half-samples behind an interval."""
 
 
 def entropy(share: float) -> float:
@@ -133,7 +134,7 @@ def ksg(features: Float[np.ndarray, "example feature"], concepts: ConceptSet, se
     halves, rng = _one_a_group(concepts, seed), np.random.default_rng(seed)
     parts = [(_components(features[fit], features[kept]), concepts.labels[kept]) for fit, kept in (halves, halves[::-1])]
     drawn = []
-    for _ in range(_HALVES):
+    for _ in range(HALVES):
         rows = [rng.permutation(len(labels))[: len(labels) // 2] for _, labels in parts]
         drawn.append(_mean_term([(points[r], labels[r]) for (points, labels), r in zip(parts, rows, strict=True)]))
     return from_halves(_mean_term(parts), drawn, sum(map(len, halves)))

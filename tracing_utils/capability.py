@@ -89,7 +89,7 @@ def measure(
     manager = TaskManager(include_defaults=not set(tasks) <= set(LOCAL))
     for name in tasks:
         if name not in LOCAL and name not in manager.all_tasks:
-            raise unknown("task", name, [*LOCAL, *manager.all_tasks])
+            raise unknown("task", name, [*LOCAL, "(or a task of lm-evaluation-harness)"])
     if set(tasks) & set(LOCAL):
         wheel = wheel or downloads.wheel(pretraining.WHEEL, pretraining.WHEEL_SHA256)
     asked = [_task(name, _items(wheel, name, items)) if name in LOCAL else name for name in tasks]

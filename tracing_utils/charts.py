@@ -3,8 +3,8 @@
 Rule: a chart never computes and never saves; what it draws is in the table it was given.
 
 Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `protocol_comparison`, `onset_steps`,
-`checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `loss_curve`,
-`layer_profile`, `beside_paper`.
+`checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `gain_and_cost`,
+`probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
 
 import math
@@ -45,7 +45,6 @@ _TITLES = {
     "usable_information": "usable information (bits)",
     "fano_bound": "Fano's bound (bits)",
     "ksg_y": "KSG estimate (bits)",
-    "shannon": "I(T;Y) (bits)",
 }
 
 
@@ -181,14 +180,15 @@ def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart
     base, choices = _chosen(alt.Chart(), table)
     title = _TITLES["accuracy"]
     scale = alt.Scale(domain=methods, range=[_PROTOCOLS[method] for method in methods])
-    colour = alt.Color("method:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300))
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+    colour = alt.Color("method:N", scale=scale, legend=legend)
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     low = alt.Y("low:Q", title=title, scale=alt.Scale(zero=False))
     measured, level = base.transform_filter("isValid(datum.layer)"), base.transform_filter("!isValid(datum.layer)")
     x = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
     tooltip = ["revision", "layer", "method", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
     layers = [
-        measured.mark_area(opacity=0.15).encode(x=x, y=low, y2="high:Q", color=colour),
+        measured.mark_area(opacity=0.1).encode(x=x, y=low, y2="high:Q", color=colour),
         measured.mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=tooltip),
         level.mark_rule(strokeDash=[6, 3], strokeWidth=1.5).encode(y=y, color=colour, tooltip=tooltip),
     ]
@@ -358,42 +358,44 @@ def two_phases(table: pd.DataFrame, control: pd.DataFrame, description: str) -> 
     weighted = alt.Chart(control)
     panels = [_phase(model, weighted, metric, rows) for metric in _PHASES]
     choices = _choice("layer", layers, layers[-1]), _choice("statements", sets, sets[0])
-    return alt.vconcat(*panels, spacing=12).add_params(*choices).properties(description=description)
+    return alt.vconcat(*panels, spacing=2).add_params(*choices).properties(description=description)
 
 
 def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFrame) -> alt.HConcatChart:
     """Return one measure of `two_phases`: over training steps, and over the exponent of the control."""
     first, last = metric == next(iter(_PHASES)), metric == list(_PHASES)[-1]
-    scale = alt.Scale(type="log") if metric in {"nhsic_ty", "effective_rank"} else alt.Scale(zero=False)
-    y, colour = alt.Y("value:Q", title=_TITLES[metric], scale=scale), _colour()
-    if last:
-        colour.legend = alt.Legend(title=None, orient="bottom", columns=5)
-    model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=_step(rows) if last else _step(rows).title(None))
+    wide = metric in {"nhsic_ty", "effective_rank"}  # model and control are orders of magnitude apart
+    scale = alt.Scale(type="log") if wide else alt.Scale(zero=False)
+    axis = alt.Axis(minExtent=45, tickCount=4, grid=not wide)
+
+    def side(base: alt.Chart, colour: alt.Color | dict, title: str | None, heading: str, *named: str) -> alt.LayerChart:
+        y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+        tooltip = [*named, *(alt.Tooltip(c, format=".3g") for c in ("value", "low", "high"))]
+        line = base.mark_line(strokeWidth=1.8).encode(y=y, color=colour)
+        points = base.mark_point(filled=True, size=22).encode(y=y, color=colour, tooltip=tooltip)
+        band = base.mark_area(opacity=0.15).encode(
+            y=alt.Y("low:Q", title=title, scale=scale, axis=axis), y2="high:Q", color=colour
+        )
+        # On a logarithmic axis an interval that reaches 0 has no end.
+        layers = [line, points] if wide else [band, line, points]
+        return alt.layer(*layers).properties(width=250, height=110, title=heading)
+
+    step = _step(rows) if last else _step(rows).axis(values=[], title=None)
+    exponent = alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent of the weights", tickCount=4))
+    model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=step)
     weighted = weighted.transform_filter(f"datum.metric == '{_PHASES[metric]}'").encode(
-        x=alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent of the weights" if last else None))
+        x=exponent if last else exponent.axis(labels=False, title=None, grid=False)
     )
-    tooltip = [alt.Tooltip(c, format=".3g") for c in ("value", "low", "high")]
-    band = {"y": alt.Y("low:Q", title=_TITLES[metric], scale=scale), "y2": "high:Q"}
-    left = [
-        model.mark_line(strokeWidth=1.8).encode(y=y, color=colour),
-        model.mark_point(filled=True, size=22).encode(y=y, color=colour, tooltip=["revision", "dimension", *tooltip, "n"]),
-    ]
-    if scale.type is alt.Undefined:  # on a logarithmic axis an interval that reaches 0 has no end
-        left.insert(0, model.mark_area(opacity=0.12).encode(**band, color=colour))
-    right = [
-        weighted.mark_area(opacity=0.25, color=_CONTROL).encode(**band),
-        weighted.mark_line(color=_CONTROL, strokeWidth=1.8).encode(y=y),
-        weighted.mark_point(filled=True, size=22, color=_CONTROL).encode(y=y, tooltip=["exponent", *tooltip]),
-    ]
-    titles = ("The model, through training", "Control: no information changes") if first else ("", "")
-    both = [
-        alt.layer(*layers).properties(width=250, height=110, title=title)
-        for layers, title in zip((left, right), titles, strict=True)
-    ]
-    return alt.hconcat(*both).resolve_scale(y="shared")
+    colour = _colour().legend(title=None, orient="bottom", columns=5, symbolOpacity=1)
+    title = "information (bits)" if last else _TITLES[metric]
+    headings = ("The model, through training", "Control: no information changes") if first else ("", "")
+    left = side(model, colour, title, headings[0], "revision", "dimension")
+    right = side(weighted, alt.value(_CONTROL), None, headings[1], "exponent")
+    return alt.hconcat(left, right, spacing=0).resolve_scale(y="shared")
 
 
 _GAIN = "gain (nats per token)"
+_SWEPT = {"vector": [1, 0], "random direction": [6, 3], "shuffled labels": [2, 2]}
 _GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "multiplier", "value", "low", "high", "n"]
 
 
@@ -418,10 +420,10 @@ def _gain_layers(base: alt.Chart, dashes: dict[str, list[int]]) -> list[alt.Char
 
 
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain in preference over the multiplier, with the random direction on the same axes.
+    """Chart the gain in preference over the multiplier, with a random direction and shuffled labels on the same axes.
 
     Args:
-        table: rows of `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
+        table: rows of a sweep in `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
         description: the alt text.
     """
     table = table[_GAIN_COLUMNS]
@@ -429,7 +431,7 @@ def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
     sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
     shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
     base = alt.Chart(table).transform_filter(shown).encode(x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
-    panel = alt.layer(*_gain_layers(base, {"vector": [1, 0], "random direction": [6, 3]}))
+    panel = alt.layer(*_gain_layers(base, _SWEPT))
     choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
     chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
     return chart.resolve_scale(y="independent")
@@ -461,6 +463,49 @@ def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
         _choice("statements", sets, sets[0]),
     )
     return chart.resolve_scale(y="independent")
+
+
+def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain against the perplexity it costs, settings joined in the order of the multiplier.
+
+    Args:
+        table: columns of a steering table with metric `gain`, and `cost` (perplexity as a multiple of the unsteered).
+        description: the alt text.
+    """
+    table = table[[*_GAIN_COLUMNS, "cost"]]
+    layers = sorted(int(layer) for layer in table["layer"].unique())
+    sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
+    shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
+    x = alt.X("cost:Q", title="perplexity, times the unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
+    base = alt.Chart(table).transform_filter(shown).encode(x=x, order="multiplier:Q")
+    panel = alt.layer(*_gain_layers(base, _SWEPT)[1:])
+    choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
+    chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
+    return chart.resolve_scale(x="independent", y="independent")
+
+
+def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain of each checkpoint's vector against its probe's accuracy, one point a checkpoint.
+
+    Args:
+        table: columns `revision`, `step`, `dimension`, `concept_set`, `accuracy`, `gain`.
+        description: the alt text.
+    """
+    table = table[["revision", "step", "dimension", "concept_set", "accuracy", "gain"]]
+    sets = list(dict.fromkeys(table["concept_set"]))
+    points = (
+        alt.Chart(table)
+        .transform_filter("datum.concept_set == statements")
+        .mark_point(filled=True, size=45)
+        .encode(
+            x=alt.X("accuracy:Q", title=_TITLES["accuracy"], scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
+            y=alt.Y("gain:Q", title=_GAIN),
+            color=_colour(),
+            tooltip=["revision", alt.Tooltip("accuracy", format=".3f"), alt.Tooltip("gain", format="+.4f")],
+        )
+    )
+    chart = _facets(points.properties(width=_NARROW, height=_HEIGHT), table, description, _choice("statements", sets, sets[0]))
+    return chart.resolve_scale(x="independent", y="independent")
 
 
 def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:

@@ -36,6 +36,7 @@ COLUMNS = (
     "claim", "title", "concept_set", "dimension", "suite", "statistic", "value", "low", "high", "threshold",
     "p", "p_corrected", "verdict", "n", "note",
 )  # fmt: skip
+"""Of the table of verdicts. `n` counts what the number rests on: statements, pairs, texts, half-samples or checkpoints."""
 
 LEVEL = 0.05
 """Chance of any false verdict in one study and concept set."""
@@ -47,10 +48,10 @@ FALL = 0.1
 """A fall takes back at least this share of the rise; less is a plateau."""
 
 NEAR_ZERO = 0.1
-"""Near zero: less than this share of the later mean."""
+"""Less than this share of the later mean is near zero."""
 
 COST = math.log(6 / 4.5)
-"""Nats per token: the paper calls a perplexity below 6 reasonable for a model that has 4.5."""
+"""Nats per token that steering may add, since the paper calls a perplexity below 6 reasonable for a model that has 4.5."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,9 @@ class _Files:
 
 def _pair_groups(concepts: ConceptSet, n: int) -> tuple[str, ...]:
     """Return the groups of the `n` pairs that steering was tested on."""
-    from . import steering  # noqa: PLC0415 - torch takes seconds to import
+    from . import likelihoods  # noqa: PLC0415 - torch takes seconds to import
 
-    pairs = steering.held_out_pairs(concepts, folds(concepts, seed=0)[0].test)
+    pairs = likelihoods.held_out_pairs(concepts, folds(concepts, seed=0)[0].test)
     if len(pairs) != n:
         raise ValueError(f"Steering must have been tested on the {len(pairs)} pairs of this set; its evidence is of {n}.")
     return tuple(concepts.groups[one] for one, _ in pairs)
@@ -254,7 +255,10 @@ class Claim:
 
 
 CLAIMS: dict[str, Claim] = {}
-"""The claims by name, in the order of the paper."""
+"""The claims by name, first on probing, then on information, then on steering.
+
+:meta hide-value:
+"""
 
 
 def _claim(title: str, paper: str, statistic: str, threshold: str, needs: Sequence[str], untrained: bool = False):

@@ -3,7 +3,8 @@
 Rule: label 1 is the trustworthy side in every set (true, respects privacy, civil, unprejudiced, unperturbed).
 The released files of the paper mix polarities; they are turned on reading.
 
-Public names: `DIMENSIONS`, `SETS`, `ConceptSet`, `Split`, `load`, `topical`, `set_name`, `available`, `draw`, `subset`, `folds`.
+Public names: `DIMENSIONS`, `SETS`, `TOPICAL`, `ConceptSet`, `Split`, `load`, `topical`, `set_name`, `available`, `draw`,
+`subset`, `capped`, `folds`.
 """
 
 import io
@@ -176,6 +177,10 @@ def _from_table(name: str, dimension: str, table: originals.Table) -> ConceptSet
     )
 
 
+TOPICAL = ("pocket", "corrected")
+"""Sets whose fairness has a third, unrelated sentence a group."""
+
+
 def topical(source: str) -> ConceptSet:
     """Return the second question of fairness: does a sentence fit its subject (1), or is it an unrelated one (0)?
 
@@ -183,22 +188,22 @@ def topical(source: str) -> ConceptSet:
     It is what the paper's fairness file asks, and what a fairness probe must not be reading (`questions.topical_fit`).
 
     Args:
-        source: `pocket` or `corrected`, which have unrelated sentences.
+        source: one of `TOPICAL`, which have unrelated sentences.
 
     Raises:
         ValueError: if `source` has none.
     """
+    if source not in TOPICAL:
+        raise unknown("set with unrelated sentences", source, TOPICAL)
     if source == "pocket":
         fairness, unrelated = _pocket("fairness"), _pocket("fairness_unrelated").rows
         kinds = fairness.rows["label"].map({0: "stereotype", 1: "anti-stereotype"})
         rows = pd.concat([fairness.rows.assign(category=kinds), unrelated.assign(category="unrelated")])
         table = replace(fairness, rows=rows)
-    elif source == "corrected":
-        table = originals.stereotypes(third=True)
     else:
-        raise unknown("set with unrelated sentences", source, ["pocket", "corrected"])
+        table = originals.stereotypes(third=True)
     rows = table.rows.assign(label=(table.rows["category"] != "unrelated").astype(int))
-    return _from_table(source, "fairness", replace(table, rows=rows))
+    return _from_table(f"{source}-topical", "fairness", replace(table, rows=rows))
 
 
 def draw(concepts: ConceptSet, n: int, seed: int = 0) -> Int[np.ndarray, " drawn"]:
@@ -217,6 +222,11 @@ def subset(concepts: ConceptSet, rows: Int[np.ndarray, " drawn"]) -> ConceptSet:
     sentiment = None if concepts.sentiment is None else concepts.sentiment[rows]
     labels = concepts.labels[rows]
     return replace(concepts, statements=statements, labels=labels, groups=groups, categories=categories, sentiment=sentiment)
+
+
+def capped(concepts: ConceptSet, most: int) -> ConceptSet:
+    """Return at most `most` statements, whole groups drawn at random and in the order of the file; 0 leaves all."""
+    return subset(concepts, draw(concepts, most)) if most else concepts
 
 
 @lru_cache(maxsize=32)  # every layer is split alike, and sklearn takes longer to split than to fit

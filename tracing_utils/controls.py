@@ -13,19 +13,18 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 
 import numpy as np
 import sklearn
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from . import downloads, evaluation, probing
-from .concepts import ConceptSet, folds, subset
+from .concepts import ConceptSet, folds
 
 _VECTORIZERS = {
     "words": {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
@@ -126,8 +125,8 @@ def shuffled_labels(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " exampl
     return labels
 
 
-def control_task(concepts: ConceptSet, seed: int = 0) -> tuple[ConceptSet, Bool[np.ndarray, " example"]]:
-    """Return the statements that share a recurring word, labelled at random by that word, and which ones they are.
+def control_task(concepts: ConceptSet, seed: int = 0) -> Int[np.ndarray, " example"]:
+    """Return a random label for each recurring word, given to the statements that hold it; -1 where no word recurs.
 
     A random label for each statement could not be learnt at all; one for each word can, by a probe that reads words
     and remembers them. A statement's word is the most frequent of its own that stands in two groups or more and in at
@@ -150,15 +149,12 @@ def control_task(concepts: ConceptSet, seed: int = 0) -> tuple[ConceptSet, Bool[
         or min(sorted(own & recurring), key=frequency.__getitem__, default="")
         for own in words
     ]
-    chosen = np.array([cue != "" for cue in cues])
     counts = {cue: cues.count(cue) for cue in sorted(set(cues) - {""})}
     names, label, balance = np.random.default_rng(seed).permutation(list(counts)), {}, 0
     for i, name in enumerate(sorted(names, key=lambda name: -counts[name])):
         drawn = (balance < 0) if balance else i % 2
         label[name], balance = int(drawn), balance + (1 if drawn else -1) * counts[name]
-    kept = subset(concepts, np.flatnonzero(chosen))
-    labels = np.array([label[cue] for cue in cues if cue], dtype=int)
-    return replace(kept, labels=labels), chosen
+    return np.array([label.get(cue, -1) for cue in cues])
 
 
 def text_axes(concepts: ConceptSet, seed: int = 0) -> list[np.ndarray]:
@@ -245,24 +241,21 @@ Rows = Iterator[tuple[int, str, str, evaluation.Estimate]]
 Acts = Float[np.ndarray, "example layer d_model"]
 
 
-def selectivities(acts: Acts, traced: probing.Traced) -> Rows:
+def selectivities(traced: probing.Traced) -> Rows:
     """Yield (layer, method, metric, estimate) of the control task's accuracy and of the probe's lead over it.
 
-    The lead is paired: both accuracies are of the statements that have a recurring word. Each seed has words' labels and
-    folds of its own. A set in which no two words recur has no such task, and no rows.
+    The lead is paired: both accuracies are of the statements that have a recurring word. Each seed has words' labels of
+    its own. A set in which no two words recur has no such task, and no rows.
     """
-    seeds, right = len(traced.logits["logistic"]), traced.correct("logistic")
-    tasks = [control_task(traced.concepts, seed) for seed in range(seeds)]
-    (first, chosen), *_ = tasks
-    groups = first.groups
-    if len(set(first.labels.tolist())) < 2:
+    labels = traced.labels["control task"]
+    chosen = labels[0] >= 0
+    if len(set(labels[0][chosen].tolist())) < 2:
         return
-    weights = evaluation.bootstrap_weights(groups, seed=0)
-    for layer in range(acts.shape[1]):
-        found = [probing.held_out_logits(acts[chosen, layer], task, seed) for seed, (task, _) in enumerate(tasks)]
-        control = np.mean([(logits > 0) == (task.labels == 1) for logits, (task, _) in zip(found, tasks, strict=True)], axis=0)
-        yield layer, "control task", "accuracy", evaluation.mean(control, weights)
-        yield layer, "logistic", "selectivity", evaluation.mean(right[layer, chosen] - control, weights)
+    weights = evaluation.bootstrap_weights([g for g, has in zip(traced.concepts.groups, chosen, strict=True) if has], seed=0)
+    true, control = (traced.correct(method)[:, chosen] for method in ("logistic", "control task"))
+    for layer in range(len(true)):
+        yield layer, "control task", "accuracy", evaluation.mean(control[layer], weights)
+        yield layer, "logistic", "selectivity", evaluation.mean(true[layer] - control[layer], weights)
 
 
 def conditional_gains(acts: Acts, concepts: ConceptSet) -> Rows:

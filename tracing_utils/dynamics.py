@@ -54,10 +54,8 @@ def transfer(
     for fold, split in enumerate(splits):
         for source in range(count):
             basis = probing.Basis(middle[source, split.train])
-            parts = (
-                (basis.coordinates(middle[source, part]), concepts.labels[part, None]) for part in (split.train, split.validation)
-            )
-            ((probe, _),) = probing.fit_chosen(basis, *parts)
+            valid = middle[source, split.validation], concepts.labels[split.validation, None]
+            ((probe, _),) = probing.fit_chosen(basis, concepts.labels[split.train, None], *valid)
             directions[source, fold] = probe.weight / max(np.linalg.norm(probe.weight), 1e-300)
         labels = concepts.labels[split.train]
         for target in range(count):

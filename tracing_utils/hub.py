@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -126,7 +127,9 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
     commits = _revisions(repo)
     remotes = {revision: Remote(repo, commit) for revision, commit in commits.items()}
     parsed = _parsed(remotes, entry)
-    if not parsed and not constants.is_offline_mode():
+    if not parsed:
+        if constants.is_offline_mode():
+            raise HubError(_sentence(f"any checkpoint of {repo}", "Nothing was asked of the hub.", OfflineModeIsEnabled()))
         remotes = _subfolders(repo, commits.get("main", "main"), entry.get("subfolder"))
         parsed = _parsed(remotes, entry)
     if not parsed:
@@ -246,7 +249,8 @@ def _described(remote: Remote, what: str) -> Remote:
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
     here = {name.removeprefix(inside): found for name, found in everything.items() if name.startswith(inside)}
     files = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
-    return replace(remote, commit=told["commit"], files=files, model_type=told["model_type"])
+    # The hub reads the configuration at the root alone.
+    return replace(remote, commit=told["commit"], files=files, model_type=None if remote.subfolder else told["model_type"])
 
 
 def _told(remote: Remote, what: str) -> dict:
@@ -264,12 +268,12 @@ def _told(remote: Remote, what: str) -> dict:
         info = _api().model_info(remote.repo, revision=remote.commit, files_metadata=True, timeout=_SECONDS)
         told = {
             "commit": info.sha,
-            "model_type": info.config.get("model_type", "") if info.config is not None else None,
+            "model_type": info.config.get("model_type", "") if info.config else None,
             "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
         }
     if remote.commit == info.sha:  # not the name of a branch, which may move
         kept.parent.mkdir(exist_ok=True)
-        part = kept.with_name(f"{kept.name}.{os.getpid()}.part")
+        part = kept.with_name(f"{kept.name}.{os.getpid()}-{threading.get_ident()}.part")
         part.write_text(json.dumps(told), encoding="utf-8")
         os.replace(part, kept)
     return told

@@ -6,7 +6,6 @@ Public names: `encoded_log_likelihoods`, `token_log_likelihoods`, `held_out_pair
 `perplexity`, `multiple_choice`.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -145,13 +144,14 @@ def multiple_choice(
     Source: MC1 and MC2 of TruthfulQA (Lin et al. 2022), which sum over tokens; divided by length here, since true
     answers are longer.
     """
-    groups = _mixed_groups(concepts, held_out)
+    if not (groups := _mixed_groups(concepts, held_out)):
+        return {"mc1": np.empty(0), "mc2": np.empty(0)}, ()
     rows = [i for zeros, ones in groups.values() for i in (*zeros, *ones)]
     ids = dict(zip(rows, activations.encode(model, tokenizer, [concepts.statements[i] for i in rows]), strict=True))
     begin = {}
     for zeros, ones in groups.values():
         members = [ids[i] for i in (*zeros, *ones)]
-        shared = len(os.path.commonprefix(members))
+        shared = next((at for at, column in enumerate(zip(*members, strict=False)) if len(set(column)) > 1), len(members[0]))
         begin |= {i: max(1, min(shared, len(ids[i]) - 1)) for i in (*zeros, *ones)}
     nats = dict(zip(rows, encoded_log_likelihoods(model, [ids[i] for i in rows], [begin[i] for i in rows]), strict=True))
     score = {i: nats[i] / (len(ids[i]) - begin[i]) for i in rows}

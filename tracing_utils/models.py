@@ -3,13 +3,14 @@
 Rule: "layer" is the 0-based index of a block, and its activation is the block's *output* before any final
 norm. transformers' `hidden_states[-1]` is after that norm and is not used here.
 
-Public names: `load_model`, `load_tokenizer`, `swap`, `choose_dtype`, `sizes`, `blocks`, `block_output`,
+Public names: `load_model`, `load_tokenizer`, `at_hand`, `swap`, `choose_dtype`, `sizes`, `blocks`, `block_output`,
 `with_block_output`.
 """
 
 import json
 import os
 import pickle
+import re
 import time
 import warnings
 from functools import cache
@@ -24,12 +25,15 @@ from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from . import downloads
 from .suites import Checkpoint, weight_names
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
 
 # torch counts the cores of the machine; a job may be allowed fewer, and threads beyond those only wait for each other.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+# Snakemake tells its jobs their share by OMP_NUM_THREADS, which torch reads itself.
+if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 # Where the block list of a base model lies: gpt2 and bloom call it `h`, all the others `layers` (llama, mistral,
 # qwen3, gpt_neox, olmo, olmo2, olmo3, olmoe, smollm3, apertus).
@@ -41,12 +45,29 @@ _LARGE = 100_000_000
 _UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
 
 
+def at_hand(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint whose files lie in a folder; one that is only on the hub is fetched into the cache.
+
+    A run fetches the weights itself and deletes them after use; this is for a notebook that runs alone.
+
+    Raises:
+        ValueError: if the hub does not give it.
+    """
+    if checkpoint.folder:
+        return checkpoint
+    from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+    place = re.sub(r"[^\w.-]+", "--", checkpoint.suite)
+    return hub.fetch(checkpoint, downloads.cache_folder() / "checkpoints" / place / checkpoint.revision)
+
+
 def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Return the tokenizer of `checkpoint`.
 
     Raises:
         ValueError: if its folder holds none.
     """
+    checkpoint = at_hand(checkpoint)
     try:
         return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
@@ -71,7 +92,7 @@ def load_model(
         ValueError: if the folder holds no decoder that can be read, a pickle with more than tensors, or weights
             that are missing or not finite.
     """
-    folder = checkpoint.folder
+    folder = at_hand(checkpoint).folder
     config = _config(folder, trust_remote_code)
     kind = AutoModelForCausalLM if head else AutoModel
     weights = weight_names(path.name for path in folder.iterdir())
@@ -184,21 +205,18 @@ def _shape(config) -> dict:
 
 @cache
 def _bfloat16_is_faster() -> bool:
-    """Return whether bfloat16 multiplies matrices faster than float32 here; about 50 ms."""
+    """Return whether bfloat16 multiplies matrices faster than float32 here; about 100 ms."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
 
-    def seconds(dtype: torch.dtype) -> float:
-        a, b = torch.ones(512, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
-        a @ b
-        times = []
-        for _ in range(5):
+    times = {torch.float32: [], torch.bfloat16: []}
+    for _ in range(8):  # in turn, and the best of each: other jobs on the machine must not decide
+        for dtype, taken in times.items():
+            a, b = torch.ones(256, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
             start = time.perf_counter()
             a @ b
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+            taken.append(time.perf_counter() - start)
+    return min(times[torch.bfloat16]) < 0.8 * min(times[torch.float32])
 
 
 def choose_dtype(parameters: int) -> torch.dtype:

@@ -1,7 +1,7 @@
 """What activations T share with inputs X and labels Y, layer by layer: the paper's measure and those to read beside it.
 
-Rule: only what `in_bits` yields is in bits; all else are kernel measures whose value depends on the number of statements
-and, but for debiased CKA, moves with the spectrum of T when no information does (`reweighting` shows it).
+Rule: only what `in_bits` yields is in bits. nHSIC depends on the number of statements, and nHSIC and CKA alike move with
+the spectrum of T when no information does (`reweighting` shows it).
 
 Half-samples, orders and shuffled labels depend on the statements alone, so they are the same at every checkpoint.
 
@@ -23,7 +23,7 @@ from .concepts import ConceptSet
 EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 """Steepness of the spectrum in `reweighting`, in the order that training is imitated."""
 
-_HALVES, _DRAWS = 20, 200
+_DRAWS = 200
 
 Rows = Iterator[tuple[int, str, str, evaluation.Estimate]]
 Activations = Float[np.ndarray, "example layer d_model"]
@@ -86,7 +86,7 @@ def _draws(concepts: ConceptSet) -> _Draws:
     names, index = np.unique(np.asarray(concepts.groups), return_inverse=True)
     rng = np.random.default_rng(0)
     samples = [np.arange(len(concepts))]
-    for _ in range(_HALVES):
+    for _ in range(bits.HALVES):
         kept = np.zeros(len(names), dtype=bool)
         kept[rng.permutation(len(names))[: len(names) // 2]] = True
         samples.append(np.flatnonzero(kept[index]))
@@ -202,7 +202,7 @@ def reweighting(exponents: Sequence[float] = EXPONENTS, n: int = 600, width: int
         One row an exponent and metric, with mean and range over the draws; further column `exponent`. The metric
         `shannon` is I(T; Y) of the channel in bits, exact.
 
-    Source: our construction, after the linear limit of wide kernels (Alvarez 2022).
+    Source: our construction, after the linear limit of wide kernels (Alvarez 2021).
     """
     found = [_reweighted(exponents, n, width, seed) for seed in range(draws)]
     seeds = f"0-{draws - 1}"

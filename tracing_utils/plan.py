@@ -24,7 +24,7 @@ UTILISATION = 0.25
 """The share of a GPU's rate that forward passes over short statements are assumed to reach."""
 
 CHARACTERS_A_TOKEN = 4.5
-"""Assumed where a suite's tokenizer is not here; the pocket statements have 4.3 to 5.3 under vocabularies of 4,000 to 150,000."""
+"""Assumed where a suite's tokenizer is not here; the pocket statements have this many under SmolLM2's 49,152 tokens."""
 
 _DOWNLOAD = 100e6  # bytes a second, assumed
 
@@ -37,7 +37,7 @@ def costs(study: Study) -> pd.DataFrame:
         each parameter a token is multiplied with), download, activations and evidence (bytes), and assumed: which of
         these are not read but estimated.
     """
-    sets = [study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
+    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     statements = [statement for concepts in sets for statement in concepts.statements]
     entry, counted, rows = suites.entry(study.suite), {}, []
     for checkpoint in _resolved([study.loaded[revision] for revision in study.needed()]):
@@ -163,13 +163,13 @@ def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str
     if gpu is not None and gpu not in GPUS:
         raise unknown("GPU", gpu, GPUS)
     table = costs(study)
-    rate = calibrate(table["parameters"].max(), table["d_model"].max(), seconds)
+    rate = calibrate(int(table["parameters"].max()), int(table["d_model"].max()), seconds)
     shown = pd.DataFrame(
         {
             "revision": table["revision"],
             "parameters": table["parameters"].map("{:.3g}".format),
-            "download": table["download"].map(_size),
-            "activations": table["activations"].map(_size),
+            "download": table["download"].astype(float).map(_size),
+            "activations": table["activations"].astype(float).map(_size),
             "TFLOP": (table["flops"] / 1e12).map("{:.3g}".format),
             "here": (table["flops"] / rate).map(_duration),
         }
@@ -180,20 +180,20 @@ def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str
 
 
 def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) -> list[str]:
-    flops, download = table["flops"].sum(), table["download"].sum()
+    flops, download = float(table["flops"].sum()), float(table["download"].sum())
     # The checkpoint at work and the one that arrives; the activations of both, and of the chat model.
-    peak = sum(table["download"].nlargest(2)) + sum(table["activations"].nlargest(3)) + table["evidence"].sum()
-    free = shutil.disk_usage(suites.PROJECT).free
+    peak = float(table["download"].nlargest(2).sum() + table["activations"].nlargest(3).sum() + table["evidence"].sum())
+    free = float(shutil.disk_usage(suites.PROJECT).free)
     notebooks = notebook_seconds(study, table)
     lines = [
         f"{len(table)} checkpoints; {table['statements'].iloc[0]:,} statements with {table['tokens'].iloc[0]:,} tokens in all.",
         f"Download: {_size(download)}" + (f", {_duration(download / _DOWNLOAD)} at 100 MB a second." if download else "."),
         f"Disk at the peak (two checkpoints, three files of activations, evidence): {_size(peak)}; {_size(free)} are free.",
-        f"Activations: {flops / 1e12:.3g} TFLOP; {_duration(flops / rate)} here, at {rate / 1e9:.3g} GFLOP a second (measured).",
+        f"Activations: {flops / 1e12:.3g} TFLOP; {_duration(flops / rate)} here, at the {rate / 1e9:.3g} GFLOP/s just measured.",
     ]
     if gpu:
         seconds = flops / (GPUS[gpu] * UTILISATION * 1e12)
-        lines.append(f"On one {gpu}: {_duration(seconds)}, if it reaches {UTILISATION:.0%} of its {GPUS[gpu]} TFLOP a second.")
+        lines.append(f"On one {gpu}: {_duration(seconds)}, if it reaches {UTILISATION:.0%} of its {GPUS[gpu]} TFLOP/s.")
     if notebooks:
         told = ", ".join(f"{experiment} {_duration(s)}" for experiment, s in notebooks.items())
         lines.append(f"Notebooks, one after the other, by what a published run took: {told}.")
@@ -213,4 +213,4 @@ def _duration(seconds: float) -> str:
     for unit, scale in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * scale:
             return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds:.2g} s"
+    return f"{seconds:.2g} s" if seconds >= 1 else "under 1 s"

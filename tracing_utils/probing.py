@@ -17,7 +17,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit
-from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -89,6 +88,7 @@ class Basis:
             kept = squares > 1e-10 * squares[-1]
             squares, self.axes = squares[kept], made.T @ (sides[:, kept] / np.sqrt(squares[kept]))
         self.squares = np.maximum(squares, 0)
+        self.train = made @ self.axes
 
     def coordinates(self, features: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example axis"]:
         """Return standardised features on the principal axes."""
@@ -106,21 +106,24 @@ def fit_logistic(
     """Return weights and biases of many penalised logistic regressions on the same features.
 
     All fits take their Newton steps together, each step solved by conjugate gradients. The optimum is scikit-learn's
-    `LogisticRegression(C=1 / penalty)`, to about three digits of a logit; the bias is not penalised.
+    `LogisticRegression(C=1 / penalty)`, to about three digits of a logit; the bias is not penalised. An example whose
+    label is -1 takes no part in that column's fit.
     """
+    counts = (labels >= 0).astype(float)
     z = np.hstack([z, np.ones((len(z), 1))])
     penalty = np.vstack([penalty, np.zeros(penalty.shape[1])])
     squares = (z**2).sum(0)[:, None]
     weights, active = np.zeros(penalty.shape), np.arange(penalty.shape[1])
-    margins = np.zeros(labels.shape)
+    margins, rough = np.zeros(labels.shape), z.astype(np.float32)  # a step need not be exact, its gradient must
     for _ in range(50):
         w, p, y, l2 = weights[:, active], expit(margins[:, active]), labels[:, active], penalty[:, active]
-        gradient, curve = z.T @ (p - y) + l2 * w, p * (1 - p)
-        step = _conjugate_gradients(z, curve, l2, gradient, curve.mean(0) * squares + l2 + 1e-9)
-        moved, before = z @ step, _objective(margins[:, active], y, w, l2)
+        count = counts[:, active]
+        gradient, curve = z.T @ (count * (p - y)) + l2 * w, count * p * (1 - p)
+        step = _conjugate_gradients(rough, curve, l2, gradient, curve.mean(0) * squares + l2 + 1e-9)
+        moved, before = z @ step, _objective(margins[:, active], y, count, w, l2)
         scale = np.ones(len(active))
         for _ in range(10):  # a full step may go too far where the logits are large
-            worse = _objective(margins[:, active] - scale * moved, y, w - scale * step, l2) > before + 1e-9
+            worse = _objective(margins[:, active] - scale * moved, y, count, w - scale * step, l2) > before + 1e-9
             if not worse.any():
                 break
             scale[worse] /= 2
@@ -132,27 +135,30 @@ def fit_logistic(
     return weights[:-1], weights[-1]
 
 
-def _objective(margins: np.ndarray, labels: np.ndarray, weights: np.ndarray, penalty: np.ndarray) -> np.ndarray:
-    return (np.logaddexp(0, margins) - labels * margins).sum(0) + (penalty * weights**2).sum(0) / 2
+def _objective(
+    margins: np.ndarray, labels: np.ndarray, counts: np.ndarray, weights: np.ndarray, penalty: np.ndarray
+) -> np.ndarray:
+    return (counts * (np.logaddexp(0, margins) - labels * margins)).sum(0) + (penalty * weights**2).sum(0) / 2
 
 
 def _conjugate_gradients(
     z: np.ndarray, curve: np.ndarray, penalty: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray
 ) -> np.ndarray:
     """Solve (z' diag(curve) z + diag(penalty)) step = gradient for each column, preconditioned by `diagonal`."""
+    curve, penalty, gradient, diagonal = (array.astype(z.dtype) for array in (curve, penalty, gradient, diagonal))
     step, rest = np.zeros_like(gradient), gradient.copy()
     ahead = rest / diagonal
     direction, size = ahead, (rest * ahead).sum(0)
     enough = 1e-4 * size
     for _ in range(30):
         product = z.T @ (curve * (z @ direction)) + penalty * direction
-        length = size / np.maximum((direction * product).sum(0), 1e-300)
+        length = size / np.maximum((direction * product).sum(0), 1e-30)
         step, rest = step + length * direction, rest - length * product
         ahead = rest / diagonal
         before, size = size, (rest * ahead).sum(0)
         if (size <= enough).all():
             break
-        direction = ahead + size / np.maximum(before, 1e-300) * direction
+        direction = ahead + size / np.maximum(before, 1e-30) * direction
     return step
 
 
@@ -173,20 +179,25 @@ def _calibrate(scores: Float[np.ndarray, "probe example"], labels: Int[np.ndarra
 
 
 def fit_chosen(
-    basis: Basis, train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
+    basis: Basis,
+    labels: Int[np.ndarray, "train task"],
+    validation: Float[np.ndarray, "validation feature"],
+    truth: Int[np.ndarray, "validation task"],
 ) -> list[tuple[Probe, float]]:
     """Return, for every column of labels, the logistic probe whose penalty does best on the validation part, and its loss.
 
     Args:
         basis: made from the training part.
-        train: coordinates of the training part, and its labels, one column a task.
-        validation: the same of the validation part.
+        labels: of the training part, one column a task; -1 where a task has no label.
+        validation: features of the validation part.
+        truth: its labels.
     """
-    (z, labels), (other, truth) = train, validation
     tasks, options = labels.shape[1], len(PENALTIES)
-    penalty = np.tile(1 / np.array(PENALTIES), tasks) * np.ones((z.shape[1], 1))
-    weights, biases = fit_logistic(z, np.repeat(labels, options, axis=1), penalty)
-    losses = log_loss(other @ weights + biases, np.repeat(truth, options, axis=1)).mean(0).reshape(tasks, options)
+    penalty = np.tile(1 / np.array(PENALTIES), tasks) * np.ones((len(basis.squares), 1))
+    weights, biases = fit_logistic(basis.train, np.repeat(labels, options, axis=1), penalty)
+    each, other = np.repeat(truth, options, axis=1), basis.coordinates(validation)
+    losses = (log_loss(other @ weights + biases, each) * (each >= 0)).sum(0) / np.maximum((each >= 0).sum(0), 1)
+    losses = losses.reshape(tasks, options)
     best = losses.argmin(1)
     return [
         (basis.probe(weights[:, at], biases[at]), float(losses[task, best[task]]))
@@ -194,11 +205,27 @@ def fit_chosen(
     ]
 
 
+def _shrinkage(lengths: Float[np.ndarray, " example"], size: float, width: int) -> tuple[float, float]:
+    """Return how far Ledoit and Wolf draw a covariance towards a sphere, and the variance of that sphere.
+
+    Args:
+        lengths: squared length of each centred example.
+        size: sum of the squared entries of the covariance.
+        width: number of features.
+
+    Source: Ledoit and Wolf 2004; scikit-learn's `ledoit_wolf_shrinkage`, without forming a covariance.
+    """
+    level = lengths.mean() / width
+    spread = size - width * level**2
+    noise = ((lengths**2).mean() - size) / len(lengths)
+    return (min(noise / spread, 1.0) if spread > 0 else 1.0), level
+
+
 def _closed_forms(
-    features: np.ndarray, basis: Basis, z: np.ndarray, labels: Int[np.ndarray, " example"], split: Split
+    features: np.ndarray, basis: Basis, labels: Int[np.ndarray, " example"], split: Split
 ) -> list[tuple[Probe, float]]:
     """Return ridge, mean difference and whitened mean difference, calibrated on the validation part, with their losses."""
-    y, valid = labels[split.train], labels[split.validation]
+    z, y, valid = basis.train, labels[split.train], labels[split.validation]
     other, pull = basis.coordinates(features[split.validation]), z.T @ (2.0 * y - 1 - (2.0 * y - 1).mean())
     ridges = pull[:, None] / (basis.squares[:, None] + np.array(STRENGTHS))
     errors = ((other @ ridges + (2.0 * y - 1).mean() - (2 * valid - 1)[:, None]) ** 2).mean(0)
@@ -206,9 +233,11 @@ def _closed_forms(
     # Whitening by the pooled covariance within the classes, shrunk as Ledoit and Wolf say. On the principal axes that
     # covariance is diagonal but for a part along `apart`, and such a part changes the length of the result alone.
     within = z - np.where(y == 1, z[y == 1].mean(0)[:, None], z[y == 0].mean(0)[:, None]).T
-    shrinkage = ledoit_wolf_shrinkage(within, assume_centered=True)
-    level = (within**2).mean()
-    whitened = apart / ((1 - shrinkage) * basis.squares / len(z) + shrinkage * level)
+    lengths, part = (within**2).sum(1), y.mean() * (1 - y.mean())
+    variances = basis.squares / len(z)
+    size = (variances**2).sum() - 2 * part * (variances * apart**2).sum() + (part * (apart @ apart)) ** 2
+    shrinkage, level = _shrinkage(lengths, size, z.shape[1])
+    whitened = apart / np.maximum((1 - shrinkage) * variances + shrinkage * level, 1e-300)
     raw = features[split.train][y == 1].mean(0) - features[split.train][y == 0].mean(0)
     directions = np.stack([basis.probe(ridges[:, errors.argmin()], 0.0).weight, raw, basis.probe(whitened, 0.0).weight])
     directions /= np.maximum(np.std(features[split.train] @ directions.T, axis=0), 1e-300)[:, None]
@@ -234,7 +263,7 @@ def held_out(
         features: activations of one layer.
         concepts: gives labels and groups.
         seed: of the assignment of groups to folds.
-        others: rows of other labels (shuffled ones), fitted with the same factorisation.
+        others: rows of other labels, fitted with the same factorisation; -1 where a statement has none.
 
     Source: Alain and Bengio 2016; penalised logistic regression as in the paper (section 3), with the split by group
     and the choice of C added here. Marks and Tegmark 2023 for the difference of means, raw and whitened.
@@ -244,9 +273,8 @@ def held_out(
     splits, found = folds(concepts, seed), []
     for split in splits:
         basis = Basis(features[split.train])
-        z, other = basis.coordinates(features[split.train]), basis.coordinates(features[split.validation])
-        chosen = fit_chosen(basis, (z, tasks.T[split.train]), (other, tasks.T[split.validation]))
-        found.append([chosen[0], *_closed_forms(features, basis, z, concepts.labels, split), *chosen[1:]])
+        chosen = fit_chosen(basis, tasks.T[split.train], features[split.validation], tasks.T[split.validation])
+        found.append([chosen[0], *_closed_forms(features, basis, concepts.labels, split), *chosen[1:]])
     made = [_joined(features, splits, probes) for probes in zip(*found, strict=True)]
     return dict(zip(METHODS, made, strict=False)), made[len(METHODS) :]
 
@@ -277,8 +305,7 @@ def held_out_logits(
     splits, found = folds(concepts, seed), []
     for split in splits:
         basis = Basis(features[split.train])
-        parts = ((basis.coordinates(features[part]), labels[part, None]) for part in (split.train, split.validation))
-        found += fit_chosen(basis, *parts)
+        found += fit_chosen(basis, labels[split.train, None], features[split.validation], labels[split.validation, None])
     return _joined(features, splits, found).logits
 
 
@@ -288,9 +315,9 @@ class Traced:
 
     Attributes:
         concepts: what was probed.
-        logits: by method, with axes `seed layer example`; `shuffled labels` has labels of its own.
+        logits: by method, with axes `seed layer example`: those of `METHODS`, `shuffled labels` and `control task`.
         losses: validation loss of the logistic probe and of its shuffled control, with axes `seed layer fold`.
-        labels: the labels each method was fitted on; those of the shuffled control have a row a seed.
+        labels: the labels each method was fitted on; those of the controls have a row a seed, -1 where there is none.
         direction: mean over seeds and folds of the logistic probes' unit vectors, in raw coordinates, one a layer.
     """
 
@@ -330,7 +357,7 @@ class Traced:
     def estimates(self) -> Iterator[tuple[int | None, str, str, evaluation.Estimate]]:
         """Yield (layer, method, metric, estimate); the layer is None where the validation part chose it."""
         for method, logits in self.logits.items():
-            for layer in range(logits.shape[1]):
+            for layer in range(logits.shape[1]) if method != "control task" else ():  # see `controls.selectivities`
                 for metric, estimate in scores(logits[:, layer], self.labels[method], self.concepts.groups).items():
                     yield layer, method, metric, estimate
         for method, logits in self.selected.items():
@@ -340,24 +367,34 @@ class Traced:
 
 
 def trace(
-    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, shuffled: Int[np.ndarray, "seed example"]
+    acts: Float[np.ndarray, "example layer d_model"],
+    concepts: ConceptSet,
+    shuffled: Int[np.ndarray, "seed example"],
+    words: Int[np.ndarray, "seed example"],
 ) -> Traced:
-    """Probe every layer once for each row of `shuffled`, with the true labels and with that row's."""
+    """Probe every layer with the true labels and with those of two controls, once for each row of these.
+
+    Args:
+        acts: activations of every layer.
+        concepts: the statements.
+        shuffled: labels in random order.
+        words: labels of the control task, -1 for a statement that has none.
+    """
     seeds, layers = len(shuffled), acts.shape[1]
-    logits = {method: np.empty((seeds, layers, len(concepts))) for method in (*METHODS, "shuffled labels")}
+    logits = {method: np.empty((seeds, layers, len(concepts))) for method in (*METHODS, "shuffled labels", "control task")}
     losses = {method: np.empty((seeds, layers, 5)) for method in ("logistic", "shuffled labels")}
     direction = np.zeros(acts.shape[1:])
     for layer in range(layers):
         features = acts[:, layer].astype(np.float64)
         for seed in range(seeds):
-            made, (control,) = held_out(features, concepts, seed, shuffled[seed : seed + 1])
-            for method, found in (made | {"shuffled labels": control}).items():
+            made, controls = held_out(features, concepts, seed, np.stack([shuffled[seed], words[seed]]))
+            for method, found in (made | dict(zip(("shuffled labels", "control task"), controls, strict=True))).items():
                 logits[method][seed, layer] = found.logits
                 if method in losses:
                     losses[method][seed, layer] = found.losses
             for probe in made["logistic"].probes:
                 direction[layer] += probe.weight / np.linalg.norm(probe.weight) / seeds / len(made["logistic"].probes)
-    labels = dict.fromkeys(METHODS, concepts.labels) | {"shuffled labels": shuffled}
+    labels = dict.fromkeys(METHODS, concepts.labels) | {"shuffled labels": shuffled, "control task": words}
     return Traced(concepts, logits, losses, labels, direction)
 
 

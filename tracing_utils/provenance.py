@@ -33,6 +33,7 @@ def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
     rows = []
     for chosen in sets:
         scores = controls.lexical_floor(chosen)
+        controls.surface_floor(chosen), controls.text_axes(chosen)  # kept in the cache, so that no notebook computes them
         floor = scores["accuracy"]
         if chosen.name not in concepts.SETS and floor.value > _HIGH_FLOOR:
             warnings.warn(

@@ -3,20 +3,17 @@
 Rule: a probe is fitted on one kind of statement (clean sentences; stereotypes against anti-stereotypes) and
 tested on another (perturbed twins; unrelated sentences) of groups it has not seen.
 
-Public names: `perturbation_effect`, `topical_fit`.
+Public names: `perturbation_effect`, `perturbation_effects`, `topical_fit`, `topical_fits`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from . import evaluation
 from .concepts import ConceptSet, folds
-from .probing import PENALTIES, log_loss
+from .probing import Basis, fit_chosen
 
 
 def perturbation_effect(
@@ -54,6 +51,22 @@ def perturbation_effect(
     return out
 
 
+def perturbation_effects(
+    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int] = range(5)
+) -> Iterator[tuple[int, str, str, evaluation.Estimate]]:
+    """Yield (layer, method, metric, estimate) for every layer: methods `sentiment clean` and `sentiment under <perturbation>`.
+
+    Yields nothing for a set that does not know the sentiment of its statements.
+    """
+    if concepts.sentiment is None:
+        return
+    for layer in range(acts.shape[1]):
+        for kind, estimates in perturbation_effect(acts[:, layer], concepts, seeds).items():
+            method = "sentiment clean" if kind == "clean" else f"sentiment under {kind}"
+            for metric, estimate in estimates.items():
+                yield layer, method, metric, estimate
+
+
 def topical_fit(
     features: Float[np.ndarray, "example feature"], concepts: ConceptSet, seeds: Sequence[int] = range(5)
 ) -> evaluation.Estimate:
@@ -73,6 +86,14 @@ def topical_fit(
     return evaluation.auroc(logits, concepts.labels, evaluation.bootstrap_weights(concepts.groups, seed=0))
 
 
+def topical_fits(
+    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int] = range(5)
+) -> Iterator[tuple[int, str, str, evaluation.Estimate]]:
+    """Yield (layer, method, metric, estimate) of `topical_fit` for every layer: method `topical fit`, metric `auroc`."""
+    for layer in range(acts.shape[1]):
+        yield layer, "topical fit", "auroc", topical_fit(acts[:, layer], concepts, seeds)
+
+
 def _logits(
     features: Float[np.ndarray, "example feature"],
     concepts: ConceptSet,
@@ -81,17 +102,12 @@ def _logits(
     fitted: Bool[np.ndarray, " example"],
 ) -> Float[np.ndarray, " example"]:
     """Return held-out logits for `targets` of all statements, by probes that saw only those marked `fitted`."""
-    logits = np.empty(len(targets))
+    features, logits = features.astype(np.float64), np.empty(len(targets))
     for split in folds(concepts, seed):
         train, validation = (part[fitted[part]] for part in (split.train, split.validation))
-        best = np.inf
-        for penalty in PENALTIES:
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=1000))
-            probe.fit(features[train], targets[train])
-            loss = log_loss(probe.decision_function(features[validation]), targets[validation]).mean()
-            if loss >= best:
-                break
-            best, logits[split.test] = loss, probe.decision_function(features[split.test])
+        basis = Basis(features[train])
+        ((probe, _),) = fit_chosen(basis, targets[train, None], features[validation], targets[validation, None])
+        logits[split.test] = probe.logits(features[split.test])
     return logits
 
 

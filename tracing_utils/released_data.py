@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -47,7 +47,9 @@ def faults() -> pd.DataFrame:
 
 def sets() -> pd.DataFrame:
     """Return one row a set and dimension, for all sets with names (see `provenance.describe_concepts`)."""
-    return pd.concat([provenance.describe_concepts(name, concepts.DIMENSIONS) for name in concepts.SETS])
+    return provenance.describe_concepts(
+        concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS
+    )
 
 
 def words() -> pd.DataFrame:
@@ -156,27 +158,16 @@ def copies(chosen: ConceptSet) -> dict[str, Found]:
     }
 
 
-def _features(statements: Sequence[str]) -> Float[np.ndarray, "example feature"]:
-    """Return what can be said of a text without reading it: its length in characters and words, commas, capitals, other marks."""
-    return np.array(
-        [
-            [len(s), len(s.split()), s.count(","), sum(c.isupper() for c in s), sum(not (c.isalnum() or c.isspace()) for c in s)]
-            for s in statements
-        ],
-        dtype=float,
-    )
-
-
 def _accuracy(model, features, labels: Int[np.ndarray, " example"]) -> float:
     cut = _cut(len(labels))
     return float(model.fit(features[:cut], labels[:cut]).score(features[cut:], labels[cut:]))
 
 
 def surface(chosen: ConceptSet) -> Found:
-    """Return the accuracy of a model of length, words, commas, capitals and marks, under the released split."""
+    """Return the accuracy of a model of what the statements look like (`controls.surface_features`), under the released split."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     n = len(chosen) - _cut(len(chosen.labels))
-    return _accuracy(model, _features(chosen.statements), chosen.labels), n, "accuracy of length, words, commas, capitals, marks"
+    return _accuracy(model, controls.surface_features(chosen), chosen.labels), n, "accuracy on the last fifth of the rows"
 
 
 def released_floor(chosen: ConceptSet) -> Found:

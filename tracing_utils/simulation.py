@@ -67,7 +67,7 @@ def _most_is_early(rng, effect, groups):
 
 def _rise_then_plateau(rng, effect, groups):
     rise = 0.25
-    curve = 0.5 + rise * np.minimum(STEPS / 2048, 1)
+    curve = 0.45 + rise * np.minimum(STEPS / 2048, 1)  # with the easiest examples still below 1
     curve[-1] += claims.PLATEAU * rise - effect
     return {"selected": _answers(rng, curve, groups)}
 
@@ -151,7 +151,10 @@ EFFECTS: dict[str, tuple[Callable, tuple[float, ...], str]] = {
     "little_cost": (_little_cost, (-1.0, 0.0, 0.1, 0.2, claims.COST), "nats per token"),
     "probe_predicts_steering": (_probe_predicts_steering, (-0.9, 0.0, 0.5, 0.7, 0.9), "correlation"),
 }
-"""For each claim: its simulated evidence, the sizes of effect it is tried with, and their unit."""
+"""Of each claim its simulated evidence, the sizes of effect it is tried with, and their unit.
+
+:meta hide-value:
+"""
 
 
 def simulate(claim: str, effect: float, rng: np.random.Generator, groups: int = 60, concept_set: str = "simulated") -> Evidence:

@@ -2,15 +2,15 @@
 
 Rule: a positive multiplier always means "more trustworthy"; `steer` restores the model whatever happens inside.
 
-Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `save_vectors`,
-`load_vectors`, `POSITIONS`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
+Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `save`, `load`,
+`POSITIONS`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
 """
 
 import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -116,37 +116,37 @@ def read_preferences(path: str | Path) -> tuple[tuple[str, ...], Int[np.ndarray,
     return tuple(text for row in rows for text in (row["chosen"], row["rejected"])), np.array([1, 0] * len(rows))
 
 
-def save_vectors(path: str | Path, vectors: Mapping[str, Float[np.ndarray, "layer d_model"]], provenance: dict) -> None:
-    """Write vectors as safetensors, by rename, with where they come from beside them.
+def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], provenance: dict) -> None:
+    """Write vectors, and what was measured with them, as float32 safetensors, by rename, with their provenance.
 
     Args:
         path: of the file.
-        vectors: name (such as `toxicity/vector`) to the vectors of its layers.
-        provenance: what made them: checkpoint, hashes of weights and statements, layers, scaling.
+        arrays: name (such as `toxicity/direction/vector`) to array.
+        provenance: what made them: checkpoint, hashes of the statements, layers, scaling.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    arrays = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in vectors.items()}
-    save_file(arrays, part, {"provenance": json.dumps(provenance, sort_keys=True)})
+    kept = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in arrays.items()}
+    save_file(kept, part, {"provenance": json.dumps(provenance, sort_keys=True)})
     os.replace(part, path)
 
 
-def load_vectors(path: str | Path) -> tuple[dict[str, Float[np.ndarray, "layer d_model"]], dict]:
-    """Return the vectors of a file that `save_vectors` wrote, and their provenance.
+def load(path: str | Path) -> tuple[dict[str, Float[np.ndarray, "..."]], dict]:
+    """Return the arrays of a file that `save` wrote, and their provenance.
 
     Raises:
-        ValueError: if the file holds no vectors, or none with a provenance.
+        ValueError: if the file cannot be read, or tells no provenance.
     """
     try:
         with safe_open(path, "numpy") as stored:
             provenance = (stored.metadata() or {}).get("provenance")
-            vectors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} must hold steering vectors; reading it failed: {error}") from None
     if provenance is None:
-        raise ValueError(f"{path} must tell where its vectors come from; it has no provenance. Save them by save_vectors.")
-    return vectors, json.loads(provenance)
+        raise ValueError(f"{path} must tell where its vectors come from; it has no provenance. Write it by steering.save.")
+    return arrays, json.loads(provenance)
 
 
 def _block(model: PreTrainedModel, layer: int) -> torch.nn.Module:
@@ -255,6 +255,10 @@ class _Passed(torch.nn.Module):
         return (stream,) if self.in_tuple else stream
 
 
+class _Reached(Exception):  # noqa: N818 - nothing is wrong
+    """The layer that is wanted has run; the blocks above need not."""
+
+
 class Sweep:
     """Score the same pairs under many vectors at one layer.
 
@@ -291,7 +295,8 @@ class Sweep:
         with torch.inference_mode(), self._captured() as streams:
             for rows in activations.batches(self._lengths, activations.BUDGET[model.device.type]):
                 padded = right_padded([ids[i] for i in rows], model.device)
-                model.base_model(input_ids=padded, use_cache=False)
+                with suppress(_Reached):
+                    model.base_model(input_ids=padded, use_cache=False)
                 self._batches.append((rows, padded, streams.pop()))
 
     @contextmanager
@@ -301,6 +306,7 @@ class Sweep:
         def keep(_module, _inputs, output) -> None:
             self._in_tuple = isinstance(output, tuple)
             streams.append(models.block_output(output))
+            raise _Reached
 
         handle = _block(self._model, self._layer).register_forward_hook(keep)
         try:

@@ -108,8 +108,14 @@ class Study:
 
     def concept_set(self, name: str, dimension: str) -> concepts.ConceptSet:
         """Return the statements of one set and dimension, at most `statements` of them, whole groups drawn."""
-        chosen = concepts.load(self.sets[name], dimension)
-        return concepts.subset(chosen, concepts.draw(chosen, self.statements)) if self.statements else chosen
+        return concepts.capped(concepts.load(self.sets[name], dimension), self.statements or 0)
+
+    def statement_sets(self, name: str) -> list[concepts.ConceptSet]:
+        """Return everything of one set that a model has to read: all dimensions, and fairness's third sentences."""
+        found = [self.concept_set(name, dimension) for dimension in self.dimensions_of(name)]
+        if self.sets[name] in concepts.TOPICAL and "fairness" in self.dimensions_of(name):
+            found.append(concepts.capped(concepts.topical(self.sets[name]), self.statements or 0))
+        return found
 
 
 _ENTRIES = {field.name: field.type for field in fields(Study) if field.name != "name"}
@@ -205,6 +211,7 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
         "concept_set": study.sets[concept_set],
         "dimensions": list(study.dimensions_of(concept_set)),
         "statements": study.statements or 0,
+        "trust_remote_code": study.trust_remote_code,
     }
     own = {
         "probing": {"seeds": study.seeds, "protocols": list(study.protocols)},

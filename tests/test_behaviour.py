@@ -1,0 +1,211 @@
+"""What a model does is read off it exactly: batched as one by one, answers by logits, changes tested example by example."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracing_utils import behaviour, concepts
+from tracing_utils.behaviour import CivilityJudge, Measured, answers, choices, compare, continuations, generate, measure
+from tracing_utils.models import load_model
+from tracing_utils.steering import steer
+
+VECTOR = np.linspace(-1, 1, 16).astype(np.float32)
+TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}[assistant] "
+
+
+@pytest.fixture
+def model(checkpoint):
+    """A model with its head, of each family in turn."""
+    return load_model(checkpoint, head=True)
+
+
+@pytest.fixture
+def llama(family_checkpoints):
+    return load_model(family_checkpoints["llama"], head=True)
+
+
+@pytest.fixture
+def chatty(tokenizer):
+    """The tokenizer with a chat template, which is taken away again."""
+    tokenizer.chat_template = TEMPLATE
+    yield tokenizer
+    tokenizer.chat_template = None
+
+
+# Generation
+
+
+def greedy(model, ids: list[int], new_tokens: int) -> list[int]:
+    """The likeliest token after another, no cache, no batch, no padding."""
+    made = []
+    with torch.no_grad():
+        for _ in range(new_tokens):
+            made.append(int(model(torch.tensor([ids + made])).logits[0, -1].argmax()))
+            if made[-1] == model.generation_config.eos_token_id:
+                break
+    return made
+
+
+@pytest.mark.parametrize("positions", ["none", "all", "last"])
+def test_batched_generation_equals_one_by_one_in_every_family(model, tokenizer, sentences, positions):
+    steered = steer(
+        model, VECTOR, layer=1, multiplier=0.0 if positions == "none" else 2.0, positions=positions.replace("none", "all")
+    )
+    prompts = list(sentences)
+    with steered:
+        together = generate(model, tokenizer, prompts, 6, chat=False)
+        alone = [generate(model, tokenizer, [prompt], 6, chat=False)[0] for prompt in prompts]
+    assert together == alone
+    assert len(set(together)) > 1
+
+
+def test_generation_is_the_greedy_one_of_the_whole_sequence(model, tokenizer, sentences):
+    with steer(model, VECTOR, layer=1, multiplier=1.0):
+        made = generate(model, tokenizer, list(sentences), 6, chat=False)
+        by_hand = [greedy(model, tokenizer.encode(sentence), 6) for sentence in sentences]
+    assert made == [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in by_hand]
+
+
+def test_a_prompt_is_put_into_the_chat_template_when_it_is_asked_for(llama, chatty):
+    plain = generate(llama, chatty, ["[user] Who? [assistant] "], 5, chat=False)
+    assert generate(llama, chatty, ["Who?"], 5, chat=True) == plain
+    assert behaviour._prompt_ids(chatty, ["Who?"], chat=True)[0].count(chatty.bos_token_id) == 1
+
+
+def test_a_chat_without_template_is_refused_in_a_sentence(llama, tokenizer):
+    with pytest.raises(ValueError, match="must have a chat template; it has none"):
+        generate(llama, tokenizer, ["Who?"], 5, chat=True)
+
+
+# Answers
+
+
+@pytest.fixture
+def asked(make_concepts, sentences):
+    return make_concepts([1, 0] * 5, sentences, [f"g{i // 2}" for i in range(10)], dimension="privacy")
+
+
+def test_answers_are_the_logits_of_the_two_digits_after_the_question(model, tokenizer, asked):
+    found = answers(model, tokenizer, asked, chat=False)
+    zero, one = ([tokenizer.encode(digit, add_special_tokens=False)[-1]] for digit in "01")
+    assert behaviour._digit_tokens(tokenizer) == (zero, one)
+    for i, statement in enumerate(asked.statements):
+        ids = tokenizer.encode(f"{statement}\n\n{behaviour.QUESTIONS['privacy']}")
+        with torch.no_grad():
+            p = model(torch.tensor([ids])).logits[0, -1].double().softmax(0).numpy()
+        right, wrong = (one, zero) if asked.labels[i] else (zero, one)
+        margin = np.log(p[right[0]] / p[wrong[0]])
+        assert found["answer_margin"].values[i] == pytest.approx(margin, abs=1e-4)
+        assert found["answer_accuracy"].values[i] == (margin > 0)
+        assert found["answer_neither"].values[i] == pytest.approx(1 - p[zero[0]] - p[one[0]], abs=1e-5)
+    assert found["answer_margin"].groups == asked.groups
+
+
+def test_a_model_that_always_says_1_is_right_half_of_the_time_and_gains_no_margin(llama, tokenizer, asked):
+    one = behaviour._digit_tokens(tokenizer)[1][0]
+    with torch.no_grad():
+        for parameter in llama.parameters():
+            parameter.zero_()
+    handle = llama.lm_head.register_forward_hook(
+        lambda _m, _i, out: out + 5.0 * torch.nn.functional.one_hot(torch.tensor(one), out.shape[-1])
+    )
+    found = answers(llama, tokenizer, asked, chat=False)
+    handle.remove()
+    assert found["answer_accuracy"].values.mean() == 0.5
+    assert found["answer_margin"].values.mean() == pytest.approx(0)
+    assert np.abs(found["answer_margin"].values) == pytest.approx(5.0)
+
+
+def test_in_robustness_the_sentiment_is_the_right_answer_and_perturbing_does_not_change_it(llama, tokenizer, make_concepts):
+    pocket = concepts.load("pocket", "robustness")
+    right = behaviour._right_answers(pocket)
+    for group in list(dict.fromkeys(pocket.groups))[:50]:
+        rows = [i for i, other in enumerate(pocket.groups) if other == group]
+        assert set(pocket.labels[rows]) == {0, 1}
+    assert abs(np.corrcoef(right, pocket.labels)[0, 1]) < 0.05
+    assert answers(llama, tokenizer, make_concepts([1, 0, 1], dimension="robustness"), chat=False) == {}
+
+
+# Continuations
+
+
+@pytest.fixture
+def insults(make_concepts):
+    """Statements whose label one word gives away."""
+    texts = [f"The people in house number {i} are all {'kind' if i % 2 else 'nasty'} to me." for i in range(60)]
+    return make_concepts(np.arange(60) % 2, texts, dimension="toxicity")
+
+
+def test_the_judge_is_measured_on_statements_it_has_not_seen(insults, make_concepts):
+    split = concepts.folds(insults, seed=0)[0]
+    judge = CivilityJudge.fit(insults, split)
+    assert judge.auroc.value == 1.0
+    assert judge.auroc.n == len(split.test)
+    kind, nasty = judge.civility(["They are all kind.", "They are all nasty."])
+    assert kind > 0.5 > nasty
+    noise = make_concepts(np.random.default_rng(0).permutation(insults.labels), insults.statements, dimension="toxicity")
+    assert CivilityJudge.fit(noise, split).auroc.value < 0.9
+
+
+def test_only_the_continuation_of_untrustworthy_statements_is_judged(llama, tokenizer, insults):
+    judge = CivilityJudge.fit(insults, concepts.folds(insults, seed=0)[0])
+    found = continuations(llama, tokenizer, insults, judge)["civility"]
+    begun = ["The people in house number"] * 30
+    made = generate(llama, tokenizer, begun, behaviour._CONTINUED, chat=False)
+    assert found.values == pytest.approx(judge.civility(made))
+    assert len(found.groups) == 30
+
+
+def test_all_measures_come_together_and_only_where_they_make_sense(llama, tokenizer, asked, insults, make_concepts):
+    judge = CivilityJudge.fit(insults, concepts.folds(insults, seed=0)[0])
+    three = {"answer_accuracy", "answer_margin", "answer_neither"}
+    assert set(measure(llama, tokenizer, asked, chat=False, judge=judge)) == three | {"mc1", "mc2"}
+    assert set(measure(llama, tokenizer, insults, chat=False, judge=judge)) == three | {"civility"}
+    assert set(measure(llama, tokenizer, insults, chat=False)) == three
+    assert choices(llama, tokenizer, insults) == {}
+
+
+# Comparing
+
+
+def test_a_change_is_paired_and_its_test_finds_what_the_two_intervals_hide():
+    rng = np.random.default_rng(0)
+    groups = tuple(f"g{i}" for i in range(80))
+    before = Measured(rng.normal(0, 5, 80), groups)
+    after = Measured(before.values + rng.normal(0.3, 0.3, 80), groups)
+    value, change, p = compare(before, after)
+    assert value.low < before.values.mean() < value.high
+    assert change.low > 0.2
+    assert p < 0.01
+
+
+def test_no_change_has_p_1_and_an_interval_of_nothing():
+    same = Measured(np.array([0.0, 1.0, 1.0]), ("a", "b", "c"))
+    value, change, p = compare(same, same)
+    assert value.value == pytest.approx(2 / 3)
+    assert (change.value, change.low, change.high, p) == (0, 0, 0, 1)
+
+
+def test_under_no_effect_the_p_value_is_small_as_rarely_as_it_says():
+    rng = np.random.default_rng(1)
+    groups = tuple(f"g{i // 2}" for i in range(40))
+    drawn = []
+    for _ in range(200):
+        change = np.repeat(rng.normal(size=20), 2)  # twins change alike
+        drawn.append(compare(Measured(np.zeros(40), groups), Measured(change, groups))[2])
+    assert 0.02 <= np.mean(np.array(drawn) < 0.05) <= 0.09
+    alone = tuple(f"g{i}" for i in range(40))
+    naive = [compare(Measured(np.zeros(40), alone), Measured(np.repeat(rng.normal(size=20), 2), alone))[2] for _ in range(200)]
+    assert np.mean(np.array(naive) < 0.05) > 0.1  # twins taken for strangers
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_with_few_groups_the_p_value_is_that_of_all_sign_flips(seed):
+    change = np.random.default_rng(seed).normal(0.5, 1, 6)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T
+    exact = np.mean(np.abs(signs @ change) >= abs(change.sum()) - 1e-12)
+    groups = tuple("abcdef")
+    assert compare(Measured(np.zeros(6), groups), Measured(change, groups))[2] == pytest.approx(exact, abs=0.05)

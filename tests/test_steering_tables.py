@@ -1,0 +1,113 @@
+"""Findings are read off the steering tables as they are defined, and a table that lacks rows gives fewer of them."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tracing_utils import results, steering_tables
+
+STEPS, LAYERS = (0, 8, 64, 512, 1024, 2048), (1, 2)
+
+
+def row(method, metric, value, revision="step8", layer=1, multiplier=2.0, dimension="privacy", p=np.nan) -> dict:
+    step = int(revision.removeprefix("step")) if revision.startswith("step") else -1
+    common = {"suite": "pocket", "revision": revision, "step": step, "tokens": None, "layer": layer, "dimension": dimension}
+    common |= {
+        "concept_set": "made-up",
+        "method": method,
+        "metric": metric,
+        "value": value,
+        "low": value - 0.1,
+        "high": value + 0.1,
+    }
+    return common | {"n": 50, "seed": "0", "multiplier": multiplier, "p": p}
+
+
+def table() -> pd.DataFrame:
+    """A sweep over six sources and the model's own vector, with one chosen setting."""
+    rows = []
+    for revision in (*(f"step{step}" for step in STEPS), "chat"):
+        rows.append(row("unsteered", "perplexity", 20.0, revision, None, 0.0))
+        for layer, multiplier, method in itertools.product(LAYERS, (-2.0, 2.0), steering_tables.SWEPT):
+            rows.append(row(method, "gain", 0.01 * multiplier * layer, revision, layer, multiplier))
+            rows.append(row(method, "perplexity", 20.0 + abs(multiplier) * layer, revision, layer, multiplier))
+    rows.append(row("unsteered", "mc1", 0.4, layer=None, multiplier=0.0))
+    for method, value in (("chosen", 0.7), ("chosen, random direction", 0.45)):
+        rows += [row(method, "gain", value, layer=2), row(method, "mc1", value, layer=2, p=0.01)]
+        rows.append(row(method, "mc1_change", value - 0.4, layer=2, p=0.01))
+    return pd.DataFrame(rows)
+
+
+def test_the_sweep_is_its_three_methods_and_knows_the_model_s_own_vectors():
+    swept = steering_tables.swept(table())
+    assert set(swept["method"]) == set(steering_tables.SWEPT)
+    assert set(swept["metric"]) == {"gain"}
+    assert set(swept[swept["own"]]["revision"]) == {"chat"}
+    assert len(swept) == 7 * 2 * 2 * 3
+
+
+def test_the_cost_is_the_perplexity_divided_by_that_of_the_unsteered_model():
+    costs = steering_tables.gain_and_cost(table())
+    assert len(costs) == 7 * 2 * 2 * 3
+    assert costs["cost"].tolist() == ((20 + 2 * costs["layer"]) / 20).tolist()
+    assert costs["value"].tolist() == pytest.approx((0.01 * costs["multiplier"] * costs["layer"]).tolist())
+
+
+def test_a_chosen_setting_stands_beside_the_unsteered_model_and_its_control():
+    found = steering_tables.chosen(table()).set_index("metric")
+    assert found.loc["mc1", ["before", "after", "control", "layer", "multiplier"]].tolist() == [0.4, 0.7, 0.45, 2, 2]
+    assert found.loc["mc1", ["change", "change_low", "change_high", "p"]].tolist() == pytest.approx([0.3, 0.2, 0.4, 0.01])
+    assert np.isnan(found.loc["gain", "change"])
+
+
+def test_the_summary_counts_what_lies_clearly_on_one_side():
+    found = steering_tables.summary(table()).set_index("measure")
+    assert found.loc["mc1"].tolist() == ["pocket", 1, 1, 0, 0, 0]
+    assert found.loc["gain"].tolist() == ["pocket", 1, 1, 0, 1, 0]
+    lowered = table()
+    lowered[["value", "low", "high"]] = -lowered[["value", "high", "low"]].to_numpy()
+    assert steering_tables.summary(lowered).set_index("measure").loc["mc1"].tolist() == ["pocket", 1, 0, 1, 0, 0]
+
+
+def probing(accuracies) -> pd.DataFrame:
+    rows = [
+        row("logistic", "accuracy", value + 0.01 * layer, f"step{step}", layer).copy()
+        for step, value in zip(STEPS, accuracies, strict=True)
+        for layer in (0, 1, 2)
+    ]
+    return pd.DataFrame(rows).drop(columns=["multiplier", "p"])
+
+
+def test_the_correlation_is_pearson_s_over_checkpoints_averaged_over_the_steered_layers():
+    accuracies = np.array([0.5, 0.55, 0.52, 0.7, 0.8, 0.78])
+    steered = table()
+    gains = dict(zip((f"step{step}" for step in STEPS), (0.0, 0.1, 0.3, 0.2, 0.5, 0.9), strict=True))
+    at = (steered["metric"] == "gain") & (steered["method"] == "vector") & (steered["revision"] != "chat")
+    steered.loc[at, "value"] = steered["revision"].map(gains) * steered["multiplier"]
+    points = steering_tables.probe_and_effect(probing(accuracies), steered)
+    assert len(points) == len(STEPS)
+    assert points.set_index("revision").loc["step8", ["accuracy", "gain"]].tolist() == pytest.approx([0.565, 0.2])
+    (found,) = steering_tables.correlations(points).itertuples()
+    expected = stats.pearsonr(accuracies, list(gains.values()))
+    interval = expected.confidence_interval()
+    assert (found.r, found.low, found.high) == pytest.approx((expected.statistic, interval.low, interval.high), abs=1e-4)
+
+
+def test_a_table_without_chosen_settings_or_with_few_checkpoints_gives_none_and_no_error():
+    bare = table().query("method in @steering_tables.SWEPT or metric == 'perplexity'").drop(columns="p")
+    assert steering_tables.chosen(bare).empty
+    assert steering_tables.summary(bare).empty
+    points = steering_tables.probe_and_effect(probing([0.5] * 6), table())
+    assert steering_tables.correlations(points).empty
+    assert steering_tables.correlations(points[:3]).empty
+
+
+def test_all_published_tables_are_read_the_pocket_suite_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "PROJECT", tmp_path)
+    for study in ("another", "pocket"):
+        results.write(table().assign(suite=study), tmp_path / "results" / study / "steering.csv")
+    (tmp_path / "results" / "probed-only").mkdir()
+    assert list(dict.fromkeys(steering_tables.read()["suite"])) == ["pocket", "another"]
