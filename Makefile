@@ -3,8 +3,9 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STUDY ?= pocket
 SYSTEM_PYTHON ?= python3
+CHROMIUM ?= chromium
 
-.PHONY: help book study test check clean
+.PHONY: help book pdf study test check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -12,6 +13,12 @@ help:  ## list the commands
 
 book: $(VENV)/.ready  ## trace the pocket suite and build _build/html/index.html
 	@$(PYTHON) -m tracing_utils run --study studies/pocket.yml --book
+
+pdf: book  ## print the book to _build/book.pdf (needs Chromium)
+	@$(VENV)/bin/jupyter-book build . --builder custom --custom-builder singlehtml --quiet -n
+	@cp _build/singlehtml/book/index.html _build/singlehtml/book.html  # its addresses begin at the root
+	@$(CHROMIUM) --headless --no-sandbox --disable-gpu --allow-file-access-from-files --no-pdf-header-footer \
+	  --virtual-time-budget=120000 --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/book.html"
 
 study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
 	@$(PYTHON) -m tracing_utils run --study studies/$(STUDY).yml

@@ -2,8 +2,8 @@
 
 Jupyter Book loads sphinx-thebe, which names a script on another host on every page (twice, so that browsers
 report an error). Nothing here runs code in the page, so it is disconnected. The published tables are copied beside the
-pages, so that a chart can link to the numbers it was drawn from, and the notebooks to download with them. Every page gets a footer and, for sites that show a
-preview, a title, a description and a picture.
+pages, so that a chart can link to the numbers it was drawn from, and so are the notebooks to download. Every page gets a
+footer and, for sites that show a preview, a title, a description and a picture.
 
 Public names: `setup`.
 """

@@ -66,7 +66,7 @@ def write_javascript(path: Path) -> None:
 class VegaPlugin:
     """MyST-NB plug-in that puts a chart's specification into the page (entry point `myst_nb.mime_renderers`)."""
 
-    mime_priority_overrides = (("html", MIME, 1),)
+    mime_priority_overrides = (("html", MIME, 1), ("singlehtml", MIME, 1))
 
     @staticmethod
     def handle_mime(_renderer, data, inline: bool) -> list[nodes.Element] | None:
