@@ -1,4 +1,4 @@
-# ledger -> weights -> activations -> notebooks -> results -> book.
+# weights -> activations -> notebooks -> results -> book. `python -m tracing_utils run` checks the ledger before it starts this.
 #
 # A job runs when its output is missing or its `key` has changed: a hash of the code, parameters, weights and
 # statements it depends on. File times play no part (see profiles/), so a fresh clone or a touched file computes
@@ -68,7 +68,7 @@ rule trace:
 
 
 rule ledger:
-    message: "ledger: is each checkpoint what its name says?"
+    message: "the ledger's table"
     output: f"{RESULTS}/ledger.csv"
     params: key=runner.suite_key(study)
     shell: "{PYTHON} -m tracing_utils study-ledger {config[study]} {output}"
@@ -83,18 +83,14 @@ rule describe:
 
 rule weights:
     message: "weights of {wildcards.revision}"
-    input:
-        ancient(f"{RESULTS}/ledger.csv"),  # it must have passed; which weights are meant is in the keys
-        two_before,
+    input: two_before
     output: temp(directory(RUNS + "/weights/{revision}"))
     shell: "{PYTHON} -m tracing_utils weights {config[study]} {wildcards.revision} {output}"
 
 
 rule activations:
     message: "activations of {wildcards.revision}"
-    input:
-        ancient(f"{RESULTS}/ledger.csv"),
-        lambda wildcards: [f"{RUNS}/weights/{wildcards.revision}"] if wildcards.revision in ON_HUB else [],
+    input: lambda wildcards: [f"{RUNS}/weights/{wildcards.revision}"] if wildcards.revision in ON_HUB else []
     output:
         activations=temp(RUNS + "/activations/{revision}.safetensors"),
         extracted=touch(RUNS + "/extracted/{revision}"),
@@ -106,7 +102,7 @@ rule notebook:
     input:
         activations=RUNS + "/activations/{revision}.safetensors",
         target=lambda wildcards: target(wildcards.experiment),
-        floors=ancient(f"{RESULTS}/concepts.csv"),  # the floors are computed once, there
+        floors=f"{RESULTS}/concepts.csv",  # the floors are computed once, there
     output:
         table=RUNS + "/{set}/{experiment}/{revision}.csv",
         evidence=RUNS + "/{set}/{experiment}/{revision}.safetensors",

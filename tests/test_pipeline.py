@@ -67,8 +67,8 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
 def test_a_failed_notebook_is_named_and_kept_and_the_same_command_continues(project):
     """And what is made from all runs is made again, though one of them was done in the command that failed."""
     notebook, study = project / "notebooks" / "mutual_information.md", project / "tiny.yml"
-    planted = "from pathlib import Path\n\nassert revision != 'step1' or not Path('broken').exists(), 'planted'\nrows = []"
-    notebook.write_text(notebook.read_text().replace("rows = []", planted))
+    planted = "from pathlib import Path\n\nassert revision != 'step1' or not Path('broken').exists(), 'planted'\nvega.enable()"
+    notebook.write_text(notebook.read_text().replace("vega.enable()", planted))
     assert run(project)[0] == 0
     table = project / "results/tiny/mutual_information.csv"
     before = table.read_text()

@@ -127,7 +127,6 @@ def _pretrain(args: argparse.Namespace) -> None:
 def _write_resolved(study: studies.Study, folder: Path) -> Path:
     """Write the study, with the command line's changes, where every job reads it."""
     path = folder / f"{study.name}.yml"
-    folder.mkdir(parents=True, exist_ok=True)
     if study.on_hub():  # the hub is asked once, here; the jobs read what it said
         from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
 
@@ -187,10 +186,19 @@ def _study(args: argparse.Namespace) -> studies.Study:
     return studies.read(args.study, args.concepts)
 
 
-def _run(args: argparse.Namespace) -> None:
-    study = _study(args)
-    folder = suites.PROJECT / "runs" / study.name
+def _checked_ledger(study: studies.Study):
+    """Return the ledger of a study's checkpoints, or refuse them."""
+    from . import ledger  # noqa: PLC0415 - pandas takes a second to import
+
+    table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
+    ledger.check(table, allow_duplicates=study.allow_duplicates)
+    return table
+
+
+def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None:
+    """Check the ledger, then let Snakemake run what is not up to date."""
     resolved = _write_resolved(study, folder)
+    _checked_ledger(studies.read(resolved))
     failed = folder / "failed"
     shutil.rmtree(failed, ignore_errors=True)
     command = [
@@ -198,20 +206,26 @@ def _run(args: argparse.Namespace) -> None:
         "--cores", str(args.cores), "--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"),
         "--config", f"study={resolved.relative_to(suites.PROJECT)}",
     ]  # fmt: skip
+    if _follow(command, folder / "snakemake.log"):
+        kept = ", ".join(str(path.relative_to(suites.PROJECT)) for path in sorted(failed.glob("*.ipynb")))
+        named = f"; failed notebooks, kept with their errors: {kept}" if kept else ""
+        raise ValueError(f"The run of {study.name} did not complete{named}. The same command continues it.")
+
+
+def _run(args: argparse.Namespace) -> None:
+    study = _study(args)
+    if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
+        raise ValueError(
+            f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in {args.study} to allow that."
+        )
+    folder = suites.PROJECT / "runs" / study.name
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         # The lock dies with its process, so after a kill nobody has to unlock anything.
         with FileLock(folder / ".lock", timeout=0):
-            code = _follow(command, folder / "snakemake.log")
+            _trace(study, folder, args)
     except Timeout:
         raise ValueError(f"One run of a study at a time: another run of {study.name} is under way.") from None
-    if code:
-        kept = sorted(failed.glob("*.ipynb"))
-        named = (
-            "; failed notebooks, kept with their errors: " + ", ".join(str(p.relative_to(suites.PROJECT)) for p in kept)
-            if kept
-            else ""
-        )
-        raise ValueError(f"The run of {study.name} did not complete{named}. The same command continues it.")
     if args.book:
         print(f"The book: {suites.PROJECT / '_build' / 'html' / 'index.html'}")
     else:
@@ -219,12 +233,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _study_ledger(args: argparse.Namespace) -> None:
-    from . import ledger  # noqa: PLC0415
-
-    study = studies.read(args.study)
-    table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
-    ledger.check(table, allow_duplicates=study.allow_duplicates)
-    _to_csv(table, args.out)
+    _to_csv(_checked_ledger(studies.read(args.study)), args.out)
 
 
 def _weights(args: argparse.Namespace) -> None:

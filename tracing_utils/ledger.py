@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def _files(checkpoint: Checkpoint) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
 
 
+def _sha256(path: Path) -> str:
+    """Return the hash of a file, computed once as long as the file stays as it is."""
+    told = path.stat()
+    return _hashed(path, told.st_size, told.st_mtime_ns)
+
+
+@cache
+def _hashed(path: Path, _size: int, _time: int) -> str:
+    return downloads.sha256(path)
+
+
 def _digests(checkpoint: Checkpoint, names: Sequence[str], local=blob_id) -> list[list[str]]:
     """Return names and hashes of a checkpoint's files; `local` hashes one of a folder."""
     if checkpoint.remote:
@@ -57,7 +69,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
         raise ValueError(
             f"{_place(checkpoint)} must hold the weights as model*.safetensors (or pytorch_model*.bin); it holds none."
         )
-    return hashlib.sha256(json.dumps(_digests(checkpoint, weights, downloads.sha256)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_digests(checkpoint, weights, _sha256)).encode()).hexdigest()
 
 
 def _place(checkpoint: Checkpoint) -> str:
