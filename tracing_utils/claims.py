@@ -121,7 +121,7 @@ class Evidence:
                 f"Evidence must be of the study's {len(concepts)} statements of {concept_set}/{dimension}; that in {folder} is "
                 f"of {parts['selected'].shape[1]}. Run the study again."
             )
-        floors, plain, steered = (parts.pop(name) for name in ("floors", "plain", "steered"))
+        floors, plain, steered, paired = (parts.pop(name) for name in ("floors", "plain", "steered", "paired"))
         by_text = plain is not None and steered is not None and steered.ndim == 4  # a mean over texts has no spread
         return cls(
             suite=study.suite,
@@ -131,7 +131,7 @@ class Evidence:
             groups=tuple(concepts.groups),
             floor=None if floors is None else floors[0],  # one for all checkpoints
             multipliers=np.array(study.multipliers, dtype=float),
-            pair_groups=() if parts["gain"] is None else _pair_groups(concepts, parts["gain"].shape[-1]),
+            pair_groups=() if paired is None else tuple(f"{group:.0f}" for group in paired[0]),
             gain_own=None if parts["gain"] is None else files["steering"].one("gain/vector", study.loaded.chat.revision),
             cost=steered - plain if by_text else None,
             **parts,
@@ -151,6 +151,7 @@ _KEYS = {
     "gain_random": ("steering", "gain/random direction"),
     "steered": ("steering", "nats/vector"),
     "plain": ("steering", "nats/unsteered"),
+    "paired": ("steering", "groups"),
 }
 """Where each part lies: experiment, and key after the dimension."""
 
@@ -183,16 +184,6 @@ class _Files:
                 f"{', '.join(missing)}. The run of the study must be whole."
             )
         return np.stack(list(found.values()))
-
-
-def _pair_groups(concepts: ConceptSet, n: int) -> tuple[str, ...]:
-    """Return the groups of the `n` pairs that steering was tested on."""
-    from . import likelihoods  # noqa: PLC0415 - torch takes seconds to import
-
-    pairs = likelihoods.held_out_pairs(concepts, folds(concepts, seed=0)[0].test)
-    if len(pairs) != n:
-        raise ValueError(f"Steering must have been tested on the {len(pairs)} pairs of this set; its evidence is of {n}.")
-    return tuple(concepts.groups[one] for one, _ in pairs)
 
 
 class _NotTestable(Exception):  # noqa: N818 - not an error: a verdict

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import activations, evaluation
@@ -27,7 +28,7 @@ def token_nats(
 ) -> Float[np.ndarray, " batch"]:
     """Return the log-likelihood of each row of a right-padded batch, summed over positions `begins` to `lengths`."""
     logits, targets = logits[:, :-1].float(), padded[:, 1:]
-    nats = logits.gather(2, targets[..., None])[..., 0] - logits.logsumexp(2)
+    nats = -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
     at = torch.arange(1, padded.shape[1], device=padded.device)
     low, high = (torch.tensor(ends, device=padded.device)[:, None] for ends in (begins, lengths))
     return (nats * ((at >= low) & (at < high))).sum(1).double().cpu().numpy()
