@@ -26,7 +26,6 @@ from safetensors.numpy import load_file
 from scipy import stats
 
 from . import evaluation
-from .concepts import ConceptSet, folds
 from .studies import EXPERIMENTS, Study
 
 VERDICTS = ("supported", "not supported", "inconclusive", "not testable here")

@@ -56,7 +56,7 @@ class Study:
     statements: int | None = None
     examples: int = 600
     steering_layers: tuple[int, ...] = (2, 4)
-    multipliers: tuple[float, ...] = (-4.0, -2.0, 2.0, 4.0)
+    multipliers: tuple[float, ...] = (-4.0, 2.0, 4.0)
     featured: tuple[str, ...] = ()
     allow_duplicates: bool = False
     trust_remote_code: bool = False
