@@ -3,7 +3,7 @@
 Rule: a positive multiplier always means "more trustworthy"; `steer` restores the model whatever happens inside.
 
 Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `save`, `load`,
-`POSITIONS`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
+`POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
 """
 
 import csv
@@ -29,6 +29,9 @@ from .likelihoods import Perplexity, perplexity, preference, right_padded, token
 
 POSITIONS = ("all", "last", "response")
 """Where a vector may be added: see `steer`."""
+
+BOUND = 1.1
+"""Most perplexity of a setting that may be chosen, as a multiple of the unsteered model's."""
 
 
 def mean_difference(
