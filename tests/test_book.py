@@ -103,6 +103,7 @@ CONSTANTS = (
     "95 %",  # the level of every interval
     "2.5 % of the variance",  # of nHSIC as released: where a component begins to count
     "3.5 billion tokens",  # the paper's first checkpoint
+    "1.1 times the unsteered",  # the default bound on what steering may disturb
     "near .5",  # where a balanced floor lies
 )
 """Numbers of the method or of others, in the words around them, which a page may state without computing them."""
