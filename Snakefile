@@ -143,6 +143,14 @@ rule claims:
     shell: "{PYTHON} -m tracing_utils claims {config[study]} {RUNS} {output}"
 
 
+rule answers:
+    message: "answers before and after steering"
+    input: lambda wildcards: [f"{RUNS}/{name}/steering/{study.loaded.chat.revision}.json" for name in SETS]
+    output: f"{RESULTS}/answers.csv"
+    params: key=runner.summary_key(study, "answers")
+    shell: "{PYTHON} -m tracing_utils answers {output} {input}"
+
+
 rule provenance:
     message: "provenance"
     input: [path for path in PUBLISHED if not path.endswith("provenance.json")]

@@ -279,6 +279,12 @@ def _collect(args: argparse.Namespace) -> None:
     results.collect(args.tables, args.out)
 
 
+def _answers(args: argparse.Namespace) -> None:
+    import pandas as pd  # noqa: PLC0415
+
+    _to_csv(pd.concat([pd.read_csv(record.with_name("answers.csv"), keep_default_na=False) for record in args.records]), args.out)
+
+
 def _dynamics(args: argparse.Namespace) -> None:
     from . import dynamics, results  # noqa: PLC0415
 
@@ -428,6 +434,10 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("out", type=Path)
     collect.add_argument("tables", type=Path, nargs="+")
     collect.set_defaults(do=_collect)
+    answers = commands.add_parser("answers", help="one job of a run")
+    answers.add_argument("out", type=Path)
+    answers.add_argument("records", type=Path, nargs="+")
+    answers.set_defaults(do=_answers)
     publish = commands.add_parser("publish", help="one job of a run")
     publish.add_argument("study")
     publish.add_argument("files", type=Path, nargs="+")

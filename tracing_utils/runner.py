@@ -131,7 +131,7 @@ def experiment_key(study: Study, experiment: str) -> str:
 
 def summary_key(study: Study, name: str) -> str:
     """Return a hash of what decides one of `study.summaries()`: its module's code and all runs."""
-    modules = {"reweighting": "mutual_information"}
+    modules = {"reweighting": "mutual_information", "answers": "results"}
     runs = [] if name == "reweighting" else [experiment_key(study, experiment) for experiment in study.experiments()]
     return _hash([_modules_code([modules.get(name, name)]), runs, _libraries()])
 
@@ -249,6 +249,8 @@ def run(study: Study, concept_set: str, experiment: str, revision: str, activati
     values |= {"activations_file": activations, "output": f"{base}.csv", "evidence_file": f"{base}.safetensors"}
     if experiment == "steering" and activations:
         values["target_activations_file"] = str(Path(activations).with_stem(study.loaded.chat.revision))
+    if experiment == "steering" and study.loaded[revision] == study.loaded.chat:
+        values["answers_file"] = str(base.with_name("answers.csv"))
     failed = folder / "failed" / f"{concept_set}-{experiment}-{revision}.ipynb"
     seconds = execute(notebook_path(experiment), values, Path(f"{base}.ipynb"), failed)
     record = {"key": key(study, concept_set, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}

@@ -40,6 +40,8 @@ class Study:
         examples: number of statements nHSIC and CKA are computed on (their values depend on it).
         steering_layers: layers the vectors are taken from and added to.
         multipliers: strengths of steering, in units of the target's own difference of means.
+        asked: most held-out statements a part that steering is chosen on, and tested on.
+        capability_items: items a task of general ability, with the target's own vectors; None for none.
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
@@ -57,6 +59,8 @@ class Study:
     examples: int = 600
     steering_layers: tuple[int, ...] = (2, 4)
     multipliers: tuple[float, ...] = (-4.0, 2.0, 4.0)
+    asked: int = 120
+    capability_items: int | None = None
     featured: tuple[str, ...] = ()
     allow_duplicates: bool = False
     trust_remote_code: bool = False
@@ -104,7 +108,8 @@ class Study:
 
     def summaries(self) -> list[str]:
         """Return the tables that are made from all runs together; a single checkpoint has no dynamics."""
-        return (["dynamics"] if len(self.traced()) > 1 else []) + ["reweighting", "claims"]
+        more = ["dynamics"] if len(self.traced()) > 1 else []
+        return more + ["reweighting", "claims"] + (["answers"] if "steering" in self.experiments() else [])
 
     def concept_set(self, name: str, dimension: str) -> concepts.ConceptSet:
         """Return the statements of one set and dimension, at most `statements` of them, whole groups drawn."""
@@ -216,7 +221,12 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
     own = {
         "probing": {"seeds": study.seeds, "protocols": list(study.protocols)},
         "mutual_information": {"examples": study.examples},
-        "steering": {"layers": list(study.steering_layers), "multipliers": list(study.multipliers)},
+        "steering": {
+            "layers": list(study.steering_layers),
+            "multipliers": list(study.multipliers),
+            "asked": study.asked,
+            "capability_items": (study.capability_items or 0) if study.loaded[revision] == study.loaded.chat else 0,
+        },
     }
     if experiment not in own:
         raise unknown("experiment", experiment, EXPERIMENTS)
