@@ -132,7 +132,7 @@ class Evidence:
             multipliers=np.array(study.multipliers, dtype=float),
             pair_groups=() if paired is None else tuple(f"{group:.0f}" for group in paired[0]),
             gain_own=None if parts["gain"] is None else files["steering"].one("gain/vector", study.loaded.chat.revision),
-            cost=steered - plain if by_text else None,
+            cost=steered - plain[:, None, None] if by_text else None,
             **parts,
         )
 
