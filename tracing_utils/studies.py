@@ -2,7 +2,7 @@
 
 Rule: a key that is not known is refused, never ignored.
 
-Public names: `EXPERIMENTS`, `PROTOCOLS`, `Study`, `read`, `parameters`.
+Public names: `EXPERIMENTS`, `PROTOCOLS`, `MEASURES`, `Study`, `read`, `parameters`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -21,6 +21,9 @@ EXPERIMENTS = ("probing", "mutual_information", "steering")
 
 PROTOCOLS = ("corrected", "released")
 """How probes are split, fitted and scored: as this book does, and exactly as the paper's released code does."""
+
+MEASURES = ("trust", "ability")
+"""What steering is measured on beside pairs: trust, and general ability through lm-evaluation-harness."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Study:
         steering_layers: layers the vectors are taken from and added to.
         multipliers: strengths of steering, in units of the target's own difference of means.
         asked: most held-out statements a part that steering is chosen on, and tested on.
-        capability_items: items a task of general ability, with the target's own vectors; None for none.
+        measures: which of `MEASURES` are taken with the chosen settings of the target's own vectors and of featured revisions.
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
@@ -60,7 +63,7 @@ class Study:
     steering_layers: tuple[int, ...] = (2, 4)
     multipliers: tuple[float, ...] = (-4.0, 2.0, 4.0)
     asked: int = 120
-    capability_items: int | None = None
+    measures: tuple[str, ...] = ("trust",)
     featured: tuple[str, ...] = ()
     allow_duplicates: bool = False
     trust_remote_code: bool = False
@@ -194,6 +197,7 @@ def _check_names(study: Study) -> None:
     for known, kind, names in (
         (concepts.DIMENSIONS, "dimension", study.dimensions),
         (PROTOCOLS, "protocol", study.protocols),
+        (MEASURES, "measure", study.measures),
     ):
         for name in names:
             if name not in known:
@@ -206,6 +210,11 @@ def _check_names(study: Study) -> None:
     study.traced()  # the suite must be there
     for revision in study.featured:
         study.loaded[revision]
+
+
+def _in_depth(study: Study, revision: str) -> bool:
+    """Return whether steering with this source is measured on more than pairs, which takes as long again."""
+    return revision in study.featured or study.loaded[revision] == study.loaded.chat
 
 
 def parameters(study: Study, concept_set: str, experiment: str, revision: str) -> dict:
@@ -225,7 +234,7 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
             "layers": list(study.steering_layers),
             "multipliers": list(study.multipliers),
             "asked": study.asked,
-            "capability_items": (study.capability_items or 0) if study.loaded[revision] == study.loaded.chat else 0,
+            "measures": list(study.measures) if _in_depth(study, revision) else [],
         },
     }
     if experiment not in own:
