@@ -8,6 +8,7 @@ Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`,
 import json
 import shutil
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -132,17 +133,37 @@ def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:
 def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     """Return the seconds the notebooks of each experiment will take, from what a published run took.
 
-    That run is the study's own if its results are published, else the pocket study's. Time grows with statements x
-    layers x d_model, and for steering, which runs the model, with the operations of the activations.
+    That run is the study's own if its results are published, else that of the model nearest in size. Time grows with
+    statements x layers x d_model, and for steering, which runs the model, with parameters x statements asked x settings.
     """
-    for name in (study.name, "pocket"):
-        record, file = (suites.PROJECT / "results" / name / "provenance.json", suites.PROJECT / "studies" / f"{name}.yml")
-        if record.is_file() and file.is_file():
-            took = json.loads(record.read_text(encoding="utf-8")).get("notebook_seconds", {})
-            before = costs(studies.read(file))
-            ratio, passes = _read_by_notebooks(table) / _read_by_notebooks(before), table["flops"].sum() / before["flops"].sum()
-            return {e: s * (passes if e == "steering" else ratio) for e, s in took.items() if e in study.experiments()}
-    return {}
+    published = list(_published())
+    if not published:
+        return {}
+    size = np.log(table["parameters"].max())
+    nearest = min(published, key=lambda run: (run[0].name != study.name, abs(np.log(run[1]["parameters"].max()) - size)))
+    before, costs_before, took = nearest
+    ratio = _read_by_notebooks(table) / _read_by_notebooks(costs_before)
+    passes = _steered(study, table) / _steered(before, costs_before)
+    return {e: s * (passes if e == "steering" else ratio) for e, s in took.items() if e in study.experiments()}
+
+
+def _published() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:
+    """Yield the studies with published results, their costs, and the seconds their notebooks took."""
+    for record in sorted((suites.PROJECT / "results").glob("*/provenance.json")):
+        file = suites.PROJECT / "studies" / f"{record.parent.name}.yml"
+        took = json.loads(record.read_text(encoding="utf-8")).get("notebook_seconds")
+        try:
+            other = studies.read(file)
+            if took:
+                yield other, costs(other), took
+        except ValueError:  # its suite or its statements are not on this machine
+            continue
+
+
+def _steered(study: Study, table: pd.DataFrame) -> float:
+    """Return what steering's time grows with: operations a token x statements asked x settings."""
+    asked = study.asked * sum(len(study.dimensions_of(name)) for name in study.sets)
+    return float((table["flops"] / table["tokens"]).sum() * asked * len(study.steering_layers) * len(study.multipliers))
 
 
 def _read_by_notebooks(table: pd.DataFrame) -> float:
