@@ -283,7 +283,9 @@ def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = ""
     if choices:
         base = base.transform_filter("datum.concept_set == statements")
     y = alt.Y("value:Q", title=_TITLES[metric], scale=alt.Scale(zero=False))
-    colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", title="layer"))
+    colour = alt.Color(
+        "layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
+    )
     measured = base.transform_filter(f"datum.method != '{floor}'")
     tooltip = ["revision", "layer", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
     layers = [
@@ -476,7 +478,7 @@ def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
     layers = sorted(int(layer) for layer in table["layer"].unique())
     sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
     shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
-    x = alt.X("cost:Q", title="perplexity, times the unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
+    x = alt.X("cost:Q", title="perplexity / unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
     base = alt.Chart(table).transform_filter(shown).encode(x=x, order="multiplier:Q")
     panel = alt.layer(*_gain_layers(base, _SWEPT)[1:])
     choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
