@@ -12,12 +12,14 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 from urllib.parse import unquote
 
 import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright import sync_api
+from sphinx.application import Sphinx
 
 from tracing_utils import pages as pages_extension
 from tracing_utils import studies, vega
@@ -267,7 +269,7 @@ def test_every_link_inside_the_book_leads_somewhere(html, guilty):
 
 def test_a_binder_button_is_offered_only_where_the_repository_has_a_public_address(html):
     page = {"body": ""}
-    app = SimpleNamespace(config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"))
+    app = Mock(spec=Sphinx, config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"))
     pages_extension._launch(app, "book/teach/launch", "", page, None)
     assert "/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/notebooks" in page["body"]
     assert "mybinder" not in (html / "book" / "teach" / "launch.html").read_text()
