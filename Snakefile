@@ -14,7 +14,7 @@ BOOK = str(Path(sys.executable).with_name("jupyter-book"))
 RUNS = f"runs/{study.name}"
 RESULTS = f"{RUNS}/results"
 SETS = list(study.sets)
-TRACED = {experiment: study.traced(experiment) for experiment in study.experiments()}
+TRACED = {experiment: study.traced(experiment) for experiment in study.runs()}
 ON_HUB = study.on_hub()
 PUBLISHED = [
     f"{RESULTS}/{name}.csv" for name in ("ledger", "concepts", *TRACED, *study.summaries())

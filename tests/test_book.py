@@ -237,7 +237,7 @@ def test_every_page_of_the_contents_exists_and_every_page_is_in_the_contents():
     toc = (PROJECT / "_toc.yml").read_text()
     named = set(re.findall(r"(?:file|root): (book/\S+)", toc))
     study = studies.read(PROJECT / "studies" / "pocket.yml")
-    runs = {f"book/runs/pocket/{experiment}-{revision}" for experiment in study.experiments() for revision in study.featured}
+    runs = {f"book/runs/pocket/{experiment}-{revision}" for experiment in study.runs() for revision in study.featured}
     assert named == {str(path.relative_to(PROJECT).with_suffix("")) for path in (PROJECT / "book").rglob("*.md")} | runs
 
 

@@ -42,6 +42,7 @@ def test_every_entry_of_a_full_file_is_taken(write):
     full = {
         "checkpoints": 3,
         "dimensions": ["privacy", "fairness"],
+        "experiments": ["probing", "steering"],
         "seeds": 2,
         "protocols": ["released"],
         "statements": 300,
@@ -120,6 +121,7 @@ MISTAKES = {
     ),
     "a layer in words": ({"steering_layers": ["last"]}, ["mine.yml", "steering_layers must be a list"]),
     "an empty list": ({"multipliers": []}, ["mine.yml", "multipliers must be a list"]),
+    "a misspelt experiment": ({"experiments": ["probng"]}, ["'probng'", "Did you mean 'probing'?"]),
     "a misspelt protocol": ({"protocols": ["realised"]}, ["'realised'", "Did you mean 'released'?"]),
     "a misspelt measure": ({"measures": ["trst"]}, ["'trst'", "Did you mean 'trust'?"]),
     "a word for a truth value": ({"allow_duplicates": "yes"}, ["mine.yml", "allow_duplicates must be true or false", "'yes'"]),
@@ -170,6 +172,13 @@ def test_a_study_that_lies_nowhere_is_answered_with_the_repository_s():
     assert "Did you mean 'studies/pocket.yml'?" in refusal("studis/pocket.yml")
 
 
+def test_only_the_experiments_a_study_names_are_run(write):
+    study = read(write(experiments=["probing"]))
+    assert study.runs() == ["probing"]
+    assert "chat" not in study.needed()
+    assert "chat" in read(write()).needed()
+
+
 def test_steering_also_takes_the_chat_model_s_own_vectors_and_needs_a_chat_model(write, suite_folder, tmp_path):
     assert read(write(checkpoints=2)).traced("steering") == ["step0", "step64", "chat"]
     for name in ("step0", "step1"):
@@ -177,7 +186,7 @@ def test_steering_also_takes_the_chat_model_s_own_vectors_and_needs_a_chat_model
         (tmp_path / "plain" / name).symlink_to(suite_folder / name)
     plain = read(write(suite=str(tmp_path / "plain")))
     assert plain.traced("steering") == []
-    assert plain.experiments() == ["probing", "mutual_information"]
+    assert plain.runs() == ["probing", "mutual_information"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

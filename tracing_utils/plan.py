@@ -145,7 +145,7 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     before, costs_before, took = nearest
     ratio = _read_by_notebooks(table) / _read_by_notebooks(costs_before)
     passes = _steered(study, table) / _steered(before, costs_before)
-    return {e: s * (passes if e == "steering" else ratio) for e, s in took.items() if e in study.experiments()}
+    return {e: s * (passes if e == "steering" else ratio) for e, s in took.items() if e in study.runs()}
 
 
 def _published() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:

@@ -78,7 +78,7 @@ def write(study: Study, folder: Path, path: Path) -> None:
         path: where to; `ledger.csv` and `concepts.csv` lie beside it.
     """
     seconds = {}
-    for experiment in study.experiments():
+    for experiment in study.runs():
         paths = [folder / name / experiment / f"{revision}.json" for name in study.sets for revision in study.traced(experiment)]
         records = [json.loads(path.read_text()) for path in paths]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)

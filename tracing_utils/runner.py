@@ -132,7 +132,7 @@ def experiment_key(study: Study, experiment: str) -> str:
 def summary_key(study: Study, name: str) -> str:
     """Return a hash of what decides one of `study.summaries()`: its module's code and all runs."""
     modules = {"reweighting": "mutual_information", "answers": "results"}
-    runs = [] if name == "reweighting" else [experiment_key(study, experiment) for experiment in study.experiments()]
+    runs = [] if name == "reweighting" else [experiment_key(study, experiment) for experiment in study.runs()]
     return _hash([_modules_code([modules.get(name, name)]), runs, _libraries()])
 
 

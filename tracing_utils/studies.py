@@ -37,6 +37,7 @@ class Study:
         checkpoints: how many, spread over the logarithm of the step; None for all.
         revisions: exactly these checkpoints, by name; replaces `checkpoints`.
         dimensions: which of the five; of each set those that it has.
+        experiments: which of `EXPERIMENTS` are run.
         seeds: how many assignments of statements to folds the scores are averaged over.
         protocols: which of `PROTOCOLS` the probes follow.
         statements: most statements a dimension and set, whole groups drawn at random; None for all.
@@ -56,6 +57,7 @@ class Study:
     checkpoints: int | None = None
     revisions: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = concepts.DIMENSIONS
+    experiments: tuple[str, ...] = EXPERIMENTS
     seeds: int = 5
     protocols: tuple[str, ...] = PROTOCOLS
     statements: int | None = None
@@ -97,13 +99,13 @@ class Study:
         # A suite of one model has that model as its chat model.
         return list(dict.fromkeys([*names, self.loaded.chat.revision])) if self.loaded.chat else []
 
-    def experiments(self) -> list[str]:
-        """Return the experiments of this study; steering needs a chat model."""
-        return [experiment for experiment in EXPERIMENTS if self.traced(experiment)]
+    def runs(self) -> list[str]:
+        """Return the experiments that are run: those the study names; steering needs a chat model."""
+        return [experiment for experiment in EXPERIMENTS if experiment in self.experiments and self.traced(experiment)]
 
     def needed(self) -> list[str]:
         """Return every revision that any experiment of this study needs."""
-        return list(dict.fromkeys(revision for experiment in EXPERIMENTS for revision in self.traced(experiment)))
+        return list(dict.fromkeys(revision for experiment in self.runs() for revision in self.traced(experiment)))
 
     def on_hub(self) -> list[str]:
         """Return the needed revisions whose weights come from a model hub."""
@@ -112,7 +114,7 @@ class Study:
     def summaries(self) -> list[str]:
         """Return the tables that are made from all runs together; a single checkpoint has no dynamics."""
         more = ["dynamics"] if len(self.traced()) > 1 else []
-        return more + ["reweighting", "claims"] + (["answers"] if "steering" in self.experiments() else [])
+        return more + ["reweighting", "claims"] + (["answers"] if "steering" in self.runs() else [])
 
     def concept_set(self, name: str, dimension: str) -> concepts.ConceptSet:
         """Return the statements of one set and dimension, at most `statements` of them, whole groups drawn."""
@@ -196,6 +198,7 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
 def _check_names(study: Study) -> None:
     for known, kind, names in (
         (concepts.DIMENSIONS, "dimension", study.dimensions),
+        (EXPERIMENTS, "experiment", study.experiments),
         (PROTOCOLS, "protocol", study.protocols),
         (MEASURES, "measure", study.measures),
     ):
