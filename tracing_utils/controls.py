@@ -13,6 +13,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 
@@ -113,16 +114,20 @@ def shuffled_labels(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " exampl
     Labels change places inside their group where it holds both, and among the remaining statements
     otherwise: pairs that share their words stay balanced, as they are with the true labels.
     """
-    rng = np.random.default_rng(seed)
+    rng, labels = np.random.default_rng(seed), concepts.labels.copy()
+    for rows in _exchangeable(concepts):
+        labels[rows] = rng.permutation(labels[rows])
+    return labels
+
+
+@lru_cache(maxsize=32)  # 200 orders are drawn of each set
+def _exchangeable(concepts: ConceptSet) -> list[np.ndarray]:
+    """Return the statements of each group that holds both labels, then all the others."""
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(concepts.groups):
         members[group].append(i)
-    mixed = [rows for rows in members.values() if len(set(concepts.labels[rows])) == 2]
-    rest = sorted(set(range(len(concepts))) - {i for rows in mixed for i in rows})
-    labels = concepts.labels.copy()
-    for rows in [*mixed, rest]:
-        labels[rows] = rng.permutation(labels[rows])
-    return labels
+    mixed = [np.array(rows) for rows in members.values() if len(set(concepts.labels[rows])) == 2]
+    return [*mixed, np.setdiff1d(np.arange(len(concepts)), np.concatenate(mixed or [np.array([], dtype=int)]))]
 
 
 def control_task(concepts: ConceptSet, seed: int = 0) -> Int[np.ndarray, " example"]:
