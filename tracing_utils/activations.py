@@ -6,12 +6,15 @@ Statements are sorted by length and cut into batches of a token budget; the base
 head; batches are padded on the right without an attention mask, which is exact for causal models (the last
 real token never sees what follows); a hook on each block gathers the last tokens on the device, and each
 batch is copied once, on a GPU while the next one runs. `check` tests all this on a model before it is used.
+A file of activations is written batch by batch and read where it is looked at; no set has to fit in memory.
 
-Public names: `BUDGET`, `batches`, `encode`, `extract`, `check`, `save`, `of`.
+Public names: `BUDGET`, `MEMORY`, `batches`, `encode`, `extract`, `check`, `save`, `of`.
 """
 
 import json
+import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 # Tokens a batch may hold. On CPUs small batches stay in the cache; GPUs want them large.
 BUDGET = {"cpu": 512, "cuda": 32768}
+
+MEMORY = 1 << 30
+"""Bytes of one set's activations that are held in memory; more than that stay in a file and are read where looked at."""
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -66,6 +72,8 @@ def extract(
 ) -> Float[np.ndarray, "example layer d_model"]:
     """Return the residual stream at the last of each statement's tokens, after every block, as float32.
 
+    More than `MEMORY` bytes of it lie in a temporary file without a name, which goes when the array does.
+
     Args:
         model: a causal model; its base is run, a head is not.
         ids: the tokens of each statement, as `encode` gives them.
@@ -73,15 +81,30 @@ def extract(
 
     Source: the measurements behind each choice are in `benchmarks/`.
     """
-    # torch and transformers take four seconds to import; whoever reads activations from a file needs neither.
-    import torch  # noqa: PLC0415
+    from . import models  # noqa: PLC0415 - torch and transformers take four seconds; reading a file needs neither
+
+    shape = (len(ids), len(models.blocks(model)), model.config.hidden_size)
+    if 4 * math.prod(shape) > MEMORY:
+        with tempfile.TemporaryFile() as file:
+            out = np.memmap(file, dtype=np.float32, shape=shape)
+    else:
+        out = np.empty(shape, dtype=np.float32)
+    for rows, batch in _stream(model, ids, token_budget):
+        out[rows] = batch
+    return out
+
+
+def _stream(
+    model: "transformers.PreTrainedModel", ids: Sequence[Sequence[int]], token_budget: int | None = None
+) -> Iterator[tuple[list[int], Float[np.ndarray, "row layer d_model"]]]:
+    """Yield the places of some statements and their activations, batch by batch."""
+    import torch  # noqa: PLC0415 - see extract
 
     from . import models  # noqa: PLC0415
 
     base, blocks = model.base_model, models.blocks(model)
     gpu = base.device.type == "cuda"
     lengths = [len(row) for row in ids]
-    out: np.ndarray | None = None
     gathered: list[torch.Tensor] = []
     row = last = torch.empty(0)
 
@@ -92,20 +115,17 @@ def extract(
     def gather(_module, _inputs, output) -> None:
         gathered.append(models.block_output(output)[row, last])
 
-    def keep(rows: list[int], batch: torch.Tensor, copied: "torch.cuda.Event | None") -> None:
-        nonlocal out
+    def arrived(rows: list[int], batch: torch.Tensor, copied: "torch.cuda.Event | None") -> tuple[list[int], np.ndarray]:
         if copied:
             copied.synchronize()
-        if out is None:
-            out = np.empty((len(ids), *batch.shape[1:]), dtype=np.float32)
-        out[rows] = batch.numpy()
+        return rows, batch.numpy()
 
     under_way = None  # the batch that is being copied from the GPU while the next one runs
     handles = [block.register_forward_hook(gather) for block in blocks]
     try:
-        with torch.inference_mode():
-            for rows in batches(lengths, token_budget or BUDGET[base.device.type]):
-                width = lengths[rows[0]]
+        for rows in batches(lengths, token_budget or BUDGET[base.device.type]):
+            width = lengths[rows[0]]
+            with torch.inference_mode():
                 padded = on_device([[*ids[i], *[0] * (width - lengths[i])] for i in rows])
                 row, last = on_device(range(len(rows))), on_device([lengths[i] - 1 for i in rows])
                 gathered.clear()
@@ -114,14 +134,13 @@ def extract(
                 if gpu:
                     batch = torch.empty(batch.shape, pin_memory=True).copy_(batch, non_blocking=True)
                     (copied := torch.cuda.Event()).record()
-                if under_way:
-                    keep(*under_way)
-                under_way = rows, batch, copied
-        keep(*under_way)
+            if under_way:
+                yield arrived(*under_way)
+            under_way = rows, batch, copied
+        yield arrived(*under_way)
     finally:
         for handle in handles:
             handle.remove()
-    return out
 
 
 # Of different length, so that a batch of them is padded.
@@ -228,20 +247,25 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
 
 
 def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
-    """Extract set by set into a safetensors file, since all of them together (and `save_file`'s copy) may not fit in memory."""
+    """Extract into a safetensors file batch by batch, since a set (and `save_file`'s copy of it) may not fit in memory."""
     from . import models  # noqa: PLC0415 - see extract
 
     shape, header, end = (len(models.blocks(model)), model.config.hidden_size), {"__metadata__": metadata}, 0
+    size = 4 * math.prod(shape)
     for name, rows in ids.items():
-        begin, end = end, end + 4 * len(rows) * shape[0] * shape[1]
+        begin, end = end, end + size * len(rows)
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
     told = json.dumps(header).encode()
     told += b" " * (-len(told) % 8)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(len(told).to_bytes(8, "little") + told)
-        for rows in ids.values():
-            extract(model, rows).astype("<f4", copy=False).tofile(file)
+        for name, tokens in ids.items():
+            begin = 8 + len(told) + header[name]["data_offsets"][0]
+            for rows, batch in _stream(model, tokens):
+                for row, values in zip(rows, batch.astype("<f4", copy=False), strict=True):
+                    file.seek(begin + size * row)
+                    file.write(values)
     os.replace(part, path)
 
 
@@ -260,5 +284,15 @@ def of(
         raise ValueError(f"The activations file must exist; {file} does not. Leave it empty to compute the activations.")
     if not _keys(checkpoint, [concepts]).items() <= _metadata(Path(file)).items():
         raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
+    return _read(Path(file), _name(concepts))
+
+
+def _read(file: Path, name: str) -> np.ndarray:
+    """Return a tensor, in memory or, beyond `MEMORY` bytes, as a view of the file."""
     with safe_open(file, "numpy") as stored:
-        return stored.get_tensor(_name(concepts))
+        if 4 * math.prod(shape := stored.get_slice(name).get_shape()) <= MEMORY:
+            return stored.get_tensor(name)
+    with file.open("rb") as stored:
+        told = int.from_bytes(stored.read(8), "little")
+        begin = json.loads(stored.read(told))[name]["data_offsets"][0]
+    return np.memmap(file, dtype="<f4", mode="r", offset=8 + told + begin, shape=tuple(shape))
