@@ -130,25 +130,54 @@ def test_each_source_has_random_directions_of_its_own_and_the_same_every_time(tw
     assert np.array_equal(one["vector"], other["vector"])
 
 
-def test_preferences_are_read_with_the_chosen_text_as_the_trustworthy_one(tmp_path):
-    file = tmp_path / "pairs.csv"
-    file.write_text('prompt,chosen,rejected\nq,"Good, kind.",Bad.\nq,Fair.,Foul.\n')
-    texts, labels = read_preferences(file)
-    assert texts == ("Good, kind.", "Bad.", "Fair.", "Foul.")
-    assert labels.tolist() == [1, 0, 1, 0]
+PAIRS = {
+    "pairs.csv": 'prompt,chosen,rejected\nq,"Good, kind.",Bad.\nq,Fair.,Foul.\n',
+    "pairs.jsonl": '{"chosen": "Good, kind.", "rejected": "Bad."}\n\n{"rejected": "Foul.", "chosen": "Fair."}\n',
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_preferences_are_read_with_the_chosen_text_as_the_trustworthy_one(tmp_path, name):
+    (tmp_path / name).write_text(PAIRS[name])
+    found = read_preferences(tmp_path / name)
+    assert found.statements == ("Good, kind.", "Bad.", "Fair.", "Foul.")
+    assert found.labels.tolist() == [1, 0, 1, 0]
+    assert found.groups[0] == found.groups[1] != found.groups[2] == found.groups[3]
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("name", "content", "sentence"),
     [
-        ("chosen,other\na,b\n", "must have the columns chosen and rejected; rejected is missing"),
-        ("chosen,rejected\na,b\nc,\n", "row 3: both texts of a pair must hold words"),
+        ("pairs.csv", b"chosen,other\na,b\n", "row 2: it must have the columns chosen and rejected; rejected is missing"),
+        ("pairs.csv", b"chosen,rejected\na,b\nc,\n", "row 3: both texts of a pair must hold words"),
+        ("pairs.csv", b"chosen,rejected\na\n", "row 2: both texts of a pair must hold words"),
+        ("pairs.csv", b"chosen,rejected\n", "must hold at least one pair"),
+        ("pairs.csv", b"chosen,rejected\n\xff,a\n", "must be a CSV table or JSON lines, in UTF-8"),
+        ("pairs.jsonl", b'{"chosen": "a", "rejected": 3}\n', "row 1: both texts of a pair must hold words"),
+        ("pairs.jsonl", b'["a", "b"]\n', "row 1: it must have the columns chosen and rejected"),
+        ("pairs.jsonl", b"chosen", "must be a CSV table or JSON lines"),
     ],
 )
-def test_a_preference_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, content, sentence):
-    (tmp_path / "pairs.csv").write_text(content)
+def test_a_preference_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
-        read_preferences(tmp_path / "pairs.csv")
+        read_preferences(tmp_path / name)
+    with pytest.raises(ValueError, match="is no file"):
+        read_preferences(tmp_path / "absent.csv")
+
+
+def test_the_universal_vector_is_the_mean_difference_over_the_pairs_with_the_norm_of_the_target(two_models, tmp_path):
+    made, source, target = two_models
+    (tmp_path / "pairs.csv").write_text(PAIRS["pairs.csv"])
+    acts = np.random.default_rng(5).standard_normal((4, 3, 16))
+    found = steering.universal(acts, read_preferences(tmp_path / "pairs.csv"))
+    assert found == pytest.approx((acts[0] + acts[2] - acts[1] - acts[3]) / 2)
+    train = np.arange(24)
+    vectors = directions(source, target, made, train, [0, 2], "a", found)
+    for k, layer in enumerate((0, 2)):
+        like = np.linalg.norm(mean_difference(target[train, layer], made.labels[train]))
+        assert vectors["universal"][k] == pytest.approx(found[layer] * like / np.linalg.norm(found[layer]))
+    assert "universal" not in directions(source, target, made, train, [0, 2], "a")
 
 
 def test_vectors_come_back_from_their_file_with_their_provenance(tmp_path):

@@ -2,8 +2,8 @@
 
 Rule: a positive multiplier always means "more trustworthy"; `steer` restores the model whatever happens inside.
 
-Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `save`, `load`,
-`POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
+Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `universal`, `save`,
+`load`, `POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
 """
 
 import csv
@@ -70,6 +70,7 @@ def directions(
     train: Int[np.ndarray, " train"],
     layers: Sequence[int],
     name: str,
+    universal: Float[np.ndarray, "layer d_model"] | None = None,
 ) -> dict[str, Float[np.ndarray, "chosen d_model"]]:
     """Return the vectors of a checkpoint at each of `layers`, and its two controls, from the train part only.
 
@@ -82,41 +83,66 @@ def directions(
         train: rows that may be used.
         layers: 0-based blocks.
         name: of the source; each source has random directions of its own.
+        universal: the checkpoint's difference of means over preference pairs, at every layer, if there are any.
 
     Returns:
-        `vector`; `random direction`; `shuffled labels`: the difference of means under labels in random order.
+        `vector`; `random direction`; `shuffled labels`: the difference of means under labels in random order; and
+        `universal`, if it was given.
     """
     labels, shuffled = concepts.labels[train], controls.shuffled_labels(concepts, seed=0)[train]
     found: dict[str, list[np.ndarray]] = {"vector": [], "random direction": [], "shuffled labels": []}
+    if universal is not None:
+        found["universal"] = []
     for layer in layers:
         features, like = source[train, layer], mean_difference(target[train, layer], labels)
         random = controls.random_direction(like, seed=crc32(f"{name} {concepts.dimension} {layer}".encode()))
         found["vector"].append(rescale(mean_difference(features, labels), like))
         found["random direction"].append(random)
         found["shuffled labels"].append(rescale(mean_difference(features, shuffled), like))
+        if universal is not None:
+            found["universal"].append(rescale(universal[layer], like))
     return {method: np.stack(vectors) for method, vectors in found.items()}
 
 
-def read_preferences(path: str | Path) -> tuple[tuple[str, ...], Int[np.ndarray, " example"]]:
-    """Read preference pairs and return their texts with labels: 1 for what was chosen, 0 for what was rejected.
+def read_preferences(path: str | Path) -> ConceptSet:
+    """Read preference pairs as statements: what was chosen has label 1, what was rejected 0, and a pair is a group.
 
-    The mean difference over them is the paper's "universal" vector (from PKU-SafeRLHF).
+    The mean difference over them is the paper's "universal" vector, from PKU-SafeRLHF. That data is not part of this book.
 
     Args:
-        path: a CSV file with the columns `chosen` and `rejected`.
+        path: a CSV table or JSON lines (`.jsonl`) with `chosen` and `rejected`.
 
     Raises:
-        ValueError: if a column is missing or a cell is empty.
+        ValueError: if there is no such file, it cannot be read, holds no pair, or a text is missing or empty.
     """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns, rows = set(reader.fieldnames or ()), list(reader)
-    if missing := {"chosen", "rejected"} - columns:
-        raise ValueError(f"{path} must have the columns chosen and rejected; {', '.join(sorted(missing))} is missing.")
-    for line, row in enumerate(rows, start=2):
-        if not (row["chosen"] or "").strip() or not (row["rejected"] or "").strip():
-            raise ValueError(f"{path}, row {line}: both texts of a pair must hold words; one is empty.")
-    return tuple(text for row in rows for text in (row["chosen"], row["rejected"])), np.array([1, 0] * len(rows))
+    if not (file := Path(path)).is_file():
+        raise ValueError(f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {path} is no file.")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        if file.suffix == ".jsonl":
+            rows = {number: json.loads(line) for number, line in enumerate(lines, start=1) if line.strip()}
+        else:
+            rows = dict(enumerate(csv.DictReader(lines, strict=True), start=2))
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} must be a CSV table or JSON lines, in UTF-8; it could not be read: {error}.") from None
+    for number, row in rows.items():
+        if not isinstance(row, dict) or (missing := {"chosen", "rejected"} - row.keys()):
+            lacking = ", ".join(sorted(missing)) if isinstance(row, dict) else "chosen, rejected"
+            raise ValueError(f"{path}, row {number}: it must have the columns chosen and rejected; {lacking} is missing.")
+        if not all(isinstance(row[key], str) and row[key].strip() for key in ("chosen", "rejected")):
+            raise ValueError(f"{path}, row {number}: both texts of a pair must hold words; one is empty.")
+    if not rows:
+        raise ValueError(f"{path} must hold at least one pair; it holds none.")
+    texts = tuple(row[key] for row in rows.values() for key in ("chosen", "rejected"))
+    pairs = tuple(f"pair {number}" for number in rows for _ in range(2))
+    return ConceptSet(
+        file.stem, "preference", texts, np.array([1, 0] * len(rows)), pairs, ("",) * len(texts), str(path), "the user's own"
+    )
+
+
+def universal(acts: Float[np.ndarray, "example layer d_model"], preferences: ConceptSet) -> Float[np.ndarray, "layer d_model"]:
+    """Return the mean difference over preference pairs at every layer."""
+    return np.stack([mean_difference(acts[:, layer], preferences.labels) for layer in range(acts.shape[1])])
 
 
 def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], provenance: dict) -> None:
