@@ -15,7 +15,9 @@ RUNS = f"runs/{study.name}"
 RESULTS = f"{RUNS}/results"
 SETS = list(study.sets)
 TRACED = {experiment: study.traced(experiment) for experiment in study.runs()}
-ON_HUB = study.on_hub()
+ON_HUB = set(study.on_hub())
+QUEUE = [revision for revision in study.traced() if revision in ON_HUB]
+PLACES = {revision: place for place, revision in enumerate(QUEUE)}
 PUBLISHED = [
     f"{RESULTS}/{name}.csv" for name in ("ledger", "concepts", *TRACED, *study.summaries())
 ] + [f"{RESULTS}/provenance.json"]
@@ -34,9 +36,8 @@ def ends(experiment, ending):
 
 def two_before(wildcards):
     """One checkpoint is fetched while the one before it is computed; no third one lies on the disk."""
-    order = [revision for revision in ON_HUB if revision in TRACED["probing"]]
-    place = order.index(wildcards.revision) if wildcards.revision in order else 0
-    return [f"{RUNS}/extracted/{order[place - 2]}"] if place >= 2 else []
+    place = PLACES.get(wildcards.revision, 0)
+    return [f"{RUNS}/extracted/{QUEUE[place - 2]}"] if place >= 2 else []
 
 
 def target(experiment):
@@ -70,14 +71,14 @@ rule trace:
 rule ledger:
     message: "the ledger's table"
     output: f"{RESULTS}/ledger.csv"
-    params: key=runner.suite_key(study)
+    params: key=lambda _: runner.suite_key(study)
     shell: "{PYTHON} -m tracing_utils study-ledger {config[study]} {output}"
 
 
 rule describe:
     message: "statements: sizes and lexical floors"
     output: f"{RESULTS}/concepts.csv"
-    params: key=runner.concepts_key(study)
+    params: key=lambda _: runner.concepts_key(study)
     shell: "{PYTHON} -m tracing_utils describe {config[study]} {output}"
 
 
@@ -124,14 +125,14 @@ rule dynamics:
     message: "dynamics: onset, agreement of directions, transfer"
     input: ends("probing", "safetensors")
     output: f"{RESULTS}/dynamics.csv"
-    params: key=runner.summary_key(study, "dynamics")
+    params: key=lambda _: runner.summary_key(study, "dynamics")
     shell: "{PYTHON} -m tracing_utils dynamics {config[study]} {RUNS} {output}"
 
 
 rule reweighting:
     message: "control: an invertible reweighting of random features"
     output: f"{RESULTS}/reweighting.csv"
-    params: key=runner.summary_key(study, "reweighting")
+    params: key=lambda _: runner.summary_key(study, "reweighting")
     shell: "{PYTHON} -m tracing_utils reweighting {output}"
 
 
@@ -139,7 +140,7 @@ rule claims:
     message: "verdicts on the paper's claims"
     input: [ends(experiment, "safetensors") for experiment in TRACED]
     output: f"{RESULTS}/claims.csv"
-    params: key=runner.summary_key(study, "claims")
+    params: key=lambda _: runner.summary_key(study, "claims")
     shell: "{PYTHON} -m tracing_utils claims {config[study]} {RUNS} {output}"
 
 
@@ -147,7 +148,7 @@ rule answers:
     message: "answers before and after steering"
     input: lambda wildcards: [f"{RUNS}/{name}/steering/{study.loaded.chat.revision}.json" for name in SETS]
     output: f"{RESULTS}/answers.csv"
-    params: key=runner.summary_key(study, "answers")
+    params: key=lambda _: runner.summary_key(study, "answers")
     shell: "{PYTHON} -m tracing_utils answers {output} {input}"
 
 
@@ -155,7 +156,7 @@ rule provenance:
     message: "provenance"
     input: [path for path in PUBLISHED if not path.endswith("provenance.json")]
     output: f"{RESULTS}/provenance.json"
-    params: key=runner.study_key(study)
+    params: key=lambda _: runner.study_key(study)
     shell: "{PYTHON} -m tracing_utils provenance {config[study]} {RUNS} {output}"
 
 
@@ -164,7 +165,7 @@ rule publish:
     message: f"results/{study.name}"
     input: PUBLISHED
     output: touch(f"{RUNS}/published")
-    params: key=runner.study_key(study)
+    params: key=lambda _: runner.study_key(study)
     shell: "{PYTHON} -m tracing_utils publish {study.name} {input}"
 
 
@@ -179,7 +180,7 @@ rule page:
 rule javascript:
     message: "chart libraries"
     output: "book/_static/vega.js"
-    params: key=runner.library_key()
+    params: key=lambda _: runner.library_key()
     shell: "{PYTHON} -m tracing_utils javascript {output}"
 
 
@@ -189,5 +190,5 @@ rule book:
         rules.trace.input,
         "book/_static/vega.js",
     output: "_build/html/index.html"
-    params: key=runner.book_key(study)
+    params: key=lambda _: runner.book_key(study)
     shell: "{BOOK} build . --all --quiet -W -n --keep-going"

@@ -9,7 +9,7 @@ Public names: `weights_sha256`, `identity`, `tokenizer_identity`, `read`, `check
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -37,23 +37,23 @@ def _files(checkpoint: Checkpoint) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
 
 
-def _sha256(path: Path) -> str:
+def _once(digest: Callable[[Path], str], path: Path) -> str:
     """Return the hash of a file, computed once as long as the file stays as it is."""
     told = path.stat()
-    return _hashed(path, told.st_size, told.st_mtime_ns)
+    return _hashed(digest, path, told.st_size, told.st_mtime_ns)
 
 
 @cache
-def _hashed(path: Path, _size: int, _time: int) -> str:
-    return downloads.sha256(path)
+def _hashed(digest: Callable[[Path], str], path: Path, _size: int, _time: int) -> str:
+    return digest(path)
 
 
-def _digests(checkpoint: Checkpoint, names: Sequence[str], local=blob_id) -> list[list[str]]:
+def _digests(checkpoint: Checkpoint, names: Sequence[str], local: Callable[[Path], str] = blob_id) -> list[list[str]]:
     """Return names and hashes of a checkpoint's files; `local` hashes one of a folder."""
     if checkpoint.remote:
         known = {file.name: file.digest for file in checkpoint.remote.files}
         return [[name, known[name]] for name in names]
-    return [[name, local(checkpoint.folder / name)] for name in names]
+    return [[name, _once(local, checkpoint.folder / name)] for name in names]
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
@@ -69,7 +69,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
         raise ValueError(
             f"{_place(checkpoint)} must hold the weights as model*.safetensors (or pytorch_model*.bin); it holds none."
         )
-    return hashlib.sha256(json.dumps(_digests(checkpoint, weights, _sha256)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_digests(checkpoint, weights, downloads.sha256)).encode()).hexdigest()
 
 
 def _place(checkpoint: Checkpoint) -> str:
@@ -93,7 +93,7 @@ def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
         return [known[name] for name in tokenizer_names(known)]
     folder = checkpoint.tokenizer
     names = tokenizer_names(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
-    return [blob_id(folder / name) for name in names]
+    return [_once(blob_id, folder / name) for name in names]
 
 
 def read(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:

@@ -80,10 +80,14 @@ class Study:
         """The concept sets: name, under which results are filed, to source."""
         return {concepts.set_name(source): source for source in self.concepts}
 
+    @cached_property
+    def _dimensions(self) -> dict[str, tuple[str, ...]]:
+        has = {name: concepts.available(source) for name, source in self.sets.items()}
+        return {name: tuple(dimension for dimension in self.dimensions if dimension in has[name]) for name in has}
+
     def dimensions_of(self, concept_set: str) -> tuple[str, ...]:
         """Return the dimensions traced on the set of this name."""
-        has = concepts.available(self.sets[concept_set])
-        return tuple(dimension for dimension in self.dimensions if dimension in has)
+        return self._dimensions[concept_set]
 
     def traced(self, experiment: str = "probing") -> list[str]:
         """Return the revisions an experiment runs over; steering also takes the chat model's own vectors."""
