@@ -7,18 +7,19 @@ head; batches are padded on the right without an attention mask, which is exact 
 real token never sees what follows); a hook on each block gathers the last tokens on the device, and each
 batch is copied once, on a GPU while the next one runs. `check` tests all this on a model before it is used.
 
-Public names: `BUDGET`, `batches`, `encode`, `extract`, `check`, `save`, `of`.
+Public names: `BUDGET`, `batches`, `encode`, `extract`, `check`, `save`, `whole`, `of`.
 """
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from . import ledger
 from .concepts import ConceptSet
@@ -177,8 +178,26 @@ def _keys(checkpoint: Checkpoint, sets: Iterable[ConceptSet]) -> dict[str, str]:
 
 
 def _metadata(file: Path) -> dict[str, str]:
+    """Return what a file tells of itself; nothing where it is cut off or no safetensors file."""
+    try:
+        with safe_open(file, "numpy") as stored:
+            return stored.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def _digest(name: str) -> str:
+    """Return the metadata's key for the sha256 of one set's activations."""
+    return f"{name} sha256"
+
+
+def whole(file: Path) -> bool:
+    """Return whether a file that `save` wrote still holds what was written."""
+    told = _metadata(file)
+    if not told:
+        return False
     with safe_open(file, "numpy") as stored:
-        return stored.metadata() or {}
+        return all(sha256(stored.get_tensor(name)).hexdigest() == told.get(_digest(name)) for name in stored.keys())  # noqa: SIM118
 
 
 def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
@@ -200,8 +219,8 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
     """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
 
     Each file is there, by rename, as soon as its checkpoint is done, and one that already holds these sets of these
-    weights is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
-    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, and the dtype of the model.
+    weights, undamaged, is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
+    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, their sha256, and the dtype of the model.
 
     Args:
         checkpoints: taken one at a time, so that they may still be arriving.
@@ -216,7 +235,7 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
     model, tokens = None, {}
     for checkpoint in checkpoints:
         path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
-        if path.exists() and keys.items() <= _metadata(path).items():
+        if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
             continue
         model, tokenizer = _load(checkpoint, trust_remote_code, model)
         ids = {}
@@ -231,18 +250,29 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
     """Extract set by set into a safetensors file, since all of them together (and `save_file`'s copy) may not fit in memory."""
     from . import models  # noqa: PLC0415 - see extract
 
-    shape, header, end = (len(models.blocks(model)), model.config.hidden_size), {"__metadata__": metadata}, 0
+    shape, end = (len(models.blocks(model)), model.config.hidden_size), 0
+    digests = {_digest(name): "0" * 64 for name in ids}  # of the right length; known when everything is written
+    header = {"__metadata__": metadata | digests}
     for name, rows in ids.items():
         begin, end = end, end + 4 * len(rows) * shape[0] * shape[1]
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % 8)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        file.write(len(told).to_bytes(8, "little") + told)
-        for rows in ids.values():
-            extract(model, rows).astype("<f4", copy=False).tofile(file)
+        file.write(_told(header))
+        for name, rows in ids.items():
+            activations = extract(model, rows).astype("<f4", copy=False)
+            file.write(activations)  # not `tofile`, which says of a full disk only how much it has written
+            digests[_digest(name)] = sha256(activations).hexdigest()
+        file.seek(0)
+        file.write(_told(header | {"__metadata__": metadata | digests}))
     os.replace(part, path)
+
+
+def _told(header: dict) -> bytes:
+    """Return a header as a safetensors file begins with it."""
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
+    return len(told).to_bytes(8, "little") + told
 
 
 def of(
@@ -251,7 +281,7 @@ def of(
     """Return the activations of `concepts` at `checkpoint`, from `file` if one is named, else from the model.
 
     Raises:
-        ValueError: if `file` holds the activations of other weights or other statements.
+        ValueError: if `file` holds the activations of other weights or other statements, or was damaged.
     """
     if not file:
         model, tokenizer = _load(checkpoint, trust_remote_code)
@@ -261,4 +291,7 @@ def of(
     if not _keys(checkpoint, [concepts]).items() <= _metadata(Path(file)).items():
         raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
     with safe_open(file, "numpy") as stored:
-        return stored.get_tensor(_name(concepts))
+        found = stored.get_tensor(_name(concepts))
+    if sha256(found).hexdigest() != _metadata(Path(file)).get(_digest(_name(concepts))):
+        raise ValueError(f"{file} must hold what was written; it was damaged since. Delete it, and it is computed again.")
+    return found
