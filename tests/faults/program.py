@@ -144,7 +144,9 @@ def kill(*processes: subprocess.Popen | psutil.Process) -> None:
 def disk(folder: Path, size: str, *options: str):
     """Mount a small disk of its own at `folder`; give a function that makes it larger."""
     folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join((f"size={size}", *options)), "none", folder], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", ",".join((f"size={size}", *options)), "none", folder], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("a small disk can be mounted by root only, and is not here")
 
