@@ -6,8 +6,9 @@
 import sys
 from pathlib import Path
 
-from tracing_utils import runner, studies
+from tracing_utils import processes, runner, studies
 
+processes.end_with_run()
 study = studies.read(config["study"])
 PYTHON = sys.executable
 BOOK = str(Path(sys.executable).with_name("jupyter-book"))

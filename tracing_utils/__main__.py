@@ -5,20 +5,23 @@ commands are the single jobs of a run, called by the Snakefile.
 """
 
 import argparse
+import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 from filelock import FileLock, Timeout
 
-from . import concepts, studies, suites
+from . import concepts, processes, studies, suites
 from .errors import unknown
 
 
@@ -147,11 +150,28 @@ def _absolute(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-def _follow(command: list[str], log: Path) -> int:
-    """Run Snakemake, keep all it says in `log`, and print one line a job: done / total, and what runs now."""
+def _follow(command: list[str], folder: Path) -> int:
+    """Run Snakemake, keep all it says in the folder's log, and end with it, however it ends, all that it started."""
+    process = subprocess.Popen(
+        command, cwd=suites.PROJECT, env=processes.marked(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,  # so that Ctrl-C in a terminal reaches this process alone
+    )  # fmt: skip
+    try:
+        return _tell(process, folder / "snakemake.log")
+    except BaseException:
+        with suppress(ValueError):  # Windows knows no such signal
+            process.send_signal(signal.SIGINT)  # at which Snakemake also cancels what it gave to a cluster
+        raise
+    finally:
+        processes.end(folder)
+        process.stdout.close()
+        process.wait()
+
+
+def _tell(process: subprocess.Popen, log: Path) -> int:
+    """Print one line a job: done / total, and what runs now; return the exit code."""
     done = total = 0
     with log.open("w", encoding="utf-8") as kept:
-        process = subprocess.Popen(command, cwd=suites.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for line in process.stdout:
             kept.write(line)
             if match := re.match(r"total\s+(\d+)$", line):
@@ -202,9 +222,15 @@ def _checked_ledger(study: studies.Study):
 
 
 def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None:
-    """Check the ledger, then let Snakemake run what is not up to date."""
+    """Check the ledger and what lies there, then let Snakemake run what is not up to date."""
+    from . import runner  # noqa: PLC0415
+
+    if ended := processes.end(folder):
+        print(f"{ended} processes of a run that was killed were still at work, and were ended", flush=True)
     resolved = _write_resolved(study, folder)
     _checked_ledger(studies.read(resolved))
+    for path in runner.discard_damaged(studies.read(resolved), folder):
+        print(f"made again, since it is not as it was written: {path.relative_to(suites.PROJECT)}", flush=True)
     failed = folder / "failed"
     shutil.rmtree(failed, ignore_errors=True)
     command = [
@@ -212,7 +238,7 @@ def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None
         "--cores", str(args.cores), "--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"),
         "--config", f"study={resolved.relative_to(suites.PROJECT)}",
     ]  # fmt: skip
-    if _follow(command, folder / "snakemake.log"):
+    if _follow(command, folder):
         kept = ", ".join(str(path.relative_to(suites.PROJECT)) for path in sorted(failed.glob("*.ipynb")))
         named = f"; failed notebooks, kept with their errors: {kept}" if kept else ""
         raise ValueError(f"The run of {study.name} did not complete{named}. The same command continues it.")
@@ -466,15 +492,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {unknown('command', given[0], known)}", file=sys.stderr)
         return 2
     args = parser.parse_args(given)
+    processes.end_with_run()
     try:
-        args.do(args)
+        with processes.stoppable():
+            args.do(args)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (OSError, MemoryError) as error:
+        print(f"error: {_lacking(error, args.command)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("stopped; the same command continues.", file=sys.stderr)
+        print("Stopped; what was finished is kept; the same command continues.", file=sys.stderr)
         return 130
     return 0
+
+
+def _lacking(error: OSError | MemoryError, command: str) -> str:
+    """Return one sentence about what the machine did not give."""
+    after = "What was finished is kept; the same command continues."
+    if isinstance(error, MemoryError):
+        return f"`{command}` needs more memory than there is ({error}). {after}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full: `{command}` could not write {error.filename or 'what it computed'}. Free some space. {after}"
+    return f"`{command}` failed: {error.strerror or error}{f', {error.filename}' if error.filename else ''}. {after}"
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class Study:
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
+        cell_timeout: seconds after which a cell of a notebook counts as hung.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Study:
     featured: tuple[str, ...] = ()
     allow_duplicates: bool = False
     trust_remote_code: bool = False
+    cell_timeout: int = 86_400
 
     @cached_property
     def loaded(self) -> suites.CheckpointSuite:
