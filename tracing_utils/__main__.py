@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from . import concepts, studies, suites
-from .errors import unknown
+from .errors import brief, unknown
 
 
 def _suites(_args: argparse.Namespace) -> None:
@@ -196,6 +196,7 @@ def _checked_ledger(study: studies.Study):
     """Return the ledger of a study's checkpoints, or refuse them."""
     from . import ledger  # noqa: PLC0415 - pandas takes a second to import
 
+    studies.check_layers(study)
     table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
@@ -220,10 +221,6 @@ def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None
 
 def _run(args: argparse.Namespace) -> None:
     study = _study(args)
-    if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
-        raise ValueError(
-            f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in {args.study} to allow that."
-        )
     folder = suites.PROJECT / "runs" / study.name
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -470,6 +467,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.do(args)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"error: {brief(error.filename or 'a file')} could not be read or written: {error.strerror or error}.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command continues.", file=sys.stderr)

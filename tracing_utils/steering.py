@@ -6,7 +6,6 @@ Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `r
 `POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
 """
 
-import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import activations, controls, evaluation, models
+from . import activations, controls, evaluation, models, tables
 from .concepts import ConceptSet
 from .errors import unknown
 from .likelihoods import Perplexity, perplexity, preference, right_padded, token_nats
@@ -106,17 +105,12 @@ def read_preferences(path: str | Path) -> tuple[tuple[str, ...], Int[np.ndarray,
         path: a CSV file with the columns `chosen` and `rejected`.
 
     Raises:
-        ValueError: if a column is missing or a cell is empty.
+        ValueError: if there is no such file, a column is missing or a cell is empty.
     """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns, rows = set(reader.fieldnames or ()), list(reader)
-    if missing := {"chosen", "rejected"} - columns:
-        raise ValueError(f"{path} must have the columns chosen and rejected; {', '.join(sorted(missing))} is missing.")
-    for line, row in enumerate(rows, start=2):
-        if not (row["chosen"] or "").strip() or not (row["rejected"] or "").strip():
-            raise ValueError(f"{path}, row {line}: both texts of a pair must hold words; one is empty.")
-    return tuple(text for row in rows for text in (row["chosen"], row["rejected"])), np.array([1, 0] * len(rows))
+    if not Path(path).is_file():
+        raise ValueError(f"A file of preferences must exist; {path} does not.")
+    pairs = tables.read_pairs(Path(path).read_bytes(), str(path))
+    return tuple(text for pair in pairs for text in pair), np.array([1, 0] * len(pairs))
 
 
 def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], provenance: dict) -> None:
