@@ -148,14 +148,14 @@ def test_preferences_are_read_with_the_chosen_text_as_the_trustworthy_one(tmp_pa
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("pairs.csv", b"chosen,other\na,b\n", "row 2: it must have the columns chosen and rejected; rejected is missing"),
-        ("pairs.csv", b"chosen,rejected\na,b\nc,\n", "row 3: both texts of a pair must hold words"),
-        ("pairs.csv", b"chosen,rejected\na\n", "row 2: both texts of a pair must hold words"),
+        ("pairs.csv", b"chosen,other\na,b\n", "must have the columns chosen and rejected; rejected is missing"),
+        ("pairs.csv", b"chosen,rejected\na,b\nc,\n", "row 3: both texts of a pair must hold text; it is empty"),
+        ("pairs.csv", b"chosen,rejected\na\n", "row 2: both texts of a pair must hold text; it is empty"),
         ("pairs.csv", b"chosen,rejected\n", "must hold at least one pair"),
-        ("pairs.csv", b"chosen,rejected\n\xff,a\n", "must be a CSV table or JSON lines, in UTF-8"),
-        ("pairs.jsonl", b'{"chosen": "a", "rejected": 3}\n', "row 1: both texts of a pair must hold words"),
-        ("pairs.jsonl", b'["a", "b"]\n', "row 1: it must have the columns chosen and rejected"),
-        ("pairs.jsonl", b"chosen", "must be a CSV table or JSON lines"),
+        ("pairs.csv", b"chosen,rejected\n\xff,a\n", "must be UTF-8"),
+        ("pairs.jsonl", b'{"chosen": "a", "rejected": 3}\n', "row 1: both texts of a pair must hold text; it is 3"),
+        ("pairs.jsonl", b'["a", "b"]\n', "row 1: it must be a JSON object with chosen and rejected"),
+        ("pairs.jsonl", b"chosen", "row 1: it must be JSON"),
     ],
 )
 def test_a_preference_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, name, content, sentence):

@@ -22,7 +22,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from . import concepts, processes, studies, suites
-from .errors import unknown
+from .errors import brief, unknown
 
 
 def _suites(_args: argparse.Namespace) -> None:
@@ -216,6 +216,7 @@ def _checked_ledger(study: studies.Study):
     """Return the ledger of a study's checkpoints, or refuse them."""
     from . import ledger  # noqa: PLC0415 - pandas takes a second to import
 
+    studies.check_layers(study)
     table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
@@ -246,10 +247,6 @@ def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None
 
 def _run(args: argparse.Namespace) -> None:
     study = _study(args)
-    if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
-        raise ValueError(
-            f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in {args.study} to allow that."
-        )
     folder = suites.PROJECT / "runs" / study.name
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -515,7 +512,7 @@ def _lacking(error: OSError | MemoryError, command: str) -> str:
         return f"`{command}` needs more memory than there is ({error}). {after}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk is full: `{command}` could not write {error.filename or 'what it computed'}. Free some space. {after}"
-    return f"`{command}` failed: {error.strerror or error}{f', {error.filename}' if error.filename else ''}. {after}"
+    return f"`{command}` failed: {error.strerror or error}{f', {brief(error.filename)}' if error.filename else ''}. {after}"
 
 
 if __name__ == "__main__":

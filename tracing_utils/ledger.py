@@ -22,8 +22,9 @@ from .suites import Checkpoint, tokenizer_names, weight_names
 
 NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
 NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
+NO_JSON = "config.json is no JSON object"
 DAMAGED = "damaged"
-_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_FAMILY, NO_TOKENIZER, DAMAGED)
+_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED)
 
 
 def blob_id(path: Path) -> str:
@@ -143,8 +144,8 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
     found = [] if weights else [NO_WEIGHTS]
     if "config.json" not in names:
         found.append(NO_CONFIGURATION)
-    elif _model_type(checkpoint) == "":
-        found.append(NO_FAMILY)
+    elif (fault := _fault_of_configuration(checkpoint)) is not None:
+        found.append(fault)
     if not tokenizer_identity(checkpoint):
         found.append(NO_TOKENIZER)
     if weights and weights[0].endswith(".bin"):
@@ -165,10 +166,16 @@ def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
     return [*found.values(), *(f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in found)]
 
 
-def _model_type(checkpoint: Checkpoint) -> str | None:
+def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
     if checkpoint.remote:
-        return checkpoint.remote.model_type
-    return json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+        return NO_FAMILY if checkpoint.remote.model_type == "" else None
+    try:
+        content = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return NO_JSON
+    if not isinstance(content, dict):
+        return NO_JSON
+    return None if content.get("model_type") else NO_FAMILY
 
 
 def _gaps(steps: list[int]) -> dict[int, list[str]]:

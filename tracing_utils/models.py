@@ -71,7 +71,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     try:
         return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
-        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; reading it failed: {_first_line(error)}") from error
+        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; reading it failed: {_first_line(error)}.") from error
 
 
 def load_model(
@@ -103,6 +103,7 @@ def load_model(
             dtype=dtype,
             use_safetensors=all(name.endswith(".safetensors") for name in weights),
             weights_only=True,
+            ignore_mismatched_sizes=True,  # refused below
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
@@ -112,10 +113,16 @@ def load_model(
             "Take safetensors of these weights."
         ) from error
     except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}") from error
+        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers and go on.
         raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}.")
+    if other := sorted(report["mismatched_keys"]):
+        name, came, wanted = other[0]
+        raise ValueError(
+            f"{folder} must hold weights of the shapes its config.json tells; {len(other)} have others, the first is {name}: "
+            f"{list(came)} instead of {list(wanted)}."
+        )
     _refuse_non_finite(model, folder)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -130,7 +137,7 @@ def _config(folder: Path, trust_remote_code: bool):
             )
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}") from error
+        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
     masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if masked or config.is_encoder_decoder:
         raise ValueError(
@@ -147,7 +154,9 @@ def _refuse_non_finite(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "trust_remote_code" in str(error):
+        return "it brings Python code of its own; say trust_remote_code: true in the study to let that run with all your rights"
+    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedModel:

@@ -6,7 +6,6 @@ Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `r
 `load`, `POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
 """
 
-import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import activations, controls, evaluation, models
+from . import activations, controls, evaluation, models, tables
 from .concepts import ConceptSet
 from .errors import unknown
 from .likelihoods import Batch, Forest, Perplexity, perplexity, preference
@@ -113,30 +112,15 @@ def read_preferences(path: str | Path) -> ConceptSet:
         path: a CSV table or JSON lines (`.jsonl`) with `chosen` and `rejected`.
 
     Raises:
-        ValueError: if there is no such file, it cannot be read, holds no pair, or a text is missing or empty.
+        ValueError: if there is no such file, a column is missing, a cell is empty, or it holds no pair.
     """
     if not (file := Path(path)).is_file():
         raise ValueError(f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {path} is no file.")
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-        if file.suffix == ".jsonl":
-            rows = {number: json.loads(line) for number, line in enumerate(lines, start=1) if line.strip()}
-        else:
-            rows = dict(enumerate(csv.DictReader(lines, strict=True), start=2))
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} must be a CSV table or JSON lines, in UTF-8; it could not be read: {error}.") from None
-    for number, row in rows.items():
-        if not isinstance(row, dict) or (missing := {"chosen", "rejected"} - row.keys()):
-            lacking = ", ".join(sorted(missing)) if isinstance(row, dict) else "chosen, rejected"
-            raise ValueError(f"{path}, row {number}: it must have the columns chosen and rejected; {lacking} is missing.")
-        if not all(isinstance(row[key], str) and row[key].strip() for key in ("chosen", "rejected")):
-            raise ValueError(f"{path}, row {number}: both texts of a pair must hold words; one is empty.")
-    if not rows:
-        raise ValueError(f"{path} must hold at least one pair; it holds none.")
-    texts = tuple(row[key] for row in rows.values() for key in ("chosen", "rejected"))
-    pairs = tuple(f"pair {number}" for number in rows for _ in range(2))
+    pairs = tables.read_pairs(file.read_bytes(), str(path))
+    texts = tuple(text for _, pair in pairs for text in pair)
+    groups = tuple(f"pair {number}" for number, _ in pairs for _ in range(2))
     return ConceptSet(
-        file.stem, "preference", texts, np.array([1, 0] * len(rows)), pairs, ("",) * len(texts), str(path), "the user's own"
+        file.stem, "preference", texts, np.array([1, 0] * len(pairs)), groups, ("",) * len(texts), str(path), "the user's own"
     )
 
 

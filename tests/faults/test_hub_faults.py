@@ -1,4 +1,4 @@
-"""A hub that fails, through the command that fetches a checkpoint: resumed or refused, and never half a file taken for a whole."""
+"""A hub that fails, through the command that fetches a checkpoint: resumed or refused, never half a file taken for a whole."""
 
 import re
 
