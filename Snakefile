@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from tracing_utils import processes, runner, studies
+from tracing_utils import plan, processes, runner, slots, studies
 
 processes.end_with_run()
 study = studies.read(config["study"])
@@ -35,10 +35,29 @@ def ends(experiment, ending):
     return [f"{RUNS}/{name}/{experiment}/{revision}.{ending}" for name in SETS for revision in TRACED.get(experiment, [])]
 
 
-def two_before(wildcards):
-    """One checkpoint is fetched while the one before it is computed; no third one lies on the disk."""
+# On one machine, one checkpoint is fetched while those before it are computed, one a GPU; no more lie on the disk.
+AHEAD = 1 + max(1, len(slots.gpus()))
+
+
+def here():
+    """Whether jobs run on this machine, as its own; known only when they are asked about."""
+    return workflow.local_exec and not workflow.remote_exec
+
+
+def before(wildcards):
+    """What must be done before a checkpoint is fetched; on a cluster nothing, where its weights go with their job."""
     place = PLACES.get(wildcards.revision, 0)
-    return [f"{RUNS}/extracted/{QUEUE[place - 2]}"] if place >= 2 else []
+    return [f"{RUNS}/extracted/{QUEUE[place - AHEAD]}"] if here() and place >= AHEAD else []
+
+
+def asks(need, job=None):
+    """Return how much a job asks a cluster for: what the plan says, and as much again with every further attempt."""
+    return lambda wildcards, attempt: attempt * getattr(plan.needs(study)[job or wildcards.experiment], need)
+
+
+def gpu(wildcards):
+    """Return how many GPUs a job that runs the model asks for; on one machine, where it takes a slot, one."""
+    return 1 if here() else plan.needs(study)[wildcards.get("experiment", "activations")].gpu
 
 
 def target(experiment):
@@ -55,9 +74,13 @@ wildcard_constraints:
     set="[^/]+",
 
 
+# On a cluster these run where the command was given, the others as jobs.
 localrules:
     trace,
+    ledger,
     collect,
+    answers,
+    provenance,
     javascript,
     page,
     publish,
@@ -80,13 +103,16 @@ rule describe:
     message: "statements: sizes and lexical floors"
     output: f"{RESULTS}/concepts.csv"
     params: key=lambda _: runner.concepts_key(study)
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils describe {config[study]} {output}"
 
 
 rule weights:
     message: "weights of {wildcards.revision}"
-    input: two_before
+    input: before
     output: temp(directory(RUNS + "/weights/{revision}"))
+    group: "checkpoint-{revision}"  # one job of a cluster, so that as many weights lie on the disk as such jobs run
+    resources: mem_mb=asks("mem_mb", "weights"), runtime=asks("runtime", "weights")
     shell: "{PYTHON} -m tracing_utils weights {config[study]} {wildcards.revision} {output}"
 
 
@@ -96,6 +122,8 @@ rule activations:
     output:
         activations=temp(RUNS + "/activations/{revision}.safetensors"),
         extracted=touch(RUNS + "/extracted/{revision}"),
+    group: "checkpoint-{revision}"
+    resources: mem_mb=asks("mem_mb", "activations"), runtime=asks("runtime", "activations"), gpu=gpu
     shell: "{PYTHON} -m tracing_utils activations {config[study]} {wildcards.revision} {output.activations}"
 
 
@@ -111,6 +139,8 @@ rule notebook:
         notebook=RUNS + "/{set}/{experiment}/{revision}.ipynb",
         record=RUNS + "/{set}/{experiment}/{revision}.json",
     params: key=lambda wildcards: runner.key(study, wildcards.set, wildcards.experiment, wildcards.revision)
+    priority: 1  # before the next checkpoint, so that activations do not pile up
+    resources: mem_mb=asks("mem_mb"), runtime=asks("runtime"), gpu=lambda wildcards: gpu(wildcards) if wildcards.experiment == "steering" else 0
     shell: "{PYTHON} -m tracing_utils notebook {config[study]} {wildcards.set} {wildcards.experiment} {wildcards.revision} {input.activations} {RUNS}"
 
 
@@ -127,6 +157,7 @@ rule dynamics:
     input: ends("probing", "safetensors")
     output: f"{RESULTS}/dynamics.csv"
     params: key=lambda _: runner.summary_key(study, "dynamics")
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils dynamics {config[study]} {RUNS} {output}"
 
 
@@ -134,6 +165,7 @@ rule reweighting:
     message: "control: an invertible reweighting of random features"
     output: f"{RESULTS}/reweighting.csv"
     params: key=lambda _: runner.summary_key(study, "reweighting")
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils reweighting {output}"
 
 
@@ -142,6 +174,7 @@ rule claims:
     input: [ends(experiment, "safetensors") for experiment in TRACED]
     output: f"{RESULTS}/claims.csv"
     params: key=lambda _: runner.summary_key(study, "claims")
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils claims {config[study]} {RUNS} {output}"
 
 
@@ -192,4 +225,5 @@ rule book:
         "book/_static/vega.js",
     output: "_build/html/index.html"
     params: key=lambda _: runner.book_key(study)
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{BOOK} build . --all --quiet -W -n --keep-going"

