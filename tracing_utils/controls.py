@@ -236,7 +236,7 @@ def online_code(
             continue
         basis = probing.Basis(features[known])
         grid = np.tile(1 / np.array(probing.PENALTIES), len(labels)) * np.ones((len(basis.squares), 1))
-        fitted = probing.fit_logistic(basis.coordinates(features[known]), np.repeat(labels.T[known], options, axis=1), grid)
+        fitted = probing.fit_logistic(basis.train, np.repeat(labels.T[known], options, axis=1), grid)
         logits = basis.coordinates(features[block]) @ fitted[0] + fitted[1]
         costs = probing.log_loss(logits, np.repeat(labels.T[block], options, axis=1)).reshape(len(block), len(labels), options)
         bits[:, block] = costs[:, tasks, spent.argmin(1)].T

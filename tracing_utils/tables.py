@@ -14,10 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array, vstack
-from scipy.sparse.csgraph import connected_components
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.preprocessing import normalize
 
 from .errors import brief
 
@@ -211,6 +207,12 @@ def near_duplicates(statements: Sequence[str]) -> list[str]:
 
     What is near to a common third is bound too, so groups may hold members that are not near to each other.
     """
+    # Each process of a run reads statements, and few look for duplicates: a second of imports each.
+    from scipy.sparse import csr_array, vstack  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
+    from sklearn.preprocessing import normalize  # noqa: PLC0415
+
     words = CountVectorizer(binary=True, token_pattern=r"\w+|[^\w\s]+").fit_transform(same_text(statements))
     unit = normalize(words.astype(np.float32))
     near = []
