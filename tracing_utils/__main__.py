@@ -170,8 +170,9 @@ def _follow(command: list[str], folder: Path) -> int:
 
 
 def _tell(process: subprocess.Popen, log: Path) -> int:
-    """Print one line a job: done / total, and what runs now; return the exit code."""
+    """Print one line a job: done / total, and what runs now; and why a job failed. Return the exit code."""
     done = total = 0
+    why = last = ""
     with log.open("w", encoding="utf-8") as kept:
         for line in process.stdout:
             kept.write(line)
@@ -181,9 +182,15 @@ def _tell(process: subprocess.Popen, log: Path) -> int:
                 done, total = int(match[1]), int(match[2])
             elif match := re.match(r"Job \d+: (.*)", line):
                 print(f"[{done}/{total}] {match[1]}", flush=True)
-            elif line.startswith(("error:", "Error", "WorkflowError")):
-                print(line.rstrip(), flush=True)
+            elif line.startswith("error:"):
+                print(why := line.rstrip(), flush=True)
+            elif match := re.match(r"Command '.* -m tracing_utils (.*)' (?:died with|returned .* (?:1[3-5][0-9]))", line):
+                why = f"error: A job was killed, as the system does when memory runs out: {match[1]}"
+                print(why, flush=True)
+            last = line.strip() or last
         code = process.wait()
+    if code and not why:
+        print("error: Snakemake was killed." if code < 0 else f"error: {last}", flush=True)
     if not code:
         print(f"[{done}/{total}] done" if total else "nothing to compute: all results are up to date", flush=True)
     return code

@@ -302,7 +302,7 @@ def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) ->
 
 
 def _peak(table: pd.DataFrame, gpus: int = 1) -> float:
-    """Return the bytes on disk at most: a checkpoint at work a GPU and one that arrives, one more of activations, all evidence."""
+    """Return the bytes on disk at most: a checkpoint at work a GPU, one that arrives, one more of activations, all evidence."""
     weights, activations_ = table["download"].nlargest(gpus + 1), table["activations"].nlargest(gpus + 2)
     return float(weights.sum() + activations_.sum() + table["evidence"].sum())
 

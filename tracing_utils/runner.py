@@ -206,7 +206,7 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
         NotebookError: if a cell raises or takes too long, or its kernel dies.
     """
     import papermill  # noqa: PLC0415 - half a second that planning a run need not pay
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError  # noqa: PLC0415
+    from nbclient.exceptions import CellTimeoutError  # noqa: PLC0415
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
@@ -237,7 +237,7 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
                 reason = f"{error.ename}: {error.evalue}"
             elif isinstance(error, CellTimeoutError):
                 reason = f"a cell must end within {timeout} seconds (`cell_timeout` of the study); one did not, and was ended."
-            elif isinstance(error, DeadKernelError):
+            elif "died" in str(error):
                 reason = "its kernel died; the system kills what takes too much memory."
             else:
                 reason = f"{error}."

@@ -80,7 +80,9 @@ class Program:
         return found
 
     def kernel(self) -> psutil.Process | None:
-        return self._process("ipykernel_launcher")
+        """Return the kernel of a notebook that is at work on a cell."""
+        found = self._process("ipykernel_launcher")
+        return found if found and found.cpu_times().user > 2 else None  # starting takes less
 
     def job(self, command: str) -> psutil.Process | None:
         return self._process(f"tracing_utils {command}")

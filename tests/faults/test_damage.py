@@ -64,8 +64,8 @@ def test_damaged_tables_are_named_and_published_again(traced, undisturbed, outco
     assert traced.tables() == undisturbed
     told = [line.rpartition(": ")[2] for line in said.splitlines() if "made again" in line]
     assert sorted(told) == ["runs/small/published", "runs/small/results/ledger.csv"]
-    outcome("found at the next start and published again as they were; the book refuses a table that is not the published one",
-            expected="named and made again")  # fmt: skip
+    words = "found at the next start and published again as they had been; the book refuses a table that is not the published one"
+    outcome(words, expected="named and made again")
 
 
 @pytest.mark.long

@@ -53,7 +53,7 @@ def test_a_killed_job_is_told_and_the_rerun_completes(program, undisturbed, outc
     program.job("notebook").send_signal(signal.SIGKILL)
     assert run.wait() == 2
     told = next(line for line in program.said().splitlines() if "killed" in line)
-    assert "probing of step64" in told
+    assert "probing step64" in told
     completes(program, undisturbed)
     outcome(f"{told} The rerun completed.")
 
@@ -65,7 +65,7 @@ def test_a_killed_scheduler_is_told_and_the_rerun_completes(program, undisturbed
     program._process("snakemake").send_signal(signal.SIGKILL)
     assert run.wait() == 2
     assert not program.processes()
-    told = program.sentence()
+    told = next(line for line in program.said().splitlines() if "killed" in line)
     completes(program, undisturbed)
     outcome(f"{told} The rerun completed.")
 
