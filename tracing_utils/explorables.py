@@ -224,7 +224,7 @@ def _trajectory(rows: pd.DataFrame, metric: str, choose: bool) -> alt.LayerChart
     return alt.layer(*layers)
 
 
-def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.VConcatChart:
+def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatChart:
     """Chart a quantity as a map of layers over steps, with its cross-sections through the cell that the reader picks.
 
     Args:
@@ -237,7 +237,8 @@ def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.VConcatC
     shown, choices = _chosen(table)
     reach = float(table["value"].abs().max())
     base = alt.Chart(table).transform_filter(shown)
-    columns = alt.X("step:O", axis=alt.Axis(labelOverlap="greedy", labelAngle=0, title="training step"))
+    axis = alt.Axis(labelOverlap="greedy", labelSeparation=4, labelAngle=0, title="training step")
+    columns = alt.X("step:O", axis=axis)
     rows = alt.Y("layer:O", sort="descending")
     colour = alt.Color(
         "value:Q",
@@ -247,14 +248,16 @@ def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.VConcatC
     cells = base.mark_rect(cursor="pointer").encode(color=colour, tooltip=_tooltip("revision", "layer", form="+.3f"))
     picked = base.transform_filter("datum.layer == layer && datum.step == step")
     outline = picked.mark_rect(filled=False, stroke=_CONTROL, strokeWidth=3)
-    area = alt.layer(cells, outline).encode(x=columns.axis(labelOverlap="greedy", labelAngle=0, title=None), y=rows)
+    area = alt.layer(cells, outline).encode(x=columns, y=rows)
     at_step, of_layer = base.transform_filter("datum.step == step"), base.transform_filter("datum.layer == layer")
     column = _section(base, at_step.encode(y=rows.title(None)), "x", title, "layer").properties(title=_title("'at step ' + step"))
     row = _section(base, of_layer.encode(x=columns), "y", title, "step").properties(title=_title("'of layer ' + layer"))
-    upper = alt.hconcat(area.properties(width=400, height=150), column.properties(width=110, height=150), spacing=10)
-    chart = alt.vconcat(upper, row.properties(width=400, height=120), spacing=10).add_params(
-        *_slider(steps, len(steps) - 1), *choices
+    parts = (
+        area.properties(width=400, height=150),
+        column.properties(width=110, height=150),
+        row.properties(width=400, height=120),
     )
+    chart = alt.concat(*parts, columns=2, spacing=10).add_params(*_slider(steps, len(steps) - 1), *choices)
     meta = {"ticks": {"at": steps}, "pick": {"at": "step", "layer": "layer"}}
     return chart.properties(description=description, usermeta=meta)
 

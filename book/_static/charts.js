@@ -17,7 +17,7 @@
       background: "transparent",
       font,
       axis: { labelColor: text, titleColor: text, domainColor: muted, tickColor: muted, gridColor: line },
-      legend: { labelColor: text, titleColor: text },
+      legend: { labelColor: text, titleColor: text, titleLimit: 400 },
       header: { labelColor: text, titleColor: text },
       title: { color: text },
       text: { color: text },
@@ -136,15 +136,19 @@
 
   // Make the panels fill the room, or fit into it; axes and legends keep their size.
   async function fit(view, spec, room) {
-    const all = Object.keys(view.getState({ signals: (name) => /(^|_)width$/.test(name), data: () => false }).signals);
+    const all = Object.keys(view.getState({ signals: (name) => /(^|_)(width|childWidth)$/.test(name), data: () => false }).signals);
     const names = all.length > 1 ? all.filter((name) => name !== "width") : all;
-    const asked = breadth(spec);
-    const kept = view.container().querySelector("svg").viewBox.baseVal.width - asked;
-    const factor = Math.min(1.25, (room - kept) / asked);
+    const asked = names.map((name) => view.signal(name));
+    const resize = (width) => {
+      names.forEach((name, i) => view.signal(name, width(asked[i])));
+      return view.resize().runAsync();
+    };
+    await resize((width) => 4 * width); // so wide that no legend is wider: what is left over is axes and gaps
+    const row = breadth(spec);
+    const kept = view.container().querySelector("svg").viewBox.baseVal.width - 4 * row;
+    const factor = Math.min(1.25, (room - kept) / row);
     const stacked = spec.concat && spec.columns === 1;
-    const widths = names.map((name) => Math.max(40, Math.floor(stacked ? asked * factor : view.signal(name) * factor)));
-    names.forEach((name, i) => view.signal(name, widths[i]));
-    await view.resize().runAsync();
+    await resize((width) => Math.max(40, Math.floor((stacked ? row : width) * factor)));
   }
 
   // A slider over places shows the training step of its place, and can be played.
