@@ -399,9 +399,9 @@ def _provenance(args: argparse.Namespace) -> None:
 def _picture(args: argparse.Namespace) -> None:
     import vl_convert  # noqa: PLC0415
 
-    from . import charts, results  # noqa: PLC0415
+    from . import explorables, results  # noqa: PLC0415
 
-    chart = charts.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
+    chart = explorables.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
     args.out.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
 
 
