@@ -3,20 +3,27 @@
 Jupyter Book loads sphinx-thebe, which names a script on another host on every page (twice, so that browsers
 report an error). Nothing here runs code in the page, so it is disconnected. The published tables are copied beside the
 pages, so that a chart can link to the numbers it was drawn from, and so are the notebooks to download. Every page gets a
-footer and, for sites that show a preview, a title, a description and a picture.
+footer and, for sites that show a preview, a title, a description and a picture. Terms are linked to the glossary. The
+book in one page (builder `singlehtml`) becomes `book.html`, to be printed.
 
-Public names: `setup`.
+Public names: `PRINTED`, `setup`.
 """
 
 import html
+import json
+import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import colophon, handouts
+from . import colophon, handouts, terms
+
+PRINTED = "book.html"
+"""The book in one page, with a title page, in the folder of the builder `singlehtml`."""
 
 
 def _without_thebe(app: Sphinx) -> None:
@@ -76,13 +83,51 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
         shutil.copyfile(table, target / table.name)
 
 
+def _plain(spec: str) -> str:
+    """Return a chart's specification without the links of its points, and without a name for each: the chart has its own."""
+
+    def without_links(part: object) -> object:
+        if isinstance(part, dict):
+            return {key: without_links(value) for key, value in part.items() if key != "href" or isinstance(value, str)}
+        return [without_links(value) for value in part] if isinstance(part, list) else part
+
+    spec = without_links(json.loads(spec))
+    return json.dumps(spec | {"config": spec.get("config", {}) | {"aria": False}}).replace("</", "<\\/")
+
+
+def _on_paper(page: str, root: Path) -> str:
+    """Return the book in one page as it is printed: with a title page, and no link to a file, which paper has not beside it.
+
+    Args:
+        page: as Sphinx wrote it; its addresses begin at the root of the built book.
+        root: of the project.
+    """
+    book = colophon.citations(root)[0]
+    lines = ["; ".join(book["authors"]), f"{book['where'].capitalize()}, printed {datetime.now(UTC):%Y-%m-%d}"]
+    lines += [colophon.footer(root), "<p>Charts stand as they first show. What is folded there, and every other choice, is in the web pages.</p>"]
+    title = f'<div class="print-title"><h1>{html.escape(book["title"])}</h1>' + "".join(f"<div>{line}</div>" for line in lines) + "</div>"
+    page = re.sub(r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', lambda found: found[1] + title, page, count=1, flags=re.S)
+    page = re.sub(r'(<a\b[^>]*?)\shref="(?!#|[a-z]+:)[^"]*"', r"\1", page)
+    specification = re.compile(r'(<script type="application/json">)(.*?)(</script>)', flags=re.S)
+    return specification.sub(lambda found: found[1] + _plain(found[2]) + found[3], page)
+
+
+def _print(app: Sphinx, error: Exception | None) -> None:
+    """Write the page to print, once the book was built in one page."""
+    if not error and app.builder.name == "singlehtml":
+        written = Path(app.outdir) / f"{app.config.root_doc}.html"
+        (Path(app.outdir) / PRINTED).write_text(_on_paper(written.read_text(encoding="utf-8"), Path(app.srcdir)), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict:
     """Register this extension's listeners."""
     _without_thebe(app)
     app.add_config_value("tracing_repository", "", "html")
     app.connect("config-inited", _sign)
+    app.connect("doctree-read", terms.on_read)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _launch)
     app.connect("html-page-context", _mend_roles)
     app.connect("build-finished", _copy)
+    app.connect("build-finished", _print)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
