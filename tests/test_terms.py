@@ -70,5 +70,9 @@ def test_the_glossary_is_in_order_has_no_term_twice_and_explains_each():
 
 
 def test_every_term_is_used_somewhere_in_the_book():
-    pages = "\n".join(path.read_text() for path in [*(PROJECT / "book").rglob("*.md"), *(PROJECT / "notebooks").glob("*.md")] if path != GLOSSARY)
+    pages = "\n".join(
+        path.read_text()
+        for path in [*(PROJECT / "book").rglob("*.md"), *(PROJECT / "notebooks").glob("*.md")]
+        if path != GLOSSARY
+    )
     assert not [term for term in terms.read(GLOSSARY.read_text()) if not terms.pattern([term]).search(" ".join(pages.split()))]

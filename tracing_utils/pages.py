@@ -9,6 +9,7 @@ book in one page (builder `singlehtml`) becomes `book.html`, to be printed.
 Public names: `PRINTED`, `setup`.
 """
 
+import base64
 import html
 import json
 import re
@@ -17,13 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+import vl_convert
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import colophon, handouts, terms
+from . import colophon, handouts, terms, vega
 
 PRINTED = "book.html"
 """The book in one page, with a title page, in the folder of the builder `singlehtml`."""
+
+_CHART = re.compile(r'<div class="vega-chart">.*?<script type="application/json">(.*?)</script></div>', flags=re.S)
 
 
 def _without_thebe(app: Sphinx) -> None:
@@ -83,16 +87,14 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
         shutil.copyfile(table, target / table.name)
 
 
-def _plain(spec: str) -> str:
-    """Return a chart's specification without the links of its points, and without a name for each: the chart has its own."""
-
-    def without_links(part: object) -> object:
-        if isinstance(part, dict):
-            return {key: without_links(value) for key, value in part.items() if key != "href" or isinstance(value, str)}
-        return [without_links(value) for value in part] if isinstance(part, list) else part
-
-    spec = without_links(json.loads(spec))
-    return json.dumps(spec | {"config": spec.get("config", {}) | {"aria": False}}).replace("</", "<\\/")
+def _picture(found: re.Match[str]) -> str:
+    """Return a chart as a picture that paper can hold: sharp at any size, with the chart's alt text."""
+    spec = json.loads(found[1])
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=vega.VEGA_LITE)
+    source = base64.b64encode(svg.encode()).decode()
+    return (
+        f'<img class="print-chart" alt="{html.escape(spec["description"], quote=True)}" src="data:image/svg+xml;base64,{source}">'
+    )
 
 
 def _on_paper(page: str, root: Path) -> str:
@@ -104,19 +106,29 @@ def _on_paper(page: str, root: Path) -> str:
     """
     book = colophon.citations(root)[0]
     lines = ["; ".join(book["authors"]), f"{book['where'].capitalize()}, printed {datetime.now(UTC):%Y-%m-%d}"]
-    lines += [colophon.footer(root), "<p>Charts stand as they first show. What is folded there, and every other choice, is in the web pages.</p>"]
-    title = f'<div class="print-title"><h1>{html.escape(book["title"])}</h1>' + "".join(f"<div>{line}</div>" for line in lines) + "</div>"
-    page = re.sub(r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', lambda found: found[1] + title, page, count=1, flags=re.S)
+    lines += [
+        colophon.footer(root),
+        "<p>Charts stand as they first show. What is folded there, and every other choice, is in the web pages.</p>",
+    ]
+    title = (
+        f'<div class="print-title"><h1>{html.escape(book["title"])}</h1>'
+        + "".join(f"<div>{line}</div>" for line in lines)
+        + "</div>"
+    )
+    page = re.sub(
+        r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', lambda found: found[1] + title, page, count=1, flags=re.S
+    )
     page = re.sub(r'(<a\b[^>]*?)\shref="(?!#|[a-z]+:)[^"]*"', r"\1", page)
-    specification = re.compile(r'(<script type="application/json">)(.*?)(</script>)', flags=re.S)
-    return specification.sub(lambda found: found[1] + _plain(found[2]) + found[3], page)
+    return _CHART.sub(_picture, page)
 
 
 def _print(app: Sphinx, error: Exception | None) -> None:
     """Write the page to print, once the book was built in one page."""
     if not error and app.builder.name == "singlehtml":
         written = Path(app.outdir) / f"{app.config.root_doc}.html"
-        (Path(app.outdir) / PRINTED).write_text(_on_paper(written.read_text(encoding="utf-8"), Path(app.srcdir)), encoding="utf-8")
+        (Path(app.outdir) / PRINTED).write_text(
+            _on_paper(written.read_text(encoding="utf-8"), Path(app.srcdir)), encoding="utf-8"
+        )
 
 
 def setup(app: Sphinx) -> dict:
