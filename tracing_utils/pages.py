@@ -16,7 +16,6 @@ import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import vl_convert
 from sphinx.application import Sphinx
@@ -65,11 +64,15 @@ def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctre
 
 
 def _launch(app: Sphinx, page: str, _template: str, context: dict, _doctree: object) -> None:
-    """Add a Binder button to the launch page, once the repository has a public address."""
+    """Add the buttons of Colab and Binder to the launch page, once the repository has a public address."""
     address = app.config.tracing_repository
     if page == "book/teach/launch" and address:
-        binder = f"https://mybinder.org/v2/git/{quote(address, safe='')}/HEAD?urlpath=lab/tree/notebooks"
-        context["body"] += f'<p><a class="sd-btn sd-btn-primary" href="{html.escape(binder)}">Open on Binder</a></p>'
+        rows: dict[str, str] = {}
+        for notebook, service, link in handouts.launchers(Path(app.srcdir), address):
+            button = f'<a class="sd-btn sd-btn-primary" href="{html.escape(link)}">{service}<span class="visually-hidden">: {notebook}</span></a>'
+            rows[notebook] = rows.get(notebook, "") + " " + button
+        body = "".join(f'<tr><th scope="row">{notebook.replace("_", " ")}</th><td>{buttons}</td></tr>' for notebook, buttons in rows.items())
+        context["body"] = context["body"].replace("<!-- launchers -->", f"<table><tbody>{body}</tbody></table>")
 
 
 def _copy(app: Sphinx, error: Exception | None) -> None:
