@@ -267,12 +267,13 @@ def test_every_link_inside_the_book_leads_somewhere(html, guilty):
     assert not [(page.name, link) for page in built for link in set(read(page).links) if leads_nowhere(page, link)]
 
 
-def test_a_binder_button_is_offered_only_where_the_repository_has_a_public_address(html):
-    page = {"body": ""}
-    app = Mock(spec=Sphinx, config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"))
+def test_buttons_to_launch_are_offered_only_where_the_repository_has_a_public_address(html):
+    written = (html / "book" / "teach" / "launch.html").read_text()
+    assert "mybinder" not in written
+    page = {"body": written}
+    app = Mock(spec=Sphinx, config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"), srcdir=PROJECT)
     pages_extension._launch(app, "book/teach/launch", "", page, None)
-    assert "/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/notebooks" in page["body"]
-    assert "mybinder" not in (html / "book" / "teach" / "launch.html").read_text()
+    assert page["body"].count("/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/notebooks/ipynb/") >= 4
 
 
 def test_an_id_names_one_place_of_a_page(html, guilty):
@@ -528,10 +529,14 @@ def test_the_search_finds_a_page_without_a_server(html, browser):
     page.close()
 
 
-def test_the_environment_for_conda_pins_nothing_of_its_own():
+def test_the_environment_for_conda_and_binder_pins_nothing_of_its_own():
     content = yaml.safe_load((PROJECT / "environment.yml").read_text())
-    assert "--constraint constraints.txt" in content["dependencies"][-1]["pip"]
-    assert not [entry for entry in content["dependencies"][1:-1] if "=" in entry]
+    assert [entry for entry in content["dependencies"] if "=" in entry] == ["python=3.11"]
+    after = PROJECT / "postBuild"  # Binder runs it, if it may
+    assert os.access(after, os.X_OK)
+    assert after.read_text().startswith("#!")
+    assert "--constraint constraints.txt" in after.read_text()
+    assert (PROJECT / "constraints.txt").is_file()
 
 
 def test_the_readme_shows_the_two_commands_and_its_tree_is_true():

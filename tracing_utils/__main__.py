@@ -412,6 +412,13 @@ def _starters(args: argparse.Namespace) -> None:
         print(path)
 
 
+def _launched(_args: argparse.Namespace) -> None:
+    from . import handouts  # noqa: PLC0415
+
+    for path in handouts.write_standalone(suites.PROJECT / handouts.LAUNCHED, suites.PROJECT, handouts.repository(suites.PROJECT)):
+        print(path.relative_to(suites.PROJECT))
+
+
 def _page(args: argparse.Namespace) -> None:
     from . import runner  # noqa: PLC0415
 
@@ -489,6 +496,9 @@ def _parser() -> argparse.ArgumentParser:
     starters = commands.add_parser("starters", help="write notebooks to hand out, with exercises but without solutions")
     starters.add_argument("out", type=Path, help="a folder")
     starters.set_defaults(do=_starters)
+
+    launched = commands.add_parser("launched", help="write the notebooks that Colab and Binder open, anew")
+    launched.set_defaults(do=_launched)
 
     jobs = {
         "study-ledger": (_study_ledger, ["study", "out"]),
