@@ -123,6 +123,7 @@ MISTAKES = {
     "an empty list": ({"multipliers": []}, ["mine.yml", "multipliers must be a list"]),
     "a misspelt experiment": ({"experiments": ["probng"]}, ["'probng'", "Did you mean 'probing'?"]),
     "a misspelt protocol": ({"protocols": ["realised"]}, ["'realised'", "Did you mean 'released'?"]),
+    "preferences that are not there": ({"preferences": "absent.csv"}, ["absent.csv is no file"]),
     "a misspelt measure": ({"measures": ["trst"]}, ["'trst'", "Did you mean 'trust'?"]),
     "a word for a truth value": ({"allow_duplicates": "yes"}, ["mine.yml", "allow_duplicates must be true or false", "'yes'"]),
     "one set twice": ({"concepts": ["pocket", "pocket"]}, ["a name of its own", "pocket, pocket"]),
