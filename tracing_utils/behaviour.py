@@ -4,7 +4,7 @@ Rule: every measure gives one number a held-out example, larger meaning more tru
 models are compared example by example.
 
 Public names: `QUESTIONS`, `Measured`, `generate`, `answers`, `choices`, `CivilityJudge`, `ToxicityModel`,
-`Judge`, `continuations`, `measure`, `compare`, `PROMPTS`.
+`Judge`, `judge`, `continuations`, `measure`, `compare`, `PROMPTS`.
 """
 
 import pickle
@@ -282,6 +282,11 @@ def _load_classifier(checkpoint: suites.Checkpoint) -> tuple[PreTrainedModel, Pr
 
 Judge = CivilityJudge | ToxicityModel
 """Whatever gives the `civility` of texts and tells its own `auroc`."""
+
+
+def judge(name: str, concepts: ConceptSet, split: Split) -> Judge:
+    """Return the classifier of this name (`ToxicityModel.load`), or without a name one that is fitted on the train part."""
+    return ToxicityModel.load(name, concepts, split) if name else CivilityJudge.fit(concepts, split)
 
 
 def continuations(

@@ -116,6 +116,7 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
         "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
         "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
         "libraries": _libraries(),
+        "preferences": downloads.sha256(Path(study.preferences)) if study.preferences and experiment == "steering" else "",
     }
     return _hash(content)
 

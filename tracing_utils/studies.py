@@ -46,6 +46,8 @@ class Study:
         multipliers: strengths of steering, in units of the target's own difference of means.
         asked: most held-out statements a part that steering is chosen on, and tested on.
         measures: which of `MEASURES` are taken with the chosen settings of the target's own vectors and of featured revisions.
+        preferences: a file of preference pairs (`chosen`, `rejected`) that gives the universal vector, as .csv or .jsonl.
+        toxicity_judge: classifier of continuations, `hub:owner/name` or a folder; None for a small one fitted on the statements.
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
@@ -67,6 +69,8 @@ class Study:
     multipliers: tuple[float, ...] = (-4.0, 2.0, 4.0)
     asked: int = 120
     measures: tuple[str, ...] = ("trust",)
+    preferences: str | None = None
+    toxicity_judge: str | None = None
     featured: tuple[str, ...] = ()
     allow_duplicates: bool = False
     trust_remote_code: bool = False
@@ -242,9 +246,15 @@ def _check_names(study: Study) -> None:
     for name in study.sets:
         if not study.dimensions_of(name):
             raise ValueError(f"Set {name} must have a dimension of the study; it has none of {', '.join(study.dimensions)}.")
+<<<<<<< HEAD
     if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
         raise ValueError(
             f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in the study to allow that."
+=======
+    if study.preferences and not Path(study.preferences).is_file():
+        raise ValueError(
+            f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {study.preferences} is no file."
+>>>>>>> steer
         )
     study.traced()  # the suite must be there
     for revision in study.featured:
@@ -275,6 +285,8 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
             "multipliers": list(study.multipliers),
             "asked": study.asked,
             "measures": list(study.measures) if _in_depth(study, revision) else [],
+            "preferences": study.preferences or "",
+            "toxicity_judge": study.toxicity_judge or "",
         },
     }
     if experiment not in own:
