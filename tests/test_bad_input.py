@@ -352,6 +352,13 @@ def smaller(folder: Path) -> None:
     weighed(lambda weights: weights.update({name: weights[name][:100].clone() for name in names}))(folder)
 
 
+def elsewhere(folder: Path) -> None:
+    """An index whose weights are another checkpoint's, which no ledger would see."""
+    names = dict.fromkeys(load_file(folder / "model.safetensors"), "../step1/model.safetensors")
+    (folder / "model.safetensors").rename(folder / "model-1-of-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
 def encoder(folder: Path) -> None:
     shutil.rmtree(folder)
     small = {"vocab_size": 320, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 8}
@@ -415,6 +422,7 @@ CHECKPOINTS: dict[str, Case] = {
     ),
     "a file of no weights": computed(weighed(dict.clear), "must hold all weights"),
     "weights with code in a pickle": computed(pickled, "must hold tensors and nothing else", "none was run"),
+    "an index that leads outside": computed(elsewhere, "must hold the files that model.safetensors.index.json names; '../step1/"),
     "code of its own": computed(with_code, "brings Python code of its own; say trust_remote_code: true in the study"),
     "a tokenizer of another model": computed(
         smaller, "A tokenizer must belong to its model, which knows 100 tokens; this one gave number",

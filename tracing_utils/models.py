@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging
 
 from . import downloads
+from .errors import brief
 from .suites import Checkpoint, weight_names
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
@@ -96,6 +97,7 @@ def load_model(
     config = _config(folder, trust_remote_code)
     kind = AutoModelForCausalLM if head else AutoModel
     weights = weight_names(path.name for path in folder.iterdir())
+    _refuse_strays(folder, weights)
     try:
         model, report = kind.from_pretrained(
             folder,
@@ -144,6 +146,17 @@ def _config(folder: Path, trust_remote_code: bool):
             f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which has an encoder."
         )
     return config
+
+
+def _refuse_strays(folder: Path, weights: list[str]) -> None:
+    """Refuse an index that names files the ledger has not hashed, which may lie anywhere."""
+    for index in folder.glob("*.index.json"):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue  # transformers says what is wrong, if it needs the index
+        if (stray := sorted(map(str, named - set(weights)))) and not {"model.safetensors", "pytorch_model.bin"} & set(weights):
+            raise ValueError(f"{folder} must hold the files that {index.name} names; {brief(stray[0])} is none of its weights.")
 
 
 def _refuse_non_finite(model: PreTrainedModel, folder: Path) -> None:
