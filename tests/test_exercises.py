@@ -102,7 +102,9 @@ def test_each_button_opens_a_file_of_the_repository():
     for _, service, link in found:
         before, _, file = link.partition("/blob/HEAD/" if service == "Colab" else "/HEAD?urlpath=lab/tree/")
         assert (PROJECT / file).is_file()
-        assert before.endswith("github/someone/tracing" if service == "Colab" else "git/https%3A%2F%2Fgithub.com%2Fsomeone%2Ftracing.git")
+        assert before.endswith(
+            "github/someone/tracing" if service == "Colab" else "git/https%3A%2F%2Fgithub.com%2Fsomeone%2Ftracing.git"
+        )
     elsewhere = handouts.launchers(PROJECT, "https://code.example/a/tracing")
     assert {service for _, service, _ in elsewhere} == {"Binder"}  # Colab opens no other repositories
 

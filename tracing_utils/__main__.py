@@ -415,7 +415,9 @@ def _starters(args: argparse.Namespace) -> None:
 def _launched(_args: argparse.Namespace) -> None:
     from . import handouts  # noqa: PLC0415
 
-    for path in handouts.write_standalone(suites.PROJECT / handouts.LAUNCHED, suites.PROJECT, handouts.repository(suites.PROJECT)):
+    for path in handouts.write_standalone(
+        suites.PROJECT / handouts.LAUNCHED, suites.PROJECT, handouts.repository(suites.PROJECT)
+    ):
         print(path.relative_to(suites.PROJECT))
 
 

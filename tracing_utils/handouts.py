@@ -85,7 +85,9 @@ def _plain(project: Path) -> Callable[[str], str]:
         return "\n".join(f"> {line}".rstrip() for line in [f"**{title}**", "", *body.splitlines()])
 
     def plain(text: str) -> str:
-        return _CITED.sub(lambda found: f"({'; '.join(named[key.strip()] for key in found[1].split(','))})", _ADMONITION.sub(note, text))
+        return _CITED.sub(
+            lambda found: f"({'; '.join(named[key.strip()] for key in found[1].split(','))})", _ADMONITION.sub(note, text)
+        )
 
     return plain
 
@@ -144,7 +146,9 @@ def _sources(project: Path) -> list[Path]:
 
 def write_starters(out: Path, project: Path) -> list[Path]:
     """Write one starter notebook a source into `out`: the experiments, the exercises, "Pre-train your own"."""
-    return _write(out, {path.stem: starter(path, project) for path in [*_sources(project), project / "book" / "teach" / "exercises.md"]})
+    return _write(
+        out, {path.stem: starter(path, project) for path in [*_sources(project), project / "book" / "teach" / "exercises.md"]}
+    )
 
 
 def write_standalone(out: Path, project: Path, source: str = "") -> list[Path]:

@@ -69,9 +69,12 @@ def _launch(app: Sphinx, page: str, _template: str, context: dict, _doctree: obj
     if page == "book/teach/launch" and address:
         rows: dict[str, str] = {}
         for notebook, service, link in handouts.launchers(Path(app.srcdir), address):
-            button = f'<a class="sd-btn sd-btn-primary" href="{html.escape(link)}">{service}<span class="visually-hidden">: {notebook}</span></a>'
-            rows[notebook] = rows.get(notebook, "") + " " + button
-        body = "".join(f'<tr><th scope="row">{notebook.replace("_", " ")}</th><td>{buttons}</td></tr>' for notebook, buttons in rows.items())
+            label = f'{service}<span class="visually-hidden">: {notebook}</span>'
+            button = f'<a class="sd-btn sd-btn-primary" href="{html.escape(link)}">{label}</a>'
+            rows[notebook] = f"{rows.get(notebook, '')} {button}"
+        body = "".join(
+            f'<tr><th scope="row">{notebook.replace("_", " ")}</th><td>{buttons}</td></tr>' for notebook, buttons in rows.items()
+        )
         context["body"] = context["body"].replace("<!-- launchers -->", f"<table><tbody>{body}</tbody></table>")
 
 

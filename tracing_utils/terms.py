@@ -34,15 +34,15 @@ def read(glossary: str) -> list[str]:
     """Return the terms of a glossary page's text, in its order.
 
     Example:
-        >>> read("```{glossary}\\nprobe\\n  A reader.\\n```")
-        ['probe']
+        >>> read(Path("book/glossary.md").read_text())[0]
+        'accuracy'
     """
     lines = re.search(r"^```\{glossary\}\n(.*?)^```", glossary, flags=re.S | re.M)[1].splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith((" ", ":"))]
 
 
 def pattern(terms: Iterable[str]) -> re.Pattern[str]:
-    """Return an expression that finds any of the terms, also in the plural; the longest first, so that a `control task` is no `control`."""
+    """Return an expression that finds any of the terms, also in the plural; a `control task` is not taken for a `control`."""
     longest = sorted(terms, key=len, reverse=True)
     return re.compile(rf"(?<![\w-])({'|'.join(map(_plural, longest))})(?![\w-])", flags=re.I)
 
@@ -54,7 +54,7 @@ def _plural(term: str) -> str:
 
 def _prose(node: nodes.Node) -> Iterable[nodes.Node]:
     """Yield the texts of a tree that are prose, and the references to terms, in reading order."""
-    if isinstance(node, nodes.Text) or isinstance(node, addnodes.pending_xref) and node.get("reftype") == "term":
+    if isinstance(node, nodes.Text) or (isinstance(node, addnodes.pending_xref) and node.get("reftype") == "term"):
         yield node
     elif not isinstance(node, _CLOSED) and not (isinstance(node, nodes.container) and node.get("nb_element")):
         for child in list(node.children):
