@@ -379,3 +379,23 @@ def test_a_tokenizer_without_a_tokenizer_json_has_a_key_too(stored, tmp_path):
     (old / "vocab.json").write_text("{}")
     with pytest.raises(ValueError, match="it holds others"):
         activations.of(replace(chosen, tokenizer=old), sets[0], str(path))
+
+
+DAMAGES = {
+    "cut off": lambda old: old[:-7],
+    "one bit": lambda old: old[:-100] + bytes([old[-100] ^ 1]) + old[-99:],
+    "empty": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_seen_refused_and_made_again(stored, damage):
+    chosen, sets, path = stored
+    assert activations.whole(path)
+    before = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](before))
+    assert not activations.whole(path)
+    with pytest.raises(ValueError, match=r"step2\.safetensors must hold .* Delete it"):
+        activations.of(chosen, sets[-1], str(path))
+    activations.save([chosen], sets, path.parent)
+    assert path.read_bytes() == before

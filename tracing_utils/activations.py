@@ -8,7 +8,7 @@ real token never sees what follows); a hook on each block gathers the last token
 batch is copied once, on a GPU while the next one runs. `check` tests all this on a model before it is used.
 A file of activations is written batch by batch and read where it is looked at; no set has to fit in memory.
 
-Public names: `BUDGET`, `MEMORY`, `batches`, `encode`, `extract`, `check`, `save`, `of`.
+Public names: `BUDGET`, `MEMORY`, `batches`, `encode`, `extract`, `check`, `save`, `whole`, `of`.
 """
 
 import json
@@ -16,12 +16,13 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from . import ledger
 from .concepts import ConceptSet
@@ -196,8 +197,27 @@ def _keys(checkpoint: Checkpoint, sets: Iterable[ConceptSet]) -> dict[str, str]:
 
 
 def _metadata(file: Path) -> dict[str, str]:
+    """Return what a file tells of itself; nothing where it is cut off or no safetensors file."""
+    try:
+        with safe_open(file, "numpy") as stored:
+            return stored.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def _digest(name: str) -> str:
+    """Return the metadata's key for the sha256 of one set's activations."""
+    return f"{name} sha256"
+
+
+def whole(file: Path) -> bool:
+    """Return whether a file that `save` wrote still holds what was written."""
+    told = _metadata(file)
+    if not told:
+        return False
     with safe_open(file, "numpy") as stored:
-        return stored.metadata() or {}
+        names = list(stored.keys())
+    return all(sha256(_view(file, name)).hexdigest() == told.get(_digest(name)) for name in names)
 
 
 def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
@@ -219,8 +239,8 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
     """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
 
     Each file is there, by rename, as soon as its checkpoint is done, and one that already holds these sets of these
-    weights is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
-    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, and the dtype of the model.
+    weights, undamaged, is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
+    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, their sha256, and the dtype of the model.
 
     Args:
         checkpoints: taken one at a time, so that they may still be arriving.
@@ -235,7 +255,7 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
     model, tokens = None, {}
     for checkpoint in checkpoints:
         path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
-        if path.exists() and keys.items() <= _metadata(path).items():
+        if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
             continue
         model, tokenizer = _load(checkpoint, trust_remote_code, model)
         ids = {}
@@ -250,23 +270,34 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
     """Extract into a safetensors file batch by batch, since a set (and `save_file`'s copy of it) may not fit in memory."""
     from . import models  # noqa: PLC0415 - see extract
 
-    shape, header, end = (len(models.blocks(model)), model.config.hidden_size), {"__metadata__": metadata}, 0
+    shape, end = (len(models.blocks(model)), model.config.hidden_size), 0
     size = 4 * math.prod(shape)
+    digests = {_digest(name): "0" * 64 for name in ids}  # of the right length; known when everything is written
+    header = {"__metadata__": metadata | digests}
     for name, rows in ids.items():
         begin, end = end, end + size * len(rows)
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % 8)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        file.write(len(told).to_bytes(8, "little") + told)
+        file.write(told := _told(header))
         for name, tokens in ids.items():
-            begin = 8 + len(told) + header[name]["data_offsets"][0]
+            begin = len(told) + header[name]["data_offsets"][0]
             for rows, batch in _stream(model, tokens):
                 for row, values in zip(rows, batch.astype("<f4", copy=False), strict=True):
                     file.seek(begin + size * row)
                     file.write(values)
+        file.flush()
+        digests = {_digest(name): sha256(_view(part, name)).hexdigest() for name in ids}
+        file.seek(0)
+        file.write(_told(header | {"__metadata__": metadata | digests}))
     os.replace(part, path)
+
+
+def _told(header: dict) -> bytes:
+    """Return a header as a safetensors file begins with it."""
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
+    return len(told).to_bytes(8, "little") + told
 
 
 def of(
@@ -275,7 +306,7 @@ def of(
     """Return the activations of `concepts` at `checkpoint`, from `file` if one is named, else from the model.
 
     Raises:
-        ValueError: if `file` holds the activations of other weights or other statements.
+        ValueError: if `file` holds the activations of other weights or other statements, or was damaged.
     """
     if not file:
         model, tokenizer = _load(checkpoint, trust_remote_code)
@@ -284,15 +315,15 @@ def of(
         raise ValueError(f"The activations file must exist; {file} does not. Leave it empty to compute the activations.")
     if not _keys(checkpoint, [concepts]).items() <= _metadata(Path(file)).items():
         raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
-    return _read(Path(file), _name(concepts))
+    found = _view(Path(file), _name(concepts))
+    if sha256(found).hexdigest() != _metadata(Path(file)).get(_digest(_name(concepts))):
+        raise ValueError(f"{file} must hold what was written; it was damaged since. Delete it, and it is computed again.")
+    return found if found.nbytes > MEMORY else np.array(found)
 
 
-def _read(file: Path, name: str) -> np.ndarray:
-    """Return a tensor, in memory or, beyond `MEMORY` bytes, as a view of the file."""
-    with safe_open(file, "numpy") as stored:
-        if 4 * math.prod(shape := stored.get_slice(name).get_shape()) <= MEMORY:
-            return stored.get_tensor(name)
+def _view(file: Path, name: str) -> np.memmap:
+    """Return a tensor of a safetensors file without reading it."""
     with file.open("rb") as stored:
-        told = int.from_bytes(stored.read(8), "little")
-        begin = json.loads(stored.read(told))[name]["data_offsets"][0]
-    return np.memmap(file, dtype="<f4", mode="r", offset=8 + told + begin, shape=tuple(shape))
+        length = int.from_bytes(stored.read(8), "little")
+        told = json.loads(stored.read(length))[name]
+    return np.memmap(file, dtype="<f4", mode="r", offset=8 + length + told["data_offsets"][0], shape=tuple(told["shape"]))

@@ -9,6 +9,7 @@ Public names: `DIMENSIONS`, `SETS`, `TOPICAL`, `ConceptSet`, `Split`, `load`, `t
 
 import io
 import json
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -20,7 +21,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from . import originals, tables
-from .errors import unknown
+from .errors import file_name, unknown
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 """The five dimensions of trustworthiness, in the paper's order."""
@@ -81,17 +82,18 @@ def set_name(source: str) -> str:
     """Return the name under which the results of `source` are filed: one of `SETS`, or a folder's or file's own name.
 
     Raises:
-        ValueError: if `source` is neither a known set nor a folder or file, or takes the name of a known set.
+        ValueError: if `source` is neither a known set nor a folder or file, or has a name that results cannot have.
     """
     if source in SETS:
         return source
     path = Path(source)
-    if not path.is_dir() and not (path.is_file() and path.suffix in tables.SUFFIXES):
+    # os.path: a name that is too long for a file system is none, and no error.
+    if not os.path.isdir(source) and not (os.path.isfile(source) and path.suffix in tables.SUFFIXES):  # noqa: PTH112, PTH113
         raise unknown("concept set", source, [*SETS, "(or a folder with one <dimension>.csv each, or a .csv or .jsonl file)"])
     name = path.resolve().name if path.is_dir() else path.stem
     if name in SETS:
         raise ValueError(f"Statements of your own must have a name of their own; {source} would be filed as {name}. Rename it.")
-    return name
+    return file_name("concept set", name)
 
 
 def available(source: str) -> tuple[str, ...]:

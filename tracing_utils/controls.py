@@ -13,9 +13,11 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
+from zipfile import BadZipFile
 
 import numpy as np
 import sklearn
@@ -41,14 +43,14 @@ def _kept(name: str, concepts: ConceptSet, seed: int, make: Callable[[], dict[st
     method = json.dumps([name, _VECTORIZERS, _PENALTIES, _TEXT_AXES, probing.PENALTIES, sklearn.__version__])
     key = sha256(f"{concepts.sha256} {seed} {method}".encode()).hexdigest()[:32]
     kept = downloads.cache_folder() / "controls" / f"{key}.npz"
-    if not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.savez(file, **make())
-        os.replace(part, kept)
-    with np.load(kept) as stored:
+    with suppress(FileNotFoundError, EOFError, ValueError, BadZipFile), np.load(kept) as stored:  # a zip, which knows a damage
         return dict(stored)
+    kept.parent.mkdir(exist_ok=True)
+    part, made = kept.with_suffix(f".{os.getpid()}.part"), make()
+    with part.open("wb") as file:
+        np.savez(file, **made)
+    os.replace(part, kept)
+    return made
 
 
 def lexical_logits(concepts: ConceptSet, kind: str, seed: int) -> Float[np.ndarray, " example"]:
