@@ -27,7 +27,7 @@ test: $(VENV)/.ready  ## run the tests
 	@$(PYTHON) -m pytest -rs
 
 test-faults: $(VENV)/.ready  ## do everything bad to the program and write results/faults.csv (half an hour)
-	@FAULTS_TABLE=results/faults.csv $(PYTHON) -m pytest tests/faults -rs --dist load -m "long or not long"
+	@FAULTS_TABLE=results/faults.csv $(PYTHON) -m pytest tests/faults -rs --dist worksteal -m "long or not long"
 
 check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
