@@ -16,8 +16,7 @@ book: $(VENV)/.ready  ## trace the pocket suite and build _build/html/index.html
 
 pdf: book  ## print the book to _build/book.pdf (needs Chromium)
 	@$(VENV)/bin/jupyter-book build . --builder custom --custom-builder singlehtml --quiet -n
-	@cp _build/singlehtml/book/index.html _build/singlehtml/book.html  # its addresses begin at the root
-	@$(CHROMIUM) --headless --no-sandbox --disable-gpu --allow-file-access-from-files --no-pdf-header-footer \
+	@$(CHROMIUM) --headless --no-sandbox --disable-gpu --allow-file-access-from-files --no-pdf-header-footer --generate-pdf-document-outline \
 	  --virtual-time-budget=120000 --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/book.html"
 
 study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket

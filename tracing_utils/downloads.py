@@ -86,7 +86,9 @@ def wheel(requirement: str, digest: str) -> Path:
     if kept.exists() and sha256(kept) == digest:
         return kept
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, requirement]
+        # A source archive would run its own code to say what it is, before its hash could be checked.
+        wheels = ["--no-deps", "--only-binary", ":all:"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", *wheels, "--dest", folder, requirement]
         done = subprocess.run(pip, capture_output=True, text=True)
         files = list(Path(folder).glob("*.whl"))
         if done.returncode or len(files) != 1:

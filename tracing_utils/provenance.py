@@ -97,6 +97,7 @@ def write(study: Study, folder: Path, path: Path) -> None:
             for name, dimension, digest in zip(*(statements[c] for c in ("concept_set", "dimension", "sha256")), strict=True)
         },
         "seeds": list(range(study.seeds)),
+        "trust_remote_code": study.trust_remote_code,
         "notebook_seconds": seconds,
         "tables": {name: results.digest(path.with_name(name)) for name in tables},
     }

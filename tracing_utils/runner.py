@@ -14,7 +14,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -57,8 +56,13 @@ def _imports(module: str) -> frozenset[str]:
     found, waiting = set(), {module}
     while waiting:  # a walk, since imports inside functions may lead back
         found.add(current := waiting.pop())
-        waiting |= _named(ast.parse((_PACKAGE / f"{current}.py").read_text(encoding="utf-8"))) - found
+        waiting |= _imported(current) - found
     return frozenset(found)
+
+
+@cache
+def _imported(module: str) -> set[str]:
+    return _named(ast.parse((_PACKAGE / f"{module}.py").read_text(encoding="utf-8")))
 
 
 def _named(tree: ast.AST) -> set[str]:
@@ -72,17 +76,19 @@ def _named(tree: ast.AST) -> set[str]:
     return found
 
 
+@cache
 def _code(experiment: str) -> str:
-    """Return the code of an experiment: its notebook's cells and the modules they reach."""
+    """Return a hash of the code of an experiment: its notebook's cells and the modules they reach."""
     notebook = jupytext.read(notebook_path(experiment))
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return "\n".join([*cells, _modules_code(_named(ast.parse("\n".join(cells))))])
+    return _hash([*cells, _modules_code(frozenset(_named(ast.parse("\n".join(cells)))))])
 
 
-def _modules_code(modules: Iterable[str]) -> str:
-    """Return the source of modules and of all that they reach."""
+@cache
+def _modules_code(modules: frozenset[str]) -> str:
+    """Return a hash of the source of modules and of all that they reach."""
     reached = frozenset().union(*map(_imports, modules))
-    return "\n".join((_PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in sorted(reached))
+    return _hash([(_PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in sorted(reached)])
 
 
 @cache
@@ -90,14 +96,16 @@ def _concepts_sha256(source: str, dimension: str) -> str:
     return concepts.load(source, dimension).sha256
 
 
+@cache
 def _libraries() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
 
 
+@cache  # what is made from all runs asks for all keys again
 def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
     """Return a hash of all that decides the result: code, parameters, weights, statements, library versions.
 
-    A fresh clone or a touched file keeps its key; a changed one gets another.
+    A fresh clone or a touched file keeps its key; a changed one gets another, in the next process.
     """
     checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if experiment == "steering" else [])
     source = study.sets[concept_set]
@@ -108,6 +116,7 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
         "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
         "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
         "libraries": _libraries(),
+        "preferences": downloads.sha256(Path(study.preferences)) if study.preferences and experiment == "steering" else "",
     }
     return _hash(content)
 
@@ -136,7 +145,7 @@ def summary_key(study: Study, name: str) -> str:
     """Return a hash of what decides one of `study.summaries()`: its module's code and all runs."""
     modules = {"reweighting": "mutual_information", "answers": "results"}
     runs = [] if name == "reweighting" else [experiment_key(study, experiment) for experiment in study.runs()]
-    return _hash([_modules_code([modules.get(name, name)]), runs, _libraries()])
+    return _hash([_modules_code(frozenset({modules.get(name, name)})), runs, _libraries()])
 
 
 def study_key(study: Study) -> str:
