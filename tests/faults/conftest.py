@@ -5,9 +5,9 @@ import os
 import subprocess
 import time
 from datetime import date
-from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from program import Program
 
 from tracing_utils.suites import PROJECT
@@ -86,10 +86,21 @@ def program(make_program):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, suite_folder, own_statements) -> dict[str, bytes]:
+def traced_once(tmp_path_factory, suite_folder, own_statements) -> Program:
+    """A program whose study has been completed, and which nobody changes; made once, whatever number of workers tests."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root
+    with FileLock(root / "traced.lock"):
+        made = Program(root / "traced", suite_folder, own_statements, ("step64",))
+        made.study(experiments=["probing"])
+        if not (root / "traced.done").exists():
+            code, said = made.run()
+            assert code == 0, said
+            (root / "traced.done").touch()
+    return made
+
+
+@pytest.fixture
+def undisturbed(traced_once) -> dict[str, bytes]:
     """What the study of `program` publishes when nothing is done to it."""
-    made = Program(Path(tmp_path_factory.mktemp("undisturbed")), suite_folder, own_statements, ("step64",))
-    made.study(experiments=["probing"])
-    code, said = made.run()
-    assert code == 0, said
-    return made.tables()
+    return traced_once.tables()

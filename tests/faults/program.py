@@ -26,6 +26,8 @@ class Program:
 
     def __init__(self, folder: Path, suite: Path, statements: Path, revisions: tuple[str, ...]):
         self.folder, self.cache = folder / "project", folder / "cache"
+        if self.folder.exists():
+            return
         for name in ("tracing_utils", "notebooks", "profiles"):
             shutil.copytree(PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(PROJECT / "Snakefile", self.folder)
@@ -109,13 +111,23 @@ class Program:
         records = (self.folder / "runs" / study).glob("mine/*/*.json")
         return {f"{path.parent.name} {path.stem}": path.stat().st_mtime_ns for path in records}
 
+    def notebooks_finished(self) -> int:
+        """Return how often Snakemake, in all its runs here, has seen a notebook finish."""
+        logs = (self.folder / ".snakemake" / "log").glob("*.log")
+        return sum(len(re.findall(r"Finished jobid: \d+ \(Rule: notebook\)", log.read_text())) for log in logs)
+
+    def like(self, other: Path) -> None:
+        """Put here what runs have left in the folder of another program."""
+        for name in ("runs", "results", ".snakemake"):
+            shutil.copytree(other / name, self.folder / name)
+
     def forget(self) -> None:
         """Take away all that runs have left."""
         for name in ("runs", "results", ".snakemake", "book"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
-def wait_for(what: Callable, running: subprocess.Popen, seconds: float = 180):
+def wait_for(what: Callable, running: subprocess.Popen, seconds: float = 900):
     """Return what `what` gives as soon as it gives something; the command must be running until then."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -126,7 +138,7 @@ def wait_for(what: Callable, running: subprocess.Popen, seconds: float = 180):
     raise AssertionError("what was waited for did not come")
 
 
-def gone(program: Program, seconds: float = 10) -> bool:
+def gone(program: Program, seconds: float = 60) -> bool:
     """Return whether nothing works for a run any more, within some seconds."""
     until = time.monotonic() + seconds
     while (left := program.processes()) and time.monotonic() < until:

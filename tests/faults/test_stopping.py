@@ -27,7 +27,7 @@ def test_a_stopped_run_says_so_once_and_leaves_nothing_at_work(name, program, ou
     run = program.start()
     wait_for(program.kernel, run)
     run.send_signal(getattr(signal, name))
-    code = run.wait(timeout=30)
+    code = run.wait(timeout=120)
     assert code == 130, program.said()
     assert program.said().endswith(STOPPED)
     assert "Traceback" not in program.said()
@@ -41,7 +41,7 @@ def test_a_stopped_run_is_continued_by_the_same_command(program, undisturbed, ou
     run = program.start()
     wait_for(program.kernel, run)
     run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=30) == 130
+    assert run.wait(timeout=120) == 130
     code, said = program.run()
     assert code == 0, said
     assert program.tables() == undisturbed
@@ -57,8 +57,8 @@ def test_what_a_killed_run_started_ends_with_it(program, outcome):
     run.kill()
     run.wait()
     begun = time.monotonic()
-    assert gone(program, 20)
-    outcome(f"nothing was left at work after {time.monotonic() - begun:.0f} seconds")
+    assert gone(program)
+    outcome(f"nothing was left at work {time.monotonic() - begun:.1f} seconds later")
 
 
 @pytest.mark.long
@@ -71,41 +71,36 @@ def test_what_a_killed_run_started_ends_with_it(program, outcome):
     ids=["alone", "everything"],
 )
 def test_a_run_that_is_killed_at_random_moments_is_always_continued_by_the_same_command(alone, make_program, outcome):
-    program, chance, kills = make_program("step64", "chat"), random.Random(f"kill {alone}"), KILLS // 2
-    program.study(steering_layers=[1], multipliers=[2], asked=10)
+    program, chance, kills = make_program(), random.Random(f"kill {alone}"), KILLS // 2
+    program.study(experiments=["probing", "mutual_information"])
     begun = time.monotonic()
     code, said = program.run()
     assert code == 0, said
     length, expected, runs = time.monotonic() - begun, program.tables(), len(program.finished())
-    assert runs == 4  # probing, information, steering with two sources
+    assert runs == 2
     program.forget()
-    done, completed, most, moments = 0, 0, 0, []
+    done = completed = 0
     while done < kills:
-        before = program.finished()
         run = program.start()
         try:
-            run.wait(moment := chance.uniform(0, length))
+            run.wait(chance.uniform(0, length))
         except subprocess.TimeoutExpired:
-            done, moments = done + 1, [*moments, moment]
+            done += 1
             kill(run, *([] if alone else program.processes()))
             run.wait()
-        else:
-            assert run.returncode == 0, program.said()
-        after = program.finished()
-        again = [name for name, when in before.items() if after.get(name) != when]
-        most = max(most, len(again))
-        assert len(again) <= 2, again  # what was at work on two cores when it was killed
-        if run.returncode == 0:
-            assert program.tables() == expected
-            completed += 1
-            program.forget()
+            continue
+        assert run.returncode == 0, program.said()
+        assert program.tables() == expected
+        assert program.notebooks_finished() <= runs  # none twice
+        completed += 1
+        program.forget()
     code, said = program.run()
     assert code == 0, said
     assert program.tables() == expected
+    assert program.notebooks_finished() <= runs
     whom = "the command" if alone else "the command and all it started"
     outcome(
-        f"completed {completed + 1} times, each time with the same results, byte by byte; of finished notebooks at most {most} "
-        "were run again",
+        f"completed {completed + 1} times, each time with the same results, byte by byte; no finished notebook was run again",
         done=f"SIGKILL of {whom} at {kills} random moments of a run of {length:.0f} s, each time followed by the same command",
         expected="it completes with the same results and repeats only what was unfinished",
     )
