@@ -2,6 +2,7 @@
 
 import pytest
 from fuzz.targets import TARGETS
+from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,12 @@ def files_like(target) -> st.SearchStrategy[bytes]:
     made = st.lists(word, max_size=25).map(lambda words: "".join(words).encode(errors="surrogatepass"))
     cuts = st.tuples(st.sampled_from(target.seeds), st.integers(0, 400), st.integers(0, 30), st.binary(max_size=8) | made)
     return st.binary(max_size=200) | made | cuts.map(lambda cut: cut[0][: cut[1]] + cut[3] + cut[0][cut[1] + cut[2] :])
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    """A study may name one."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.mark.parametrize("name", TARGETS)

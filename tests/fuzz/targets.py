@@ -4,14 +4,11 @@
 """
 
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # a study may name a hub
 
 from tracing_utils import results, studies, suites, tables
 
