@@ -1,10 +1,14 @@
 """Any bytes are parsed, or refused in one sentence: never another exception, never a hang."""
 
+import re
+
 import pytest
 from fuzz.targets import TARGETS
 from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tracing_utils.suites import PROJECT
 
 
 def files_like(target) -> st.SearchStrategy[bytes]:
@@ -36,3 +40,8 @@ def test_any_bytes_are_parsed_or_refused_in_one_sentence(name):
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_good_file_is_parsed_so_the_check_above_does_not_refuse_all(name):
     assert TARGETS[name](TARGETS[name].seeds[0])
+
+
+def test_make_fuzz_knows_every_parser():
+    (named,) = re.findall(r"^PARSERS \?= (.*)$", (PROJECT / "Makefile").read_text(), flags=re.M)
+    assert set(named.split()) == set(TARGETS)
