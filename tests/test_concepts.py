@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from tracing_utils.concepts import DIMENSIONS, SETS, Split, available, draw, folds, load, set_name, subset, topical
 from tracing_utils.tables import same_text
@@ -42,11 +42,19 @@ grouped_rows = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 1)), min_si
 
 @settings(max_examples=60, deadline=None)
 @given(rows=grouped_rows, seed=st.integers(0, 1000))
-@pytest.mark.filterwarnings("ignore:The least populated class")
 def test_no_group_is_ever_on_two_sides_of_a_split(make_concepts, rows, seed):
     made = make_concepts([label for _, label in rows], groups=[f"g{group}" for group, _ in rows])
     for split in folds(made, seed):
         assert not torn_groups(split, made.groups)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=grouped_rows, seed=st.integers(0, 1000))
+@pytest.mark.filterwarnings("ignore:The least populated class")  # scikit-learn's
+def test_the_parts_are_those_of_scikit_learn_s_stratified_group_folds(make_concepts, rows, seed):
+    made = make_concepts([label for _, label in rows], groups=[f"g{group}" for group, _ in rows])
+    other = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(made.labels, made.labels, made.groups)
+    assert [split.test.tolist() for split in folds(made, seed)] == [list(test) for _, test in other]
 
 
 def test_a_split_by_rows_does_tear_groups_so_the_check_above_can_fail(make_concepts):
@@ -57,7 +65,6 @@ def test_a_split_by_rows_does_tear_groups_so_the_check_above_can_fail(make_conce
 
 @settings(max_examples=30, deadline=None)
 @given(rows=grouped_rows, seed=st.integers(0, 1000))
-@pytest.mark.filterwarnings("ignore:The least populated class")
 def test_every_statement_is_tested_once_and_is_in_one_part_of_each_split(make_concepts, rows, seed):
     made = make_concepts([label for _, label in rows], groups=[f"g{group}" for group, _ in rows])
     splits = folds(made, seed)
@@ -84,6 +91,12 @@ def test_too_few_groups_for_the_folds_are_refused_with_their_number(make_concept
     made = make_concepts([0, 1] * 10, groups=[f"g{i // 5}" for i in range(20)])
     with pytest.raises(ValueError, match=r"5 folds need at least 5 groups; made-up/reliability has 4\."):
         folds(made, seed=0)
+
+
+def test_too_few_statements_for_the_folds_are_refused_with_their_number(make_concepts):
+    assert len(folds(make_concepts([0] * 5 + [1], groups=[*"abcdef"]), seed=0)) == 5
+    with pytest.raises(ValueError, match=r"5 folds need 5 statements of a label; made-up/reliability has 4 at most\."):
+        folds(make_concepts([0, 1] * 4, groups=[*"abcdefgh"]), seed=0)
 
 
 # Drawing

@@ -3,7 +3,7 @@
 Rule: a suite is pinned to commits when it is listed; a file is used only after its hash is the one of the hub's
 metadata; what lies in the user's own Hugging Face cache is used and never deleted.
 
-Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`.
+Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`, `whole`.
 """
 
 import json
@@ -320,6 +320,8 @@ def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
     """
     if checkpoint.remote is None:
         return checkpoint
+    if into.is_dir() and not whole(checkpoint, into):
+        shutil.rmtree(into)
     if not into.is_dir():
         (checkpoint,) = resolve([checkpoint])
         remote, part = checkpoint.remote, into.with_name(into.name + ".part")
@@ -328,6 +330,19 @@ def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
             _get(remote.tokenizer, part / "tokenizer", f"the tokenizer {remote.tokenizer.repo}", tokenizer_only=True)
         os.replace(part, into)
     return placed(checkpoint, into)
+
+
+def whole(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Return whether the files that `fetch` put into a folder have the hashes of the metadata, as far as these are known."""
+    placed_in = [(folder, checkpoint.remote)]
+    if tokenizer := checkpoint.remote.tokenizer:
+        names = tokenizer_names(file.name for file in tokenizer.files)
+        placed_in.append((folder / "tokenizer", replace(tokenizer, files=tuple(f for f in tokenizer.files if f.name in names))))
+    return all(
+        (place / file.name).is_file() and _digest(place / file.name, file) == file.digest
+        for place, remote in placed_in
+        for file in remote.files
+    )
 
 
 def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = False) -> None:

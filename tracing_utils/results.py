@@ -2,11 +2,14 @@
 
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
-Public names: `COLUMNS`, `row`, `write`, `collect`, `publish`, `folder`, `read`, `read_so_far`, `gains`, `dimensions_above`.
+Public names: `COLUMNS`, `row`, `write`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`, `read_so_far`, `gains`,
+`dimensions_above`.
 """
 
+import json
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -62,8 +65,23 @@ def folder(study: str) -> Path:
     return PROJECT / "results" / (study and file_name("study", study))
 
 
+def digest(table: Path) -> str:
+    """Return the sha256 of a table's lines, however git ends them on this system."""
+    return sha256(table.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def damaged(results: Path) -> list[str]:
+    """Return which tables of a folder are not those of its `provenance.json`, or are not there; none where it has none."""
+    record = results / "provenance.json"
+    try:
+        told = json.loads(record.read_text(encoding="utf-8")).get("tables", {}) if record.is_file() else {}
+    except ValueError:
+        return [record.name]
+    return [name for name, written in told.items() if not (results / name).is_file() or digest(results / name) != written]
+
+
 def publish(files: list[Path], study: str) -> None:
-    """Copy the finished files of a run to the published results of `study`, each by rename.
+    """Copy the finished files of a run to the published results of `study`, each by rename; the provenance comes last.
 
     Raises:
         ValueError: if the study has a name that no folder can have, or a file is not there.
@@ -90,7 +108,7 @@ def read(study: str, experiment: str) -> pd.DataFrame:
     """Return a published table of `results/<study>/<experiment>.csv`.
 
     Raises:
-        ValueError: if there is no such study or experiment.
+        ValueError: if there is no such study or experiment, or the table is not the one that was published.
     """
     base = folder(study)
     if not base.is_dir():
@@ -98,6 +116,11 @@ def read(study: str, experiment: str) -> pd.DataFrame:
     path = base / f"{experiment}.csv"
     if not path.is_file():
         raise unknown(f"result of study {study}", experiment, sorted(p.stem for p in base.glob("*.csv")))
+    if path.name in damaged(base):
+        raise ValueError(
+            f"results/{study}/{path.name} must be the table that was published; its sha256 is not the one in provenance.json. "
+            "Run the study again, or take the file from git."
+        )
     _read[path.relative_to(PROJECT).as_posix()] = None
     return _table(path)
 

@@ -46,9 +46,12 @@ class Study:
         multipliers: strengths of steering, in units of the target's own difference of means.
         asked: most held-out statements a part that steering is chosen on, and tested on.
         measures: which of `MEASURES` are taken with the chosen settings of the target's own vectors and of featured revisions.
+        preferences: a file of preference pairs (`chosen`, `rejected`) that gives the universal vector, as .csv or .jsonl.
+        toxicity_judge: classifier of continuations, `hub:owner/name` or a folder; None for a small one fitted on the statements.
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
+        cell_timeout: seconds after which a cell of a notebook counts as hung.
     """
 
     name: str
@@ -66,9 +69,12 @@ class Study:
     multipliers: tuple[float, ...] = (-4.0, 2.0, 4.0)
     asked: int = 120
     measures: tuple[str, ...] = ("trust",)
+    preferences: str | None = None
+    toxicity_judge: str | None = None
     featured: tuple[str, ...] = ()
     allow_duplicates: bool = False
     trust_remote_code: bool = False
+    cell_timeout: int = 86_400
 
     @cached_property
     def loaded(self) -> suites.CheckpointSuite:
@@ -80,6 +86,11 @@ class Study:
         """The concept sets: name, under which results are filed, to source."""
         return {concepts.set_name(source): source for source in self.concepts}
 
+    @cached_property
+    def _dimensions(self) -> dict[str, tuple[str, ...]]:
+        has = {name: concepts.available(source) for name, source in self.sets.items()}
+        return {name: tuple(dimension for dimension in self.dimensions if dimension in has[name]) for name in has}
+
     def source(self, concept_set: str) -> str:
         """Return where the set of this name comes from."""
         if concept_set not in self.sets:
@@ -88,8 +99,7 @@ class Study:
 
     def dimensions_of(self, concept_set: str) -> tuple[str, ...]:
         """Return the dimensions traced on the set of this name."""
-        has = concepts.available(self.sets[concept_set])
-        return tuple(dimension for dimension in self.dimensions if dimension in has)
+        return self._dimensions[concept_set]
 
     def traced(self, experiment: str = "probing") -> list[str]:
         """Return the revisions an experiment runs over; steering also takes the chat model's own vectors."""
@@ -240,6 +250,10 @@ def _check_names(study: Study) -> None:
         raise ValueError(
             f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in the study to allow that."
         )
+    if study.preferences and not Path(study.preferences).is_file():
+        raise ValueError(
+            f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {study.preferences} is no file."
+        )
     study.traced()  # the suite must be there
     for revision in study.featured:
         if study.loaded[revision].revision not in (traced := study.needed()):
@@ -269,6 +283,8 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
             "multipliers": list(study.multipliers),
             "asked": study.asked,
             "measures": list(study.measures) if _in_depth(study, revision) else [],
+            "preferences": study.preferences or "",
+            "toxicity_judge": study.toxicity_judge or "",
         },
     }
     if experiment not in own:

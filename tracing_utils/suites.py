@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -151,12 +151,15 @@ class CheckpointSuite:
     about: str
     final: Checkpoint | None = None
 
+    @cached_property
+    def _named(self) -> dict[str, Checkpoint]:
+        return {c.revision: c for c in self.checkpoints} | ({"chat": self.chat} if self.chat else {})
+
     def __getitem__(self, revision: str) -> Checkpoint:
         """Return the checkpoint named `revision` (`chat` is the tuned model)."""
-        everything = {c.revision: c for c in self.checkpoints} | ({"chat": self.chat} if self.chat else {})
-        if revision not in everything:
-            raise unknown(f"revision of suite {self.name}", revision, everything)
-        return everything[revision]
+        if revision not in self._named:
+            raise unknown(f"revision of suite {self.name}", revision, self._named)
+        return self._named[revision]
 
 
 def parse_revision(name: str) -> tuple[int, int, int | None] | None:

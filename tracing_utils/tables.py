@@ -14,10 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array, vstack
-from scipy.sparse.csgraph import connected_components
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.preprocessing import normalize
 
 from .errors import brief
 
@@ -45,8 +41,7 @@ def read(data: bytes, file: str) -> pd.DataFrame:
     Raises:
         ValueError: if the table does not hold what it must; the first fault is named.
     """
-    text = _decoded(data, file)
-    rows = _jsonl(text, file) if file.endswith(".jsonl") else _csv(text, file)
+    rows = _rows(data, file, _COLUMNS)
     _check(rows, file)
     statements = [row["statement"] for _, row in rows]
     groups = [_text(row.get("group")) for _, row in rows]
@@ -70,21 +65,29 @@ def _text(value: object) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def read_pairs(data: bytes, file: str) -> list[tuple[str, str]]:
-    """Check a CSV of preferences, columns `chosen` and `rejected`, and return its pairs.
+def read_pairs(data: bytes, file: str) -> list[tuple[int, tuple[str, str]]]:
+    """Check a CSV or JSONL of preferences, columns `chosen` and `rejected`, and return its pairs with the numbers of their rows.
 
     Args:
         data: the file's content.
-        file: its name, which errors begin with.
+        file: its name, which errors begin with; its suffix tells the format.
 
     Raises:
-        ValueError: if a column is missing or a cell holds no words; the first fault is named.
+        ValueError: if a column is missing, a cell holds no words or there is no pair; the first fault is named.
     """
-    rows = _csv(_decoded(data, file), file, ("chosen", "rejected"))
-    for line, row in rows:
-        if not (row["chosen"] or "").strip() or not (row["rejected"] or "").strip():
-            raise ValueError(f"{file}, row {line}: both texts of a pair must hold words; one is empty.")
-    return [(row["chosen"], row["rejected"]) for _, row in rows]
+    rows = _rows(data, file, ("chosen", "rejected"))
+    for number, row in rows:
+        for text in (row["chosen"], row["rejected"]):
+            if fault := _fault_of(text):
+                raise ValueError(f"{file}, row {number}: both texts of a pair must hold text; {fault}.")
+    if not rows:
+        raise ValueError(f"{file} must hold at least one pair; it holds none.")
+    return [(number, (row["chosen"], row["rejected"])) for number, row in rows]
+
+
+def _rows(data: bytes, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
+    """Return the rows of a table with their numbers."""
+    return (_jsonl if file.endswith(".jsonl") else _csv)(_decoded(data, file), file, needed)
 
 
 def _decoded(data: bytes, file: str) -> str:
@@ -107,7 +110,7 @@ def _require(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
         raise ValueError(f"{file} must have each column once; {brief(double)} stands twice. Leave one out.")
 
 
-def _csv(text: str, file: str, needed: Sequence[str] = _COLUMNS) -> list[tuple[int, dict]]:
+def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     """Return the rows with their numbers; the header is row 1."""
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -126,7 +129,7 @@ class _Pairs(list):
     """The entries of a JSON object, in which a name may stand twice."""
 
 
-def _jsonl(text: str, file: str) -> list[tuple[int, dict]]:
+def _jsonl(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     """Return the rows with the numbers of their lines; empty lines are none."""
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -139,11 +142,9 @@ def _jsonl(text: str, file: str) -> list[tuple[int, dict]]:
             raise ValueError(f"{file}, row {number}: it must be JSON; it could not be read: {told}.") from None
         if not isinstance(pairs, _Pairs):
             came = brief(line.strip())
-            raise ValueError(f"{file}, row {number}: it must be a JSON object with statement and label; it is {came}.")
-        _require([name for name, _ in pairs], f"{file}, row {number}", _COLUMNS)
-        row = dict(pairs)
-        label = row["label"]
-        rows.append((number, row | {"label": str(label) if type(label) is int else label}))
+            raise ValueError(f"{file}, row {number}: it must be a JSON object with {' and '.join(needed)}; it is {came}.")
+        _require([name for name, _ in pairs], f"{file}, row {number}", needed)
+        rows.append((number, dict(pairs)))
     return rows
 
 
@@ -154,15 +155,15 @@ def _check(rows: list[tuple[int, dict]], file: str) -> None:
         statement, label = row["statement"], row["label"]
         if fault := _fault_of(statement):
             raise ValueError(f"{file}, row {number}: a statement must hold text; {fault}.")
-        if label not in ("0", "1"):
+        if type(label) not in (int, str) or str(label) not in ("0", "1"):
             raise ValueError(f"{file}, row {number}: a label must be 0 or 1 (1 = trustworthy); it is {brief(label)}.")
-        if seen.setdefault(statement, label) != label:
+        if seen.setdefault(statement, str(label)) != str(label):
             raise ValueError(f"{file}, row {number}: a statement must have one label; this one stands above with the other.")
     if len(rows) < _SMALLEST:
         raise ValueError(f"{file} must hold at least {_SMALLEST} statements; it holds {len(rows)}.")
     if (n := sum(not re.search(r"\w\w", row["statement"]) for _, row in rows)) > len(rows) / 2:
         raise ValueError(f"{file} must hold statements of words; {n} of {len(rows)} have none of two letters or more.")
-    if len(labels := {row["label"] for _, row in rows}) < 2:
+    if len(labels := {str(row["label"]) for _, row in rows}) < 2:
         raise ValueError(f"{file} must hold both labels; every row is {labels.pop()}.")
 
 
@@ -206,6 +207,12 @@ def near_duplicates(statements: Sequence[str]) -> list[str]:
 
     What is near to a common third is bound too, so groups may hold members that are not near to each other.
     """
+    # Each process of a run reads statements, and few look for duplicates: a second of imports each.
+    from scipy.sparse import csr_array, vstack  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
+    from sklearn.preprocessing import normalize  # noqa: PLC0415
+
     words = CountVectorizer(binary=True, token_pattern=r"\w+|[^\w\s]+").fit_transform(same_text(statements))
     unit = normalize(words.astype(np.float32))
     near = []
