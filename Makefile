@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 STUDY ?= pocket
 SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
-PARSERS ?= revision study statements-csv statements-jsonl preferences results registry saved-suite
+PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
 
 .PHONY: help book pdf study test test-faults check fuzz audit clean
