@@ -135,7 +135,7 @@ def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt
     size = alt.condition("datum.step == step", alt.value(120), alt.value(35))
     points = line.mark_point(filled=True, opacity=1).encode(y=y, color=colour, size=size, tooltip=_tooltip("revision", "layer"))
     if "href" in rows:
-        rings = line.transform_filter("datum.href != ''").mark_point(size=150, strokeWidth=1.5, opacity=1)
+        rings = line.transform_filter("datum.href != ''").mark_point(size=150, strokeWidth=1.5, opacity=1, aria=False)
         rings = rings.encode(y=y, color=colour, href="href:N", tooltip=_tooltip("revision", "layer"))
         points = alt.layer(points.encode(href="href:N"), rings)
     return alt.layer(
@@ -206,7 +206,7 @@ def _trajectory(rows: pd.DataFrame, metric: str, choose: bool) -> alt.LayerChart
     controls = base.transform_fold(list(_CONTROLS), as_=["method", "value"]).transform_filter(f"{{{switched}}}[datum.method]")
     layers = [
         probe.mark_area(opacity=0.2).encode(y=low, y2="high:Q", color=colour),
-        controls.mark_line(color=_CONTROL, strokeWidth=1.5).encode(x=x, y=y, strokeDash=dash),
+        controls.mark_line(color=_CONTROL, strokeWidth=1.5, aria=False).encode(x=x, y=y, strokeDash=dash),
         *_level(base.transform_filter("datum.step == 0 && untrained").encode(y=y), "untrained"),
         probe.mark_line(strokeWidth=2).encode(y=y, color=colour, strokeDash=dash),
         probe.mark_point(filled=True, size=35, opacity=1).encode(y=y, color=colour, tooltip=_tooltip("revision", "layer")),
@@ -218,9 +218,11 @@ def _trajectory(rows: pd.DataFrame, metric: str, choose: bool) -> alt.LayerChart
 
 
 def _level(base: alt.Chart, name: str) -> list[alt.Chart]:
-    """Return a thin level line with its name on it."""
-    text = base.mark_text(align="right", baseline="bottom", dx=-3, dy=-2, fontSize=9, fontStyle="italic", color=_CONTROL)
-    return [base.mark_rule(color=_CONTROL, strokeWidth=0.8), text.encode(x=alt.value("width"), text=alt.value(name))]
+    """Return a thin level line with its name on it; where it is switched off, an empty mark must not ask for an alt text."""
+    text = base.mark_text(
+        align="right", baseline="bottom", dx=-3, dy=-2, fontSize=9, fontStyle="italic", color=_CONTROL, aria=False
+    )
+    return [base.mark_rule(color=_CONTROL, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 
 
 def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatChart:
