@@ -5,11 +5,11 @@ STUDY ?= pocket
 SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
 
-.PHONY: help book pdf study test check clean
+.PHONY: help book pdf study test test-faults check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 book: $(VENV)/.ready  ## trace the pocket suite and build _build/html/index.html
 	@$(PYTHON) -m tracing_utils run --study studies/pocket.yml --book
@@ -24,6 +24,9 @@ study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
 
 test: $(VENV)/.ready  ## run the tests
 	@$(PYTHON) -m pytest -rs
+
+test-faults: $(VENV)/.ready  ## do everything bad to the program and write results/faults.csv (half an hour)
+	@FAULTS_TABLE=results/faults.csv $(PYTHON) -m pytest tests/faults -rs --dist worksteal -m "long or not long"
 
 check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -3,19 +3,23 @@
 # A job runs when its output is missing or its `key` has changed: a hash of the code, parameters, weights and
 # statements it depends on. File times play no part (see profiles/), so a fresh clone or a touched file computes
 # nothing again. Every rule body is one stable line that calls the package.
+import shlex
 import sys
 from pathlib import Path
 
-from tracing_utils import runner, studies
+from tracing_utils import plan, processes, runner, slots, studies
 
+processes.end_with_run()
 study = studies.read(config["study"])
-PYTHON = sys.executable
-BOOK = str(Path(sys.executable).with_name("jupyter-book"))
+PYTHON = shlex.quote(sys.executable)
+BOOK = shlex.quote(str(Path(sys.executable).with_name("jupyter-book")))
 RUNS = f"runs/{study.name}"
 RESULTS = f"{RUNS}/results"
 SETS = list(study.sets)
 TRACED = {experiment: study.traced(experiment) for experiment in study.runs()}
-ON_HUB = study.on_hub()
+ON_HUB = set(study.on_hub())
+QUEUE = [revision for revision in study.traced() if revision in ON_HUB]
+PLACES = {revision: place for place, revision in enumerate(QUEUE)}
 PUBLISHED = [
     f"{RESULTS}/{name}.csv" for name in ("ledger", "concepts", *TRACED, *study.summaries())
 ] + [f"{RESULTS}/provenance.json"]
@@ -32,11 +36,29 @@ def ends(experiment, ending):
     return [f"{RUNS}/{name}/{experiment}/{revision}.{ending}" for name in SETS for revision in TRACED.get(experiment, [])]
 
 
-def two_before(wildcards):
-    """One checkpoint is fetched while the one before it is computed; no third one lies on the disk."""
-    order = [revision for revision in ON_HUB if revision in TRACED["probing"]]
-    place = order.index(wildcards.revision) if wildcards.revision in order else 0
-    return [f"{RUNS}/extracted/{order[place - 2]}"] if place >= 2 else []
+# On one machine, one checkpoint is fetched while those before it are computed, one a GPU; no more lie on the disk.
+AHEAD = 1 + max(1, len(slots.gpus()))
+
+
+def here():
+    """Whether jobs run on this machine, as its own; known only when they are asked about."""
+    return workflow.local_exec and not workflow.remote_exec
+
+
+def before(wildcards):
+    """What must be done before a checkpoint is fetched; on a cluster nothing, where its weights go with their job."""
+    place = PLACES.get(wildcards.revision, 0)
+    return [f"{RUNS}/extracted/{QUEUE[place - AHEAD]}"] if here() and place >= AHEAD else []
+
+
+def asks(need, job=None):
+    """Return how much a job asks a cluster for: what the plan says, and as much again with every further attempt."""
+    return lambda wildcards, attempt: attempt * getattr(plan.needs(study)[job or wildcards.experiment], need)
+
+
+def gpu(wildcards):
+    """Return how many GPUs a job that runs the model asks for; on one machine, where it takes a slot, one."""
+    return 1 if here() else plan.needs(study)[wildcards.get("experiment", "activations")].gpu
 
 
 def target(experiment):
@@ -53,9 +75,13 @@ wildcard_constraints:
     set="[^/]+",
 
 
+# On a cluster these run where the command was given, the others as jobs.
 localrules:
     trace,
+    ledger,
     collect,
+    answers,
+    provenance,
     javascript,
     page,
     publish,
@@ -70,21 +96,24 @@ rule trace:
 rule ledger:
     message: "the ledger's table"
     output: f"{RESULTS}/ledger.csv"
-    params: key=runner.suite_key(study)
+    params: key=lambda _: runner.suite_key(study)
     shell: "{PYTHON} -m tracing_utils study-ledger {config[study]} {output}"
 
 
 rule describe:
     message: "statements: sizes and lexical floors"
     output: f"{RESULTS}/concepts.csv"
-    params: key=runner.concepts_key(study)
+    params: key=lambda _: runner.concepts_key(study)
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils describe {config[study]} {output}"
 
 
 rule weights:
     message: "weights of {wildcards.revision}"
-    input: two_before
+    input: before
     output: temp(directory(RUNS + "/weights/{revision}"))
+    group: "checkpoint-{revision}"  # one job of a cluster, so that as many weights lie on the disk as such jobs run
+    resources: mem_mb=asks("mem_mb", "weights"), runtime=asks("runtime", "weights")
     shell: "{PYTHON} -m tracing_utils weights {config[study]} {wildcards.revision} {output}"
 
 
@@ -94,6 +123,8 @@ rule activations:
     output:
         activations=temp(RUNS + "/activations/{revision}.safetensors"),
         extracted=touch(RUNS + "/extracted/{revision}"),
+    group: "checkpoint-{revision}"
+    resources: mem_mb=asks("mem_mb", "activations"), runtime=asks("runtime", "activations"), gpu=gpu
     shell: "{PYTHON} -m tracing_utils activations {config[study]} {wildcards.revision} {output.activations}"
 
 
@@ -109,6 +140,8 @@ rule notebook:
         notebook=RUNS + "/{set}/{experiment}/{revision}.ipynb",
         record=RUNS + "/{set}/{experiment}/{revision}.json",
     params: key=lambda wildcards: runner.key(study, wildcards.set, wildcards.experiment, wildcards.revision)
+    priority: 1  # before the next checkpoint, so that activations do not pile up
+    resources: mem_mb=asks("mem_mb"), runtime=asks("runtime"), gpu=lambda wildcards: gpu(wildcards) if wildcards.experiment == "steering" else 0
     shell: "{PYTHON} -m tracing_utils notebook {config[study]} {wildcards.set} {wildcards.experiment} {wildcards.revision} {input.activations} {RUNS}"
 
 
@@ -124,14 +157,16 @@ rule dynamics:
     message: "dynamics: onset, agreement of directions, transfer"
     input: ends("probing", "safetensors")
     output: f"{RESULTS}/dynamics.csv"
-    params: key=runner.summary_key(study, "dynamics")
+    params: key=lambda _: runner.summary_key(study, "dynamics")
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils dynamics {config[study]} {RUNS} {output}"
 
 
 rule reweighting:
     message: "control: an invertible reweighting of random features"
     output: f"{RESULTS}/reweighting.csv"
-    params: key=runner.summary_key(study, "reweighting")
+    params: key=lambda _: runner.summary_key(study, "reweighting")
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils reweighting {output}"
 
 
@@ -139,7 +174,8 @@ rule claims:
     message: "verdicts on the paper's claims"
     input: [ends(experiment, "safetensors") for experiment in TRACED]
     output: f"{RESULTS}/claims.csv"
-    params: key=runner.summary_key(study, "claims")
+    params: key=lambda _: runner.summary_key(study, "claims")
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{PYTHON} -m tracing_utils claims {config[study]} {RUNS} {output}"
 
 
@@ -147,7 +183,7 @@ rule answers:
     message: "answers before and after steering"
     input: lambda wildcards: [f"{RUNS}/{name}/steering/{study.loaded.chat.revision}.json" for name in SETS]
     output: f"{RESULTS}/answers.csv"
-    params: key=runner.summary_key(study, "answers")
+    params: key=lambda _: runner.summary_key(study, "answers")
     shell: "{PYTHON} -m tracing_utils answers {output} {input}"
 
 
@@ -155,7 +191,7 @@ rule provenance:
     message: "provenance"
     input: [path for path in PUBLISHED if not path.endswith("provenance.json")]
     output: f"{RESULTS}/provenance.json"
-    params: key=runner.study_key(study)
+    params: key=lambda _: runner.study_key(study)
     shell: "{PYTHON} -m tracing_utils provenance {config[study]} {RUNS} {output}"
 
 
@@ -164,7 +200,7 @@ rule publish:
     message: f"results/{study.name}"
     input: PUBLISHED
     output: touch(f"{RUNS}/published")
-    params: key=runner.study_key(study)
+    params: key=lambda _: runner.study_key(study)
     shell: "{PYTHON} -m tracing_utils publish {study.name} {input}"
 
 
@@ -179,7 +215,7 @@ rule page:
 rule javascript:
     message: "chart libraries"
     output: "book/_static/vega.js"
-    params: key=runner.library_key()
+    params: key=lambda _: runner.library_key()
     shell: "{PYTHON} -m tracing_utils javascript {output}"
 
 
@@ -189,5 +225,6 @@ rule book:
         rules.trace.input,
         "book/_static/vega.js",
     output: "_build/html/index.html"
-    params: key=runner.book_key(study)
+    params: key=lambda _: runner.book_key(study)
+    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
     shell: "{BOOK} build . --all --quiet -W -n --keep-going"

