@@ -45,7 +45,7 @@ def pytest_runtest_logreport(report):
         return
     path, git = PROJECT / table, ["git", "rev-parse", "--short=8", "HEAD"]
     commit = subprocess.run(git, cwd=PROJECT, capture_output=True, text=True).stdout.strip()
-    rows = {row["case"]: row for row in csv.DictReader(path.open(newline=""))} if path.exists() else {}
+    rows = {row["case"]: row for row in csv.DictReader(path.read_text().splitlines())} if path.exists() else {}
     held = {"held": "yes" if report.passed else "no", "seconds": f"{report.duration:.0f}"}
     rows[told["case"]] = told | held | {"date": date.today().isoformat(), "commit": commit}
     part = path.with_name(path.name + ".part")
