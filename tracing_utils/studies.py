@@ -246,15 +246,13 @@ def _check_names(study: Study) -> None:
     for name in study.sets:
         if not study.dimensions_of(name):
             raise ValueError(f"Set {name} must have a dimension of the study; it has none of {', '.join(study.dimensions)}.")
-<<<<<<< HEAD
     if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
         raise ValueError(
             f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in the study to allow that."
-=======
+        )
     if study.preferences and not Path(study.preferences).is_file():
         raise ValueError(
             f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {study.preferences} is no file."
->>>>>>> steer
         )
     study.traced()  # the suite must be there
     for revision in study.featured:
