@@ -5,19 +5,18 @@ STUDY ?= pocket
 SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
 
-.PHONY: help book pdf study test check clean
+.PHONY: help book pdf study test test-faults check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 book: $(VENV)/.ready  ## trace the pocket suite and build _build/html/index.html
 	@$(PYTHON) -m tracing_utils run --study studies/pocket.yml --book
 
 pdf: book  ## print the book to _build/book.pdf (needs Chromium)
 	@$(VENV)/bin/jupyter-book build . --builder custom --custom-builder singlehtml --quiet -n
-	@cp _build/singlehtml/book/index.html _build/singlehtml/book.html  # its addresses begin at the root
-	@$(CHROMIUM) --headless --no-sandbox --disable-gpu --allow-file-access-from-files --no-pdf-header-footer \
+	@$(CHROMIUM) --headless --no-sandbox --disable-gpu --allow-file-access-from-files --no-pdf-header-footer --generate-pdf-document-outline \
 	  --virtual-time-budget=120000 --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/book.html"
 
 study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
@@ -25,6 +24,9 @@ study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
 
 test: $(VENV)/.ready  ## run the tests
 	@$(PYTHON) -m pytest -rs
+
+test-faults: $(VENV)/.ready  ## do everything bad to the program and write results/faults.csv (half an hour)
+	@FAULTS_TABLE=results/faults.csv $(PYTHON) -m pytest tests/faults -rs --dist worksteal -m "long or not long"
 
 check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -3,14 +3,16 @@
 # A job runs when its output is missing or its `key` has changed: a hash of the code, parameters, weights and
 # statements it depends on. File times play no part (see profiles/), so a fresh clone or a touched file computes
 # nothing again. Every rule body is one stable line that calls the package.
+import shlex
 import sys
 from pathlib import Path
 
-from tracing_utils import plan, runner, slots, studies
+from tracing_utils import plan, processes, runner, slots, studies
 
+processes.end_with_run()
 study = studies.read(config["study"])
-PYTHON = sys.executable
-BOOK = str(Path(sys.executable).with_name("jupyter-book"))
+PYTHON = shlex.quote(sys.executable)
+BOOK = shlex.quote(str(Path(sys.executable).with_name("jupyter-book")))
 RUNS = f"runs/{study.name}"
 RESULTS = f"{RUNS}/results"
 SETS = list(study.sets)

@@ -269,6 +269,36 @@ def test_stored_activations_are_those_of_the_model(stored):
         assert file.metadata()["dtype"] == "float32"
 
 
+def test_beyond_the_memory_s_budget_activations_stay_in_a_file_and_are_the_same(stored, monkeypatch):
+    chosen, sets, path = stored
+    held = [activations.of(chosen, concepts, file) for concepts in sets for file in (str(path), "")]
+    assert not any(isinstance(array, np.memmap) for array in held)
+    monkeypatch.setattr(activations, "MEMORY", 4 * 4 * 3 * 16)  # the smallest set just fits
+    again = [activations.of(chosen, concepts, file) for concepts in sets for file in (str(path), "")]
+    assert [isinstance(array, np.memmap) for array in again] == [True, True, True, True, False, False]
+    for before, after in zip(held, again, strict=True):
+        assert np.array_equal(before, after)
+    assert [p.name for p in path.parent.iterdir()] == ["step2.safetensors"]
+
+
+def test_a_file_is_written_batch_by_batch(stored, monkeypatch, tmp_path):
+    chosen, sets, path = stored
+    most, stream = [], activations._stream
+
+    def watched(*arguments):
+        for rows, batch in stream(*arguments):
+            most.append(len(rows))
+            yield rows, batch
+
+    monkeypatch.setattr(activations, "_stream", watched)
+    monkeypatch.setitem(activations.BUDGET, "cpu", 40)
+    activations.save([chosen], sets, tmp_path / "small")
+    assert max(most[-3:]) <= 3 < len(sets[0])
+    for concepts in sets:
+        small = activations.of(chosen, concepts, str(tmp_path / "small" / path.name))
+        np.testing.assert_allclose(small, activations.of(chosen, concepts, str(path)), rtol=1e-5, atol=1e-5)
+
+
 def test_several_checkpoints_are_stored_one_file_each_as_if_each_were_alone(stored, suite_folder, tmp_path):
     _, sets, _ = stored
     chosen = suites.load(str(suite_folder)).checkpoints
@@ -349,3 +379,23 @@ def test_a_tokenizer_without_a_tokenizer_json_has_a_key_too(stored, tmp_path):
     (old / "vocab.json").write_text("{}")
     with pytest.raises(ValueError, match="it holds others"):
         activations.of(replace(chosen, tokenizer=old), sets[0], str(path))
+
+
+DAMAGES = {
+    "cut off": lambda old: old[:-7],
+    "one bit": lambda old: old[:-100] + bytes([old[-100] ^ 1]) + old[-99:],
+    "empty": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_seen_refused_and_made_again(stored, damage):
+    chosen, sets, path = stored
+    assert activations.whole(path)
+    before = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](before))
+    assert not activations.whole(path)
+    with pytest.raises(ValueError, match=r"step2\.safetensors must hold .* Delete it"):
+        activations.of(chosen, sets[-1], str(path))
+    activations.save([chosen], sets, path.parent)
+    assert path.read_bytes() == before

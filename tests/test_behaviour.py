@@ -1,11 +1,27 @@
 """What a model does is read off it exactly: batched as one by one, answers by logits, changes tested example by example."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
+from huggingface_hub import constants
+from sklearn.metrics import roc_auc_score
+from transformers import AutoConfig, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, RobertaModel
 
 from tracing_utils import behaviour, concepts
-from tracing_utils.behaviour import CivilityJudge, Measured, answers, choices, compare, continuations, generate, measure
+from tracing_utils.behaviour import (
+    CivilityJudge,
+    Measured,
+    ToxicityModel,
+    answers,
+    choices,
+    compare,
+    continuations,
+    generate,
+    measure,
+)
 from tracing_utils.steering import steer
 
 VECTOR = np.linspace(-1, 1, 16).astype(np.float32)
@@ -133,6 +149,78 @@ def test_the_judge_is_measured_on_statements_it_has_not_seen(insults, make_conce
     assert kind > 0.5 > nasty
     noise = make_concepts(np.random.default_rng(0).permutation(insults.labels), insults.statements, dimension="toxicity")
     assert CivilityJudge.fit(noise, split).auroc.value < 0.9
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory, tokenizer_folder):
+    """A folder with a tiny RoBERTa of random weights that has two labels."""
+    folder = tmp_path_factory.mktemp("classifiers") / "tiny"
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = RobertaConfig(vocab_size=320, max_position_embeddings=66, pad_token_id=2, initializer_range=0.5, **shape)
+    RobertaForSequenceClassification(config).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(tokenizer_folder).save_pretrained(folder)
+    return folder
+
+
+def test_a_classifier_of_others_judges_in_batches_as_it_does_one_by_one(classifier, insults):
+    split = concepts.folds(insults, seed=0)[0]
+    judge = ToxicityModel.load(str(classifier), insults, split)
+    texts = [*insults.statements[:6], "Short.", "", "A very long text. " * 40]
+    found = judge.civility(texts)
+    for text, civility in zip(texts, found, strict=True):
+        ids = judge.tokenizer(text or " ", truncation=True, max_length=63, return_tensors="pt")
+        with torch.no_grad():
+            assert civility == pytest.approx(float(judge.model(**ids).logits.softmax(1)[0, 0]), abs=1e-5)
+    assert np.ptp(found) > 1e-3
+    scores = judge.civility([insults.statements[i] for i in split.test])
+    assert judge.auroc.value == pytest.approx(roc_auc_score(insults.labels[split.test], scores))
+    assert judge.auroc.n == len(split.test)
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A hub on the loopback interface, and caches of this test's own."""
+    served = HubServer()
+    monkeypatch.setenv("HF_ENDPOINT", served.address)
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    yield served
+    served.close()
+
+
+def test_a_classifier_comes_from_a_hub_by_its_name(classifier, insults, server):
+    server.publish("owner/judge", "main", {path.name: path.read_bytes() for path in classifier.iterdir()})
+    split = concepts.folds(insults, seed=0)[0]
+    judge = ToxicityModel.load("hub:owner/judge", insults, split)
+    alone = ToxicityModel.load(str(classifier), insults, split)
+    assert np.array_equal(judge.civility(insults.statements), alone.civility(insults.statements))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda folder: RobertaForSequenceClassification(_three(folder)).save_pretrained(folder), "must have two labels"),
+        (
+            lambda folder: RobertaModel(AutoConfig.from_pretrained(folder)).save_pretrained(folder),
+            "must hold a trained classifier",
+        ),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), "must hold a sequence classifier"),
+    ],
+)
+def test_a_folder_without_a_classifier_of_two_labels_is_refused_in_a_sentence(classifier, insults, tmp_path, change, sentence):
+    folder = tmp_path / "changed"
+    shutil.copytree(classifier, folder)
+    change(folder)
+    with pytest.raises(ValueError, match=sentence):
+        ToxicityModel.load(str(folder), insults, concepts.folds(insults, seed=0)[0])
+
+
+def _three(folder):
+    config = AutoConfig.from_pretrained(folder)
+    config.num_labels = 3
+    return config
 
 
 def test_only_the_continuation_of_untrustworthy_statements_is_judged(llama, tokenizer, insults):

@@ -267,12 +267,13 @@ def test_every_link_inside_the_book_leads_somewhere(html, guilty):
     assert not [(page.name, link) for page in built for link in set(read(page).links) if leads_nowhere(page, link)]
 
 
-def test_a_binder_button_is_offered_only_where_the_repository_has_a_public_address(html):
-    page = {"body": ""}
-    app = Mock(spec=Sphinx, config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"))
+def test_buttons_to_launch_are_offered_only_where_the_repository_has_a_public_address(html):
+    written = (html / "book" / "teach" / "launch.html").read_text()
+    assert "mybinder" not in written
+    page = {"body": written}
+    app = Mock(spec=Sphinx, config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"), srcdir=PROJECT)
     pages_extension._launch(app, "book/teach/launch", "", page, None)
-    assert "/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/notebooks" in page["body"]
-    assert "mybinder" not in (html / "book" / "teach" / "launch.html").read_text()
+    assert page["body"].count("/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/notebooks/ipynb/") >= 4
 
 
 def test_an_id_names_one_place_of_a_page(html, guilty):
@@ -408,6 +409,115 @@ def test_a_chart_keeps_the_reader_s_choice_in_another_theme(html, browser):
     page.close()
 
 
+@pytest.fixture
+def opened(html, browser):
+    """Open a page of the book with its charts drawn, and give the chart of a figure."""
+    pages = []
+
+    def chart(name, figure, **options):
+        page = browser.new_page(**options)
+        pages.append(page)
+        page.goto((html / "book" / name).as_uri())
+        page.wait_for_selector(f"#{figure} .vega-chart[data-drawn]")
+        return page.locator(f"#{figure} .vega-chart")
+
+    yield chart
+    for page in pages:
+        page.close()
+
+
+def drawing(chart):
+    """What a chart shows, without the numbers that Vega gives its gradients and clips."""
+    return re.sub(r"(gradient|clip)_?\d+", "", chart.locator("svg").inner_html())
+
+
+EXPLORABLES = {"index.html": ["fig-landing"], "probing.html": ["fig-gain"], "mutual_information.html": ["fig-plane"]}
+
+
+@needs_chromium
+@pytest.mark.parametrize(("name", "figure"), [(name, figure) for name, figures in EXPLORABLES.items() for figure in figures])
+def test_a_slider_moves_by_keyboard_says_its_step_and_redraws_the_chart(opened, name, figure):
+    chart = opened(name, figure)
+    slider = chart.get_by_role("slider", name="training step")
+    before, last = drawing(chart), slider.get_attribute("aria-valuetext")
+    chart.locator("summary").focus()  # something else of this chart
+    assert drawing(chart) == before
+    slider.press("ArrowLeft")
+    sync_api.expect(slider).not_to_have_attribute("aria-valuetext", last)
+    assert int(slider.get_attribute("aria-valuetext")) < int(last) == 8192
+    assert chart.locator(".chart-step").inner_text() == slider.get_attribute("aria-valuetext")
+    assert drawing(chart) != before
+
+
+@needs_chromium
+def test_training_can_be_played_and_stops_at_its_end(opened):
+    chart = opened("index.html", "fig-landing")
+    slider, button = chart.get_by_role("slider"), chart.get_by_role("button", name="Play")
+    slider.press("Home")
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "0")
+    button.press("Enter")
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "8")
+    sync_api.expect(chart.get_by_role("button", name="Pause")).to_be_visible()
+    slider.press("End")
+    sync_api.expect(chart.get_by_role("button", name="Play")).to_be_visible()
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "8192")
+
+
+@needs_chromium
+def test_a_drag_along_training_moves_the_slider_and_a_featured_checkpoint_opens_its_notebook(opened):
+    chart = opened("index.html", "fig-landing")
+    slider, link = chart.get_by_role("slider"), chart.locator(".chart-page")
+    chart.get_by_label("statements").select_option("pocket")
+    sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step8192.html")
+    strips = chart.locator(".mark-rect.role-mark path")
+    chart.page.mouse.move(*middle(strips.nth(12)))
+    chart.page.mouse.down()
+    chart.page.mouse.move(*middle(strips.nth(11), down=5))
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "512")
+    sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step512.html")
+    chart.page.mouse.move(*middle(strips.nth(10), down=5))
+    chart.page.mouse.up()
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "384")
+    sync_api.expect(link).to_be_hidden()  # no page of the book shows this checkpoint
+
+
+def middle(mark, down=0):
+    box = mark.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 4 + down
+
+
+@needs_chromium
+def test_a_click_on_a_map_chooses_layer_and_step_of_its_sections(opened):
+    chart = opened("probing.html", "fig-gain")
+    assert chart.get_by_label("layer").input_value() == "3"
+    cells = chart.locator(".mark-rect.role-mark path")
+    cells.first.scroll_into_view_if_needed()
+    chart.page.mouse.click(*middle(cells.first))
+    assert chart.get_by_label("layer").input_value() == "0"
+    sync_api.expect(chart.get_by_role("slider")).to_have_attribute("aria-valuetext", "0")
+    sync_api.expect(chart.locator("svg")).to_contain_text("of layer 0")
+
+
+@needs_chromium
+def test_a_control_can_be_taken_away_and_brought_back(opened):
+    chart = opened("probing.html", "fig-probing")
+    before = drawing(chart)
+    for name in ("lexical floor", "surface", "shuffled labels", "control task", "untrained", "the paper"):
+        chart.get_by_label(name).press("Space")
+        assert drawing(chart) != before, name
+        chart.get_by_label(name).press("Space")
+        assert drawing(chart) == before, name
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [320, 768, 1300])
+def test_a_chart_fills_the_page_and_is_never_wider(opened, width):
+    for name, figure in (("index.html", "fig-landing"), ("probing.html", "fig-probing")):
+        chart = opened(name, figure, viewport={"width": width, "height": 800})
+        room, drawn = (chart.locator(part).bounding_box()["width"] for part in (".vega-stage", "svg"))
+        assert 0.9 * room < drawn <= room
+
+
 @needs_chromium
 def test_the_search_finds_a_page_without_a_server(html, browser):
     page = browser.new_page()
@@ -419,10 +529,14 @@ def test_the_search_finds_a_page_without_a_server(html, browser):
     page.close()
 
 
-def test_the_environment_for_conda_pins_nothing_of_its_own():
+def test_the_environment_for_conda_and_binder_pins_nothing_of_its_own():
     content = yaml.safe_load((PROJECT / "environment.yml").read_text())
-    assert "--constraint constraints.txt" in content["dependencies"][-1]["pip"]
-    assert not [entry for entry in content["dependencies"][1:-1] if "=" in entry]
+    assert [entry for entry in content["dependencies"] if "=" in entry] == ["python=3.11"]
+    after = PROJECT / "postBuild"  # Binder runs it, if it may
+    assert os.access(after, os.X_OK)
+    assert after.read_text().startswith("#!")
+    assert "--constraint constraints.txt" in after.read_text()
+    assert (PROJECT / "constraints.txt").is_file()
 
 
 def test_the_readme_shows_the_two_commands_and_its_tree_is_true():

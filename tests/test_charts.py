@@ -2,12 +2,15 @@
 
 import itertools
 import json
+import math
+import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import vl_convert
 
-from tracing_utils import charts
+from tracing_utils import charts, explorables
 
 TEXT = "Accuracy rises in every dimension."
 STEPS, LAYERS, DIMENSIONS = (0, 8, 64, 512), (0, 1, 2), ("fairness", "privacy")
@@ -80,20 +83,32 @@ def beside() -> pd.DataFrame:
     return pd.concat([own, own.assign(source="the paper", paper=True)])
 
 
+def theirs() -> pd.DataFrame:
+    return pd.DataFrame({"dimension": ["privacy"], "concept_set": "tracingllm", "value": 0.91})
+
+
+def logistic() -> pd.DataFrame:
+    return probing().query("method == 'logistic'")
+
+
+def difference() -> pd.DataFrame:
+    return logistic().assign(value=lambda t: t["value"] - 0.6)
+
+
 def two_sets() -> pd.DataFrame:
     return pd.concat([probing(), probing().assign(concept_set="tracingllm")])
 
 
 CHARTS = {
-    "probe_trajectories": lambda: charts.probe_trajectories(probing(), "accuracy", TEXT),
-    "probe_trajectories of two sets": lambda: charts.probe_trajectories(two_sets(), "accuracy", TEXT),
-    "probe_trajectories with pages": lambda: charts.probe_trajectories(
-        probing().assign(featured=lambda t: t["step"] == 64), "accuracy", TEXT, page="runs/probing-"
+    "training": lambda: explorables.training(two_sets(), TEXT),
+    "training with pages": lambda: explorables.training(
+        two_sets().assign(featured=lambda t: (t["step"] == 64) & (t["concept_set"] == "pocket")), TEXT, page="runs/probing-"
     ),
+    "probe_trajectories": lambda: explorables.probe_trajectories(probing(), "accuracy", TEXT),
+    "probe_trajectories of two sets": lambda: explorables.probe_trajectories(two_sets(), "accuracy", TEXT, paper=theirs()),
+    "layer_map": lambda: explorables.layer_map(difference(), "accuracy minus floor", TEXT),
+    "compare_checkpoints": lambda: explorables.compare_checkpoints(logistic(), "accuracy", TEXT),
     "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
-    "gain_over_floor": lambda: charts.gain_over_floor(
-        probing().query("method == 'logistic'").assign(gain=lambda t: t["value"] - 0.5), TEXT
-    ),
     "protocol_comparison": lambda: charts.protocol_comparison(protocols().query("step == 64"), TEXT),
     "protocol_comparison of checkpoints and sets": lambda: charts.protocol_comparison(
         pd.concat([protocols(), protocols().assign(concept_set="tracingllm")]), TEXT
@@ -106,7 +121,7 @@ CHARTS = {
     "by_layer with a floor": lambda: charts.by_layer(
         tidy({"released": LAYERS, "shuffled": LAYERS}, "nhsic_ty"), "nhsic_ty", TEXT, floor="shuffled"
     ),
-    "information_plane": lambda: charts.information_plane(plane(), TEXT),
+    "information_plane": lambda: explorables.information_plane(plane(), TEXT),
     "two_phases": lambda: charts.two_phases(information(), control(), TEXT),
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
     "gain_and_cost": lambda: charts.gain_and_cost(steering().assign(cost=lambda t: 1 + t["multiplier"].abs() / 10), TEXT),
@@ -133,9 +148,10 @@ def spec(request) -> dict:
 
 
 def test_every_public_chart_is_tried_here():
-    named = charts.__doc__.split("Public names:")[1].replace("`", "").replace("\n", " ").strip(" .").split(", ")
     tried = {name.split(" ")[0] for name in CHARTS}
-    assert {name.strip() for name in named} - {"COLOURS"} <= tried
+    for module in (charts, explorables):
+        named = module.__doc__.split("Public names:")[1].replace("`", "").replace("\n", " ").strip(" .").split(", ")
+        assert {name.strip() for name in named} - {"COLOURS"} <= tried
 
 
 def test_every_chart_compiles_to_vega_and_to_a_picture_without_a_complaint(spec):
@@ -162,19 +178,29 @@ def test_every_chart_is_written_the_same_way_twice():
         assert json.dumps(make().to_dict()) == json.dumps(make().to_dict())
 
 
-def test_every_number_of_a_trajectory_is_the_table_s():
-    table = probing()
-    drawn = values(CHARTS["probe_trajectories"]().to_dict())
-    assert len(drawn) == len(table)
-    assert sorted(row["value"] for row in drawn) == sorted(table["value"])
-    assert {row["method"] for row in drawn} == set(table["method"])
+CONTROLS = ("lexical floor", "surface", "shuffled labels", "control task")
+
+
+@pytest.mark.parametrize("name", ["probe_trajectories", "training"])
+def test_every_number_of_a_trajectory_is_the_table_s(name):
+    table = two_sets() if name == "training" else probing()
+    drawn = [row for row in values(CHARTS[name]().to_dict()) if "value" in row]
+    keys = ["concept_set", "dimension", "step", "layer", "method"]
+    known = table.astype({"layer": float}).set_index(keys)["value"]
+    assert len(drawn) == int((table["method"] == "logistic").sum())
+    for row in drawn:
+        at = (row["concept_set"], row["dimension"], row["step"])
+        assert row["value"] == known[(*at, row["layer"], "logistic")]
+        for control in CONTROLS:
+            layer = float("nan") if control in ("lexical floor", "surface") else row["layer"]
+            assert row[control] == known[(*at, layer, control)]
 
 
 def test_only_the_metric_that_was_asked_for_is_drawn():
     both = pd.concat([probing(), probing().assign(metric="auroc", value=0.99)])
-    drawn = values(charts.probe_trajectories(both, "accuracy", TEXT).to_dict())
-    assert 0.99 not in {row["value"] for row in drawn}
-    assert len(drawn) == len(probing())
+    drawn = values(explorables.probe_trajectories(both, "accuracy", TEXT).to_dict())
+    assert 0.99 not in {row[name] for row in drawn for name in ("value", *CONTROLS)}
+    assert len(drawn) == len(logistic())
 
 
 def test_panels_stand_in_the_order_of_the_palette_and_have_its_colours():
@@ -188,11 +214,12 @@ def test_panels_stand_in_the_order_of_the_palette_and_have_its_colours():
 
 def test_a_chart_does_not_change_its_table():
     drawn = (
-        (probing(), lambda table: charts.probe_trajectories(table, "accuracy", TEXT)),
+        (probing(), lambda table: explorables.probe_trajectories(table, "accuracy", TEXT)),
         (probing(), lambda table: charts.layer_profile(table, "accuracy", TEXT)),
         (tidy({"released": LAYERS}, "nhsic_tx"), lambda table: charts.by_layer(table, "nhsic_tx", TEXT)),
         (steering(), lambda table: charts.dose_response(table, TEXT)),
-        (plane(), lambda table: charts.information_plane(table, TEXT)),
+        (plane(), lambda table: explorables.information_plane(table, TEXT)),
+        (probing(), lambda table: explorables.training(table, TEXT)),
         (information(), lambda table: charts.two_phases(table, control(), TEXT)),
     )
     for table, make in drawn:
@@ -202,17 +229,93 @@ def test_a_chart_does_not_change_its_table():
 
 
 def test_only_featured_checkpoints_link_to_a_page():
-    drawn = values(CHARTS["probe_trajectories with pages"]().to_dict())
+    spec = CHARTS["training with pages"]().to_dict()
+    drawn = [row for row in values(spec) if "value" in row]
     assert {row["href"] for row in drawn} == {"", "runs/probing-step64.html"}
-    assert {row["revision"] for row in drawn if row["href"]} == {"step64"}
+    assert {(row["revision"], row["concept_set"]) for row in drawn if row["href"]} == {("step64", "pocket")}
+    (notebook,) = (parameter for parameter in spec["params"] if parameter["name"] == spec["usermeta"]["link"])
+    assert notebook["expr"].startswith("{'pocket 64': 'runs/probing-step64.html'}")
 
 
 def test_a_choice_of_statements_is_offered_only_where_there_are_two_sets():
-    names = [
+    one, two = (
         {parameter["name"] for parameter in CHARTS[key]().to_dict()["params"]}
         for key in ("probe_trajectories", "probe_trajectories of two sets")
-    ]
-    assert names == [{"layer"}, {"layer", "statements"}]
+    )
+    assert two - one == {"statements", "the_paper"}
+
+
+SLIDERS = ("training", "layer_map", "information_plane")
+
+
+@pytest.mark.parametrize("name", SLIDERS)
+def test_a_slider_stands_at_a_step_of_the_table_and_a_click_can_set_it(name):
+    spec = CHARTS[name]().to_dict()
+    parameters = {parameter["name"]: parameter for parameter in spec["params"]}
+    assert spec["usermeta"]["ticks"] == {"at": list(STEPS)}
+    assert parameters["step"]["expr"] == f"{list(STEPS)}[at]"
+    assert parameters["at"]["bind"]["max"] == parameters["at"]["value"] == len(STEPS) - 1
+    fields = spec["usermeta"]["pick"]
+    assert set(fields) <= set(parameters)
+    assert all(field in row for field in fields.values() for row in values(spec) if "dimension" in row)
+
+
+def svg(spec: dict, **parameters) -> str:
+    """The picture of a chart with some of its parameters at other values."""
+    moved = json.loads(json.dumps(spec))
+    for parameter in moved["params"]:
+        parameter["value" if "value" in parameter else "expr"] = parameters.get(
+            parameter["name"], parameter.get("value", parameter.get("expr"))
+        )
+    return re.sub(r"(gradient|clip)_?\d+", "", vl_convert.vegalite_to_svg(moved, vl_version="6.4"))
+
+
+SWITCHES = ("lexical_floor", "surface", "shuffled_labels", "control_task", "untrained")
+
+
+@pytest.mark.parametrize(
+    ("name", "moves"),
+    [
+        *((name, [{"at": 1}]) for name in SLIDERS),
+        ("probe_trajectories", [{name: name == "untrained"} for name in SWITCHES]),
+        ("probe_trajectories of two sets", [{"statements": "tracingllm"}]),
+        ("layer_map", [{"layer": 0}]),
+        ("compare_checkpoints", [{"from_step": 8}, {"to_step": 8}]),
+    ],
+)
+def test_every_control_of_an_explorable_changes_what_is_drawn(name, moves):
+    spec = CHARTS[name]().to_dict()
+    assert svg(spec) == svg(spec)
+    assert len({svg(spec, **moved) for moved in [{}, *moves]}) == 1 + len(moves)
+
+
+def test_the_paper_s_line_stands_on_the_statements_that_it_is_about_and_can_be_taken_away():
+    spec = CHARTS["probe_trajectories of two sets"]().to_dict()  # both sets have the same numbers
+    assert "the paper</text>" in svg(spec, statements="tracingllm")
+    assert svg(spec, statements="tracingllm", the_paper=False) == svg(spec)
+
+
+def test_a_drag_s_strips_cover_training_and_hold_one_step_each():
+    strips = explorables._strips([0, 8, 64, 512])
+    assert (strips["left"].iloc[0], strips["right"].iloc[-1]) == (0, 512)
+    assert strips["left"].tolist()[1:] == strips["right"].tolist()[:-1]
+    assert all((strips["left"] <= strips["step"]) & (strips["step"] <= strips["right"]))
+    assert strips["right"].iloc[1] == pytest.approx(8 * (math.sqrt(2 * 9) - 1), abs=0.05)  # halfway in log(1 + step / 8)
+
+
+def test_a_difference_of_checkpoints_has_the_interval_of_two_independent_numbers():
+    columns = ["revision", "step", "value", "low", "high"]
+    table = pd.DataFrame([("x0", 0, 0.5, 0.4, 0.55), ("x9", 9, 0.7, 0.67, 0.9)], columns=columns).assign(
+        layer=0, dimension="privacy", concept_set="pocket"
+    )
+    compiled = vl_convert.vegalite_to_vega(explorables.compare_checkpoints(table, "accuracy", TEXT).to_dict(), vl_version="6.4")
+    formulas = {t["as"]: t["expr"] for d in compiled["data"] for t in d.get("transform", []) if t["type"] == "formula"}
+    ends = {"from_step": table.iloc[0], "to_step": table.iloc[1]}
+    names = {f"{end}_{column}": row[column] for end, row in ends.items() for column in ("value", "low", "high")}
+    datum = SimpleNamespace(**names, value=0.7 - 0.5)
+    low, high = (eval(formulas[end], {"sqrt": math.sqrt, "pow": pow, "datum": datum}) for end in ("low", "high"))
+    assert low == pytest.approx(0.2 - math.hypot(0.03, 0.05))
+    assert high == pytest.approx(0.2 + math.hypot(0.2, 0.1))
 
 
 def test_step_0_has_a_place_on_the_axis():
@@ -241,8 +344,8 @@ def test_what_has_no_onset_is_not_drawn_and_the_selected_layer_is():
 
 def test_a_trajectory_leaves_out_the_selected_layer_s_shuffled_labels_and_other_probes():
     more = pd.concat([probing(), tidy({"ridge": LAYERS, "shuffled labels": (None,), "selected layer": (None,)}, "accuracy")])
-    drawn = values(charts.probe_trajectories(more, "accuracy", TEXT).to_dict())
-    assert len(drawn) == len(probing())
+    drawn = values(explorables.probe_trajectories(more, "accuracy", TEXT).to_dict())
+    assert drawn == values(CHARTS["probe_trajectories"]().to_dict())
 
 
 def test_a_map_of_checkpoints_is_white_where_nothing_is_told():

@@ -85,6 +85,20 @@ def test_the_floor_is_kept_and_read_again_under_its_statements_alone(make_concep
     assert lexical_floor(made, seed=1)["accuracy"].value > 0.9
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda old: b"", lambda old: old[:-9], lambda old: old[:200] + bytes([old[200] ^ 1]) + old[201:]]
+)
+def test_a_kept_control_that_was_damaged_is_computed_again(make_concepts, labels, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
+    made = make_concepts(labels, statements=sentences(labels, 4, telling=True))
+    first = lexical_floor(made)
+    (kept,) = (downloads.cache_folder() / "controls").iterdir()
+    before = kept.read_bytes()
+    kept.write_bytes(damage(before))
+    assert lexical_floor(made) == first
+    assert len(kept.read_bytes()) == len(before)
+
+
 def test_the_surface_sees_capitals_length_and_marks_and_no_words(make_concepts, labels):
     told = make_concepts(labels, statements=sentences(labels, 6, telling=True))
     assert lexical_floor(told)["accuracy"].value > 0.9

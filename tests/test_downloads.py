@@ -1,6 +1,7 @@
 """A wheel or file is kept if its hash is right, and not otherwise; real servers answer on the loopback interface."""
 
 import os
+import subprocess
 import threading
 import zipfile
 from hashlib import sha256
@@ -147,3 +148,20 @@ def test_an_older_file_survives_a_failed_download(tmp_path, half_server):
     with pytest.raises(ValueError, match="could not be downloaded"):
         downloads.file(half_server + "x.csv", "0" * 64, there)
     assert there.read_bytes() == b"older"
+
+
+# Lists of hashes
+
+
+def test_a_list_of_hashes_is_one_that_sha256sum_reads_and_names_what_was_damaged_since(tmp_path):
+    for name in ("a/x", "a/y", "b/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    assert downloads.damaged(tmp_path) == []  # no list
+    downloads.write_sums(tmp_path, ["b/x", "a/y", "a/x"])
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path).returncode == 0
+    assert downloads.damaged(tmp_path) == []
+    (tmp_path / "a/x").write_bytes(b"b/x")
+    (tmp_path / "b/x").unlink()
+    assert downloads.damaged(tmp_path) == ["a/x", "b/x"]
+    assert downloads.damaged(tmp_path, "b/") == ["b/x"]

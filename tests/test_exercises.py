@@ -66,16 +66,47 @@ def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
 
 def test_a_notebook_to_download_installs_only_where_the_package_is_missing(tmp_path):
     source = NOTEBOOKS[0]
-    made = handouts.standalone(source, "the-project")
-    assert [cell.source for cell in made.cells[1:]] == [cell.source for cell in jupytext.read(source).cells]
+    made = handouts.standalone(source, PROJECT, "the-project")
+    kept = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+    assert [cell.source for cell in made.cells[1:] if cell.cell_type == "code"] == kept
     assert 'SOURCE = "the-project"' in made.cells[0].source
     done = subprocess.run([sys.executable, "-c", made.cells[0].source], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # -S leaves out the folder of installed packages, and with it this one.
-    lonely = handouts.standalone(source).cells[0].source
+    lonely = handouts.standalone(source, PROJECT).cells[0].source
     done = subprocess.run([sys.executable, "-S", "-I", "-c", lonely], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Set SOURCE to the project's folder or address" in done.stderr
+
+
+def test_a_notebook_to_download_is_in_the_markdown_of_any_notebook_program():
+    for source in NOTEBOOKS:
+        made = "\n".join(cell.source for cell in handouts.standalone(source, PROJECT).cells if cell.cell_type == "markdown")
+        assert "{cite}`qian2024tracing`" in source.read_text()
+        assert "(Qian et al., 2024)" in made
+        assert made.count("<details><summary>Solution</summary>") == 3
+        assert ":::" not in made
+        assert "`qian2024tracing" not in made
+
+
+def test_the_notebooks_that_colab_and_binder_open_are_the_present_ones(tmp_path):
+    fresh = handouts.write_standalone(tmp_path, PROJECT, handouts.repository(PROJECT))
+    assert {path.name for path in fresh} == {path.name for path in (PROJECT / handouts.LAUNCHED).glob("*")}
+    stale = [path.name for path in fresh if path.read_bytes() != (PROJECT / handouts.LAUNCHED / path.name).read_bytes()]
+    assert not stale, "python -m tracing_utils launched"
+
+
+def test_each_button_opens_a_file_of_the_repository():
+    found = handouts.launchers(PROJECT, "https://github.com/someone/tracing.git")
+    assert {service for _, service, _ in found} == {"Colab", "Binder"}
+    for _, service, link in found:
+        before, _, file = link.partition("/blob/HEAD/" if service == "Colab" else "/HEAD?urlpath=lab/tree/")
+        assert (PROJECT / file).is_file()
+        assert before.endswith(
+            "github/someone/tracing" if service == "Colab" else "git/https%3A%2F%2Fgithub.com%2Fsomeone%2Ftracing.git"
+        )
+    elsewhere = handouts.launchers(PROJECT, "https://code.example/a/tracing")
+    assert {service for _, service, _ in elsewhere} == {"Binder"}  # Colab opens no other repositories
 
 
 def test_pre_training_your_own_runs_from_start_to_end(tmp_path, monkeypatch):

@@ -143,3 +143,12 @@ def test_a_gguf_file_is_a_suite_of_one_model(file):
     suite = suites.load(str(file))
     assert suite["model"].folder == gguf_models.from_gguf(file)
     assert suite.chat is suite.checkpoints[0]
+
+
+@pytest.mark.parametrize("damage", [b"", None])
+def test_a_conversion_that_was_damaged_is_made_again(file, damage):
+    kept = gguf_models.from_gguf(file) / "model.safetensors"
+    before = kept.read_bytes()
+    kept.write_bytes(before[:-1] + bytes([before[-1] ^ 1]) if damage is None else damage)
+    assert gguf_models.from_gguf(file) / "model.safetensors" == kept
+    assert kept.read_bytes() == before

@@ -105,6 +105,17 @@ def test_a_checkpoint_fetched_before_asks_the_hub_for_nothing(server, pythia, tm
     assert len(server.requests) == before
 
 
+def test_a_fetched_file_that_was_damaged_is_fetched_again(server, pythia, tmp_path):
+    (described,) = hub.resolve([pythia["step8"]])
+    weights = hub.fetch(described, tmp_path / "w").folder / "model.safetensors"
+    before = weights.read_bytes()
+    assert hub.whole(described, tmp_path / "w")
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    assert not hub.whole(described, tmp_path / "w")
+    hub.fetch(described, tmp_path / "w")
+    assert weights.read_bytes() == before
+
+
 def test_a_revision_that_moves_after_listing_is_still_the_one_that_was_listed(server, files, pythia, tmp_path):
     listed = ledger.weights_sha256(hub.resolve([pythia["step8"]])[0])
     server.publish("tests/pythia", "step8", files(seed=50))

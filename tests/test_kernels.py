@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracing_utils import kernels
 from tracing_utils.kernels import (
     EPSILON,
     SIGMA,
+    WideSmoother,
     alignment,
     cka_labels,
     debiased,
@@ -18,6 +20,7 @@ from tracing_utils.kernels import (
     null,
     participation_ratio,
     released_kernel,
+    released_smoother,
     smoother,
     spectrum,
     standardise,
@@ -208,6 +211,44 @@ def test_the_linear_map_of_a_wide_kernel_would_miss_the_exact_value_where_one_ex
     assert alignment(linear(x), linear(t)) == pytest.approx(alignment(prepared(x), prepared(t)), rel=5e-3)
     x[0] *= 30
     assert alignment(linear(x), linear(t)) != pytest.approx(alignment(prepared(x), prepared(t)), rel=5e-3)
+
+
+def far_out(n: int, width: int) -> list[np.ndarray]:
+    """Standardised x and t as trained models have them: few directions, some statements far out, some of them twice."""
+    rng, made = np.random.default_rng(0), []
+    for exponent in (1.0, 0.5):
+        x = (
+            rng.standard_normal((n, width))
+            * np.arange(1, width + 1) ** -exponent
+            @ np.linalg.qr(rng.standard_normal((width,) * 2))[0]
+        )
+        x[:20] *= 30
+        x[10:20] = x[:10]
+        made.append(standardise(x))
+    return made
+
+
+def test_finite_features_give_what_the_kernel_over_the_examples_gives(monkeypatch):
+    rng, parts = np.random.default_rng(1), far_out(1200, 40)
+    labels = rng.integers(0, 2, (3, 1200))
+    (x, t), (wide_x, wide_t) = ([make(part) for part in parts] for make in (lambda f: smoother(released_kernel(f)), WideSmoother))
+    assert alignment(wide_x, wide_t) == pytest.approx(alignment(x, t), rel=5e-5)
+    assert alignment(wide_x, wide_x) == pytest.approx(alignment(x, x), rel=5e-5)
+    np.testing.assert_allclose(nhsic_labels(wide_t, labels), nhsic_labels(t, labels), rtol=1e-4)
+    assert nhsic_labels(wide_t, labels[0]) == pytest.approx(nhsic_labels(wide_t, labels)[0])
+    orders = np.stack([rng.permutation(1200) for _ in range(4)])
+    np.testing.assert_allclose(null(wide_x, [wide_x, wide_t], orders), null(x, [x, t], orders), rtol=2e-4)
+    monkeypatch.setattr(kernels, "_COLUMNS", 0)
+    assert alignment(*map(WideSmoother, parts)) != pytest.approx(alignment(x, t), rel=2e-3)  # the linear term alone
+
+
+def test_finite_features_stand_for_the_kernel_where_there_are_many_examples_and_few_features(monkeypatch):
+    monkeypatch.setattr(kernels, "MANY", 60)
+    x = np.random.default_rng(0).standard_normal((60, 30))
+    assert isinstance(released_smoother(x), WideSmoother)
+    few, wide = released_smoother(x[:59]), released_smoother(np.hstack([x, x[:, :1]]))
+    for found, features in ((few, x[:59]), (wide, np.hstack([x, x[:, :1]]))):
+        assert np.array_equal(found, smoother(released_kernel(standardise(features))))
 
 
 def test_nhsic_depends_on_the_number_of_statements():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tracing_utils import ledger, suites
+from tracing_utils import downloads, ledger, suites
 from tracing_utils.__main__ import main
 
 
@@ -144,3 +144,27 @@ def test_a_folder_without_weights_is_refused_and_pickled_weights_are_told(folder
         ledger.check(made)
     with pytest.raises(ValueError, match=r"step8 must hold the weights as model\*\.safetensors .* it holds none\."):
         ledger.weights_sha256(suites.load(str(folder))["step8"])
+
+
+def test_weights_that_are_cut_off_or_not_those_of_the_list_of_hashes_are_refused_by_name(folder):
+    downloads.write_sums(folder, [f"{name}/model.safetensors" for name in ("step1", "step2", "step8")])
+    ledger.check(table(folder))
+    cut, flipped = (folder / name / "model.safetensors" for name in ("step1", "step2"))
+    cut.write_bytes(cut.read_bytes()[:-5])
+    content = bytearray(flipped.read_bytes())
+    content[-5] ^= 1
+    flipped.write_bytes(content)
+    (unlisted := folder / "step64" / "model.safetensors").write_bytes(unlisted.read_bytes()[:5])
+    with pytest.raises(ValueError, match="must have whole weights") as refused:
+        ledger.check(table(folder))
+    assert re.search(r"step1 \(damaged: model\.safetensors cannot be read, .*\)", str(refused.value))
+    assert "step2 (damaged: model.safetensors is not the one of SHA256SUMS)" in str(refused.value)
+    assert re.search(r"step64 \(damaged: model\.safetensors cannot be read, .*\)", str(refused.value))
+    assert "step8 " not in str(refused.value)
+
+
+def test_the_shipped_weights_are_those_of_their_list_of_hashes():
+    suite = suites.load("pocket")
+    listed = (suites.PROJECT / "checkpoints/pocket/SHA256SUMS").read_text().splitlines()
+    assert len(listed) == len([*suite.checkpoints, suite.chat])
+    assert downloads.damaged(suites.PROJECT / "checkpoints/pocket") == []

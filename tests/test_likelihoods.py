@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tracing_utils.concepts import DIMENSIONS, load
 from tracing_utils.likelihoods import (
+    Forest,
     encoded_log_likelihoods,
     held_out_pairs,
     multiple_choice,
@@ -16,6 +17,7 @@ from tracing_utils.likelihoods import (
     preference,
     token_log_likelihoods,
 )
+from tracing_utils.models import load_model
 
 
 def direct_log_likelihood(model, ids: list[int]) -> float:
@@ -43,6 +45,76 @@ def test_a_likelihood_that_scored_padding_would_be_caught(model, tokenizer, sent
     padded = np.array([direct_log_likelihood(model, row + [0] * (width - len(row))) for row in ids])
     short = np.array([len(row) < width for row in ids])
     assert (padded[short] < nats[short] - 0.1).all()
+
+
+# Trees
+
+
+@pytest.fixture
+def alike(tokenizer, sentences) -> list[list[int]]:
+    """Rows of tokens that begin alike, two and three deep, with one that another begins with, one alone, and one of one token."""
+    first, second = tokenizer.encode(sentences[0]), tokenizer.encode(sentences[1])
+    ends = [tokenizer.encode(sentence, add_special_tokens=False) for sentence in sentences[2:6]]
+    return [
+        first,
+        first[:20] + ends[0],
+        first[:20] + ends[0][:9] + ends[1],
+        first[:15] + ends[2],
+        first[:12],
+        second,
+        ends[3],
+        first[:1],
+    ]
+
+
+def count(forest) -> int:
+    return sum(batch.inputs["input_ids"].shape[1] for batch in forest.batches for _ in batch.inputs["input_ids"])
+
+
+@pytest.mark.parametrize("begin", [1, 6])
+def test_rows_that_begin_alike_score_as_if_alone_in_every_family(model, alike, begin):
+    begins = [min(begin, len(row)) for row in alike]
+    found = encoded_log_likelihoods(model, alike, begins)
+    for row, at, nats in zip(alike, begins, found, strict=True):
+        expected = direct_log_likelihood(model, row) - direct_log_likelihood(model, row[:at])
+        assert nats == pytest.approx(expected, rel=1e-4, abs=1e-3)
+    turned = encoded_log_likelihoods(model, alike[::-1], begins[::-1])[::-1]
+    np.testing.assert_allclose(turned, found, rtol=1e-4, atol=1e-4)
+
+
+def test_what_rows_begin_with_is_run_once_where_the_model_sees_by_the_mask_and_else_again(model, alike):
+    """BLOOM places tokens by a mask of its own, and a window of eight tokens does not reach up these trees."""
+    forest = Forest(model, alike, [1] * len(alike))
+    prefixes = {tuple(row[:end]) for row in alike for end in range(1, len(row))}
+    masked = any("attention_mask" in batch.inputs for batch in forest.batches)
+    assert masked == (model.config.model_type not in {"bloom", "mistral", "olmo3"})
+    places = sum(len(batch.places) for batch in forest.batches)
+    if masked:
+        assert places <= len(prefixes) + 1  # the lone row begins with the same special token
+    else:
+        assert places == sum(len(row) - 1 for row in alike)
+
+
+def test_the_head_runs_only_where_a_token_is_scored_and_is_left_as_it_was(llama, alike):
+    seen = []
+    handle = llama.lm_head.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[1]))
+    encoded_log_likelihoods(llama, alike, [len(row) - 1 for row in alike[:-1]] + [1])
+    handle.remove()
+    assert sum(seen) <= len(alike)
+    assert not llama.lm_head._forward_pre_hooks
+
+
+@pytest.fixture(scope="module")
+def one_llama(family_checkpoints):
+    return load_model(family_checkpoints["llama"], head=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(st.lists(st.integers(3, 5), min_size=1, max_size=12), min_size=1, max_size=12))
+def test_any_rows_score_as_if_alone(one_llama, rows):
+    found = encoded_log_likelihoods(one_llama, rows, [1] * len(rows))
+    alone = [encoded_log_likelihoods(one_llama, [row], [1])[0] for row in rows]
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-4)
 
 
 # Pairs

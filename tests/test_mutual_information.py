@@ -6,7 +6,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from tracing_utils import results
+from tracing_utils import kernels, results
 from tracing_utils.__main__ import main
 from tracing_utils.kernels import alignment, debiased, median_kernel, released_kernel, smoother, standardise, text_kernel
 from tracing_utils.mutual_information import EXPONENTS, evidence, in_bits, readable, released, reweighting
@@ -56,6 +56,19 @@ def test_a_half_is_half_of_the_groups_and_standardised_on_its_own(make_concepts)
     own = smoother(released_kernel(standardise(acts[:20, 0])))
     assert 0.5 * alignment(own, own) < halves[0].min() < halves[0].max() < 2 * alignment(own, own)
     assert halves[0].std() > 0
+
+
+def test_many_statements_are_measured_over_features_and_give_the_same_but_for_a_few_in_a_hundred_thousand(
+    make_concepts, monkeypatch
+):
+    acts, labels, groups = layers_that_learn(200)
+    exact = released(acts, make_concepts(labels, groups=groups))
+    monkeypatch.setattr(kernels, "MANY", 150)  # the whole sample, not its halves
+    for before, after in zip(exact, released(acts, make_concepts(labels, groups=groups)), strict=True):
+        assert np.array_equal(before.values[:, 1:], after.values[:, 1:])
+        assert not np.array_equal(before.values[:, 0], after.values[:, 0])
+        np.testing.assert_allclose(after.values[:, 0], before.values[:, 0], rtol=5e-5)
+        np.testing.assert_allclose(after.null, before.null, rtol=5e-4)
 
 
 def words_and_kinds() -> tuple[np.ndarray, list[str], np.ndarray]:

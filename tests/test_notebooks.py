@@ -39,7 +39,8 @@ def test_each_experiment_has_one_name_everywhere():
 def test_a_notebook_is_short_and_leaves_the_machine_alone(path):
     cells = code_cells(path)
     assert len(cells) <= 20
-    assert max(cell.source.count("\n") + 1 for cell in cells) <= 15
+    listed = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert max(cell.source.count("\n") + 1 for cell in cells if cell not in listed) <= 15
     text = "\n".join(cell.source for cell in cells)
     for forbidden in ("!pip", "%pip", "sys.path", "filterwarnings"):
         assert forbidden not in text

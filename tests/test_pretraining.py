@@ -293,3 +293,14 @@ def test_a_killed_tuning_is_not_continued_under_another_recipe(base, wheel, tmp_
     pretrain(tmp_path / "fresh", SHORT, wheel, quiet)
     tune_chat(tmp_path / "fresh", other, wheel, quiet)
     assert weights(base)["chat"] == weights(tmp_path / "fresh")["chat"]
+
+
+def test_the_loss_is_compiled_only_where_the_run_is_long_enough_to_pay_for_it(monkeypatch):
+    compiled = []
+    monkeypatch.setenv("CXX", "sh")  # any program that is there
+    monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
+    nano = Recipe(layers=1, d_model=8, heads=2, d_mlp=8, vocabulary=300, context=64, batch=16, steps=512)
+    pretraining._loss(None, nano)
+    assert not compiled
+    pretraining._loss(None, pretraining.CHAT_RECIPE)
+    assert len(compiled) == 1

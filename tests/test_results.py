@@ -1,5 +1,6 @@
 """A tidy table comes back as it was written, whole or not at all; gains are differences to the right floor."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,20 @@ def test_a_checkpoint_without_a_floor_has_no_gain_and_another_s_is_not_borrowed(
 def test_numbers_that_do_not_exist_come_back_as_such(concepts, published):
     write([row(CHECKPOINT, concepts, 0, "probe", "auroc", Estimate(float("nan"), 0.0, 1.0, 5), "0")], published / "probing.csv")
     assert np.isnan(results.read("mine", "probing")["value"][0])
+
+
+def test_a_table_that_is_not_the_one_of_its_provenance_is_refused_and_other_line_ends_do_not_matter(concepts, published):
+    write(
+        [row(CHECKPOINT, concepts, 0, "probe", "accuracy", Estimate(0.5, 0.4, 0.6, 5), "0")], table := published / "probing.csv"
+    )
+    (published / "provenance.json").write_text(json.dumps({"tables": {"probing.csv": results.digest(table), "claims.csv": "0"}}))
+    results.read("mine", "probing")
+    assert results.damaged(published) == ["claims.csv"]
+    table.write_bytes(table.read_bytes().replace(b"\n", b"\r\n"))
+    results.read("mine", "probing")
+    table.write_text(table.read_text().replace("0.5", "0.6"))
+    assert results.damaged(published) == ["probing.csv", "claims.csv"]
+    with pytest.raises(ValueError, match=r"results/mine/probing\.csv must be the table that was published"):
+        results.read("mine", "probing")
+    (published / "provenance.json").write_text("{")
+    assert results.damaged(published) == ["provenance.json"]

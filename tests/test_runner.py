@@ -65,6 +65,13 @@ def test_a_killed_kernel_is_a_failure_though_papermill_leaves_a_file(tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
+def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):
+    source = notebook(tmp_path, "import time\ntime.sleep(60)")
+    with pytest.raises(runner.NotebookError, match=r"a cell must end within 2 seconds \(`cell_timeout` of the study\)"):
+        runner.execute(source, {}, tmp_path / "out.ipynb", tmp_path / "failed" / "out.ipynb", timeout=2)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
 def test_two_equal_runs_give_the_same_bytes(tmp_path):
     source = notebook(tmp_path, "print(2 + 2)")
     execute(tmp_path, source, revision="a")

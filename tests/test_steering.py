@@ -130,25 +130,54 @@ def test_each_source_has_random_directions_of_its_own_and_the_same_every_time(tw
     assert np.array_equal(one["vector"], other["vector"])
 
 
-def test_preferences_are_read_with_the_chosen_text_as_the_trustworthy_one(tmp_path):
-    file = tmp_path / "pairs.csv"
-    file.write_text('prompt,chosen,rejected\nq,"Good, kind.",Bad.\nq,Fair.,Foul.\n')
-    texts, labels = read_preferences(file)
-    assert texts == ("Good, kind.", "Bad.", "Fair.", "Foul.")
-    assert labels.tolist() == [1, 0, 1, 0]
+PAIRS = {
+    "pairs.csv": 'prompt,chosen,rejected\nq,"Good, kind.",Bad.\nq,Fair.,Foul.\n',
+    "pairs.jsonl": '{"chosen": "Good, kind.", "rejected": "Bad."}\n\n{"rejected": "Foul.", "chosen": "Fair."}\n',
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_preferences_are_read_with_the_chosen_text_as_the_trustworthy_one(tmp_path, name):
+    (tmp_path / name).write_text(PAIRS[name])
+    found = read_preferences(tmp_path / name)
+    assert found.statements == ("Good, kind.", "Bad.", "Fair.", "Foul.")
+    assert found.labels.tolist() == [1, 0, 1, 0]
+    assert found.groups[0] == found.groups[1] != found.groups[2] == found.groups[3]
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("name", "content", "sentence"),
     [
-        ("chosen,other\na,b\n", "must have the columns chosen and rejected; rejected is missing"),
-        ("chosen,rejected\na,b\nc,\n", "row 3: both texts of a pair must hold words"),
+        ("pairs.csv", b"chosen,other\na,b\n", "must have the columns chosen and rejected; rejected is missing"),
+        ("pairs.csv", b"chosen,rejected\na,b\nc,\n", "row 3: both texts of a pair must hold text; it is empty"),
+        ("pairs.csv", b"chosen,rejected\na\n", "row 2: both texts of a pair must hold text; it is empty"),
+        ("pairs.csv", b"chosen,rejected\n", "must hold at least one pair"),
+        ("pairs.csv", b"chosen,rejected\n\xff,a\n", "must be UTF-8"),
+        ("pairs.jsonl", b'{"chosen": "a", "rejected": 3}\n', "row 1: both texts of a pair must hold text; it is 3"),
+        ("pairs.jsonl", b'["a", "b"]\n', "row 1: it must be a JSON object with chosen and rejected"),
+        ("pairs.jsonl", b"chosen", "row 1: it must be JSON"),
     ],
 )
-def test_a_preference_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, content, sentence):
-    (tmp_path / "pairs.csv").write_text(content)
+def test_a_preference_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
-        read_preferences(tmp_path / "pairs.csv")
+        read_preferences(tmp_path / name)
+    with pytest.raises(ValueError, match="is no file"):
+        read_preferences(tmp_path / "absent.csv")
+
+
+def test_the_universal_vector_is_the_mean_difference_over_the_pairs_with_the_norm_of_the_target(two_models, tmp_path):
+    made, source, target = two_models
+    (tmp_path / "pairs.csv").write_text(PAIRS["pairs.csv"])
+    acts = np.random.default_rng(5).standard_normal((4, 3, 16))
+    found = steering.universal(acts, read_preferences(tmp_path / "pairs.csv"))
+    assert found == pytest.approx((acts[0] + acts[2] - acts[1] - acts[3]) / 2)
+    train = np.arange(24)
+    vectors = directions(source, target, made, train, [0, 2], "a", found)
+    for k, layer in enumerate((0, 2)):
+        like = np.linalg.norm(mean_difference(target[train, layer], made.labels[train]))
+        assert vectors["universal"][k] == pytest.approx(found[layer] * like / np.linalg.norm(found[layer]))
+    assert "universal" not in directions(source, target, made, train, [0, 2], "a")
 
 
 def test_vectors_come_back_from_their_file_with_their_provenance(tmp_path):
@@ -327,9 +356,9 @@ def steered(model, tokenizer, pairs, layer: int, shift: np.ndarray):
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_sweep_gives_what_steering_the_whole_model_gives(model, tokenizer, pairs, layer):
-    sweep = Sweep(model, tokenizer, *pairs, layer, NEUTRAL)
+    sweep = Sweep(model, tokenizer, *pairs, [layer], NEUTRAL)
     for multiplier in (0.0, 2.0, -3.0):
-        preferences, cost = sweep(multiplier * VECTOR)
+        preferences, cost = sweep(layer, multiplier * VECTOR)
         expected, expected_cost = steered(model, tokenizer, pairs, layer, multiplier * VECTOR)
         np.testing.assert_allclose(preferences, expected, rtol=1e-4, atol=1e-4)
         assert cost.value == pytest.approx(expected_cost.value, rel=1e-4)
@@ -341,11 +370,11 @@ def test_a_sweep_gives_what_steering_the_whole_model_gives(model, tokenizer, pai
 def test_a_sweep_leaves_the_model_as_it_was_even_if_a_call_fails(model, tokenizer, pairs, sentences):
     weights, outputs, hooked = bits(model), logits(model, tokenizer, sentences), hooks(model)
     own = list(blocks(model))
-    sweep = Sweep(model, tokenizer, *pairs, 1, NEUTRAL)
-    sweep(VECTOR)
+    sweep = Sweep(model, tokenizer, *pairs, [1], NEUTRAL)
+    sweep(1, VECTOR)
     broken = blocks(model)[2].register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        sweep(VECTOR)
+        sweep(1, VECTOR)
     broken.remove()
     assert all(now is then for now, then in zip(blocks(model), own, strict=True))
     assert bits(model) == weights
@@ -356,13 +385,13 @@ def test_a_sweep_leaves_the_model_as_it_was_even_if_a_call_fails(model, tokenize
 @pytest.mark.parametrize("layer", [-1, 3])
 def test_a_sweep_over_a_layer_that_does_not_exist_is_refused_in_a_sentence(llama, tokenizer, pairs, layer):
     with pytest.raises(ValueError, match=rf"The layer must be 0 to 2; {layer} was asked for\."):
-        Sweep(llama, tokenizer, *pairs, layer, NEUTRAL)
+        Sweep(llama, tokenizer, *pairs, [layer], NEUTRAL)
 
 
 def test_a_sweep_with_a_vector_of_another_width_is_refused_in_a_sentence(llama, tokenizer, pairs):
-    sweep = Sweep(llama, tokenizer, *pairs, 1, NEUTRAL)
+    sweep = Sweep(llama, tokenizer, *pairs, [1], NEUTRAL)
     with pytest.raises(ValueError, match=r"must have the model's width, 16; it has 1\."):
-        sweep(VECTOR[:1])
+        sweep(1, VECTOR[:1])
 
 
 # Effects
@@ -384,9 +413,9 @@ def gradient_of_preference(model, tokenizer, pairs, layer: int) -> np.ndarray:
 
 def test_a_vector_that_raises_the_preference_gains_with_a_positive_multiplier_and_loses_with_a_negative(llama, tokenizer, pairs):
     gradient = gradient_of_preference(llama, tokenizer, pairs, 1)
-    sweep = Sweep(llama, tokenizer, *pairs, 1, NEUTRAL)
+    sweep = Sweep(llama, tokenizer, *pairs, [1], NEUTRAL)
     step = 1e-2 * gradient / np.linalg.norm(gradient)
-    before, after, opposite = (sweep(shift.astype(np.float32))[0] for shift in (0 * step, step, -step))
+    before, after, opposite = (sweep(1, shift.astype(np.float32))[0] for shift in (0 * step, step, -step))
     groups = [f"g{i}" for i in range(5)]
     expected = 1e-2 * np.linalg.norm(gradient)
     assert effects(before, after, groups)["gain"].value == pytest.approx(expected, rel=0.1)
@@ -407,13 +436,13 @@ def test_the_effect_is_the_mean_change_and_the_share_preferred_afterwards():
 
 
 def test_a_dose_response_is_the_sweep_of_every_setting(llama, tokenizer, pairs):
-    sweeps = [Sweep(llama, tokenizer, *pairs, layer, NEUTRAL[:5]) for layer in (0, 2)]
+    sweep = Sweep(llama, tokenizer, *pairs, [0, 2], NEUTRAL[:5])
     vectors = np.stack([VECTOR, -VECTOR])
-    found = dose_response(sweeps, vectors, [-1.0, 0.5, 3.0], sweeps[0](0 * VECTOR))
+    found = dose_response(sweep, [0, 2], vectors, [-1.0, 0.5, 3.0], sweep.unsteered())
     assert found.after.shape == found.gain.shape == (2, 3, 5)
-    for i, sweep in enumerate(sweeps):
+    for i, layer in enumerate((0, 2)):
         for j, multiplier in enumerate((-1.0, 0.5, 3.0)):
-            preferences, cost = sweep(multiplier * vectors[i])
+            preferences, cost = sweep(layer, multiplier * vectors[i])
             assert np.array_equal(found.after[i, j], preferences)
             assert found.costs[i][j].value == cost.value
             assert np.array_equal(found.losses[i, j], cost.losses)

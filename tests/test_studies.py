@@ -1,4 +1,4 @@
-"""A study file is read as it stands, and each mistake in it is one sentence with the nearest name."""
+"""A study file is read as it stands; how mistakes in it are refused is in `test_bad_input`."""
 
 import pytest
 import yaml
@@ -20,15 +20,6 @@ def write(tmp_path, suite_folder):
         return str(path)
 
     return make
-
-
-def refusal(path: str) -> str:
-    """The message with which the file is refused: one line, naming the file or the known names."""
-    with pytest.raises(ValueError) as refused:
-        read(path)
-    message = str(refused.value)
-    assert "\n" not in message
-    return message
 
 
 def test_a_short_file_gets_the_defaults_and_its_name_from_the_file(write):
@@ -54,6 +45,7 @@ def test_every_entry_of_a_full_file_is_taken(write):
         "featured": ["step8"],
         "allow_duplicates": True,
         "trust_remote_code": True,
+        "cell_timeout": 60,
     }
     study = read(write(**full))
     for key, value in full.items():
@@ -98,78 +90,8 @@ def test_another_concept_source_makes_a_study_of_another_name(write, tmp_path):
     assert read(write(), "pocket").name == "mine"
 
 
-MISTAKES = {
-    "a misspelt entry": ({"seed": 3}, ["mine.yml", "'seed'", "Did you mean 'seeds'?"]),
-    "no suite": ({"suite": ...}, ["mine.yml", "must name its suite"]),
-    "no concepts": ({"concepts": ...}, ["mine.yml", "must name its concepts"]),
-    "a misspelt suite": ({"suite": "poket"}, ["'poket'", "Did you mean 'pocket'?"]),
-    "a misspelt suite with featured pages": ({"suite": "poket", "featured": ["step0"]}, ["Did you mean 'pocket'?"]),
-    "a misspelt set": ({"concepts": "tracinglm"}, ["'tracinglm'", "Did you mean 'tracingllm'?"]),
-    "a misspelt dimension": ({"dimensions": ["privcy"]}, ["'privcy'", "Did you mean 'privacy'?"]),
-    "a misspelt revision": ({"featured": ["step46"]}, ["'step46'", "Did you mean 'step64'?"]),
-    "one dimension without a list": ({"dimensions": "privacy"}, ["mine.yml", "dimensions must be a list of names"]),
-    "a number in words": ({"seeds": "five"}, ["mine.yml", "seeds must be a positive whole number", "'five'"]),
-    "a broken number": ({"examples": 0.5}, ["mine.yml", "examples must be a positive whole number"]),
-    "a truth value for a number": ({"seeds": True}, ["mine.yml", "seeds must be a positive whole number"]),
-    "a negative number": ({"examples": -1}, ["mine.yml", "examples must be a positive whole number"]),
-    "no seed": ({"seeds": 0}, ["mine.yml", "seeds must be a positive whole number", "0"]),
-    "no example": ({"examples": 0}, ["mine.yml", "examples must be a positive whole number", "0"]),
-    "an endless multiplier": ({"multipliers": [float("inf")]}, ["mine.yml", "multipliers must be a list of finite numbers"]),
-    "a multiplier without a value": (
-        {"multipliers": [float("nan")]},
-        ["mine.yml", "multipliers must be a list of finite numbers"],
-    ),
-    "a layer in words": ({"steering_layers": ["last"]}, ["mine.yml", "steering_layers must be a list"]),
-    "an empty list": ({"multipliers": []}, ["mine.yml", "multipliers must be a list"]),
-    "a misspelt experiment": ({"experiments": ["probng"]}, ["'probng'", "Did you mean 'probing'?"]),
-    "a misspelt protocol": ({"protocols": ["realised"]}, ["'realised'", "Did you mean 'released'?"]),
-    "a misspelt measure": ({"measures": ["trst"]}, ["'trst'", "Did you mean 'trust'?"]),
-    "a word for a truth value": ({"allow_duplicates": "yes"}, ["mine.yml", "allow_duplicates must be true or false", "'yes'"]),
-    "one set twice": ({"concepts": ["pocket", "pocket"]}, ["a name of its own", "pocket, pocket"]),
-    "a misspelt revision to trace": ({"revisions": ["step46"]}, ["'step46'", "Did you mean 'step64'?"]),
-    "one checkpoint only": ({"checkpoints": 1}, ["2"]),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_each_mistake_is_one_sentence_that_says_what_to_write(write, mistake):
-    entries, fragments = MISTAKES[mistake]
-    message = refusal(write(**entries))
-    for fragment in fragments:
-        assert fragment in message
-
-
-def test_a_study_of_dimensions_that_the_statements_lack_is_refused(write, own_statements):
-    assert "must have a dimension of the study" in refusal(write(concepts=str(own_statements), dimensions=["toxicity"]))
-
-
 def test_layer_0_is_a_layer(write):
     assert read(write(steering_layers=[0])).steering_layers == (0,)
-
-
-def test_a_file_that_is_not_yaml_is_refused_by_name(tmp_path):
-    (path := tmp_path / "broken.yml").write_text("suite: [pocket\nconcepts: }")
-    assert "broken.yml must be a YAML file" in refusal(str(path))
-
-
-def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
-    (path := tmp_path / "binary.yml").write_bytes(b"suite: \xff\xfe")
-    assert "binary.yml must be a YAML file" in refusal(str(path))
-
-
-@pytest.mark.parametrize("content", ["", "- suite", "pocket"])
-def test_a_file_without_entries_is_refused_by_name(tmp_path, content):
-    (path := tmp_path / "bare.yml").write_text(content)
-    assert "bare.yml must hold entries such as `suite: pocket`" in refusal(str(path))
-
-
-def test_a_misspelt_study_is_answered_with_the_nearest_file_beside_it(tmp_path, write):
-    path = write()
-    assert f"Did you mean {path!r}?" in refusal(path.replace("mine.yml", "mne.yml"))
-
-
-def test_a_study_that_lies_nowhere_is_answered_with_the_repository_s():
-    assert "Did you mean 'studies/pocket.yml'?" in refusal("studis/pocket.yml")
 
 
 def test_only_the_experiments_a_study_names_are_run(write):
@@ -212,6 +134,6 @@ def test_an_unknown_experiment_is_answered_with_the_nearest(write):
 
 
 def test_every_public_name_of_the_module_exists():
-    for name in ("EXPERIMENTS", "PROTOCOLS", "MEASURES", "Study", "read", "parameters"):
+    for name in ("EXPERIMENTS", "PROTOCOLS", "MEASURES", "Study", "read", "check_layers", "parameters"):
         assert name in studies.__doc__
         assert hasattr(studies, name)

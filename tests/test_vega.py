@@ -65,6 +65,8 @@ def test_a_chart_says_which_function_drew_it_and_which_results_the_page_has_read
     assert found == {"code": "tracing_utils.charts.loss_curve", "results": ["results/pocket/probing.csv"]}
     named = bundle(chart().properties(usermeta={"results": ["results/other.csv"]}))[vega.MIME]["usermeta"]
     assert named["results"] == ["results/other.csv"]  # what the chart says itself goes first
+    monkeypatch.setattr(vega, "get_ipython", lambda: SimpleNamespace(user_ns={"In": ["explorables.training(x)"]}))
+    assert bundle(chart())[vega.MIME]["usermeta"]["code"] == "tracing_utils.explorables.training"
 
 
 class Reader(html.parser.HTMLParser):

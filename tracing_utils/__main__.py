@@ -5,14 +5,16 @@ commands are the single jobs of a run, called by the Snakefile.
 """
 
 import argparse
+import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +22,8 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from . import concepts, slots, studies, suites
-from .errors import unknown
+from . import concepts, processes, slots, studies, suites
+from .errors import brief, unknown
 
 
 def _suites(_args: argparse.Namespace) -> None:
@@ -149,11 +151,29 @@ def _absolute(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-def _follow(command: list[str], log: Path) -> int:
-    """Run Snakemake, keep all it says in `log`, and print one line a job: done / total, and what runs now."""
+def _follow(command: list[str], folder: Path) -> int:
+    """Run Snakemake, keep all it says in the folder's log, and end with it, however it ends, all that it started."""
+    process = subprocess.Popen(
+        command, cwd=suites.PROJECT, env=processes.marked(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,  # so that Ctrl-C in a terminal reaches this process alone
+    )  # fmt: skip
+    try:
+        return _tell(process, folder / "snakemake.log")
+    except BaseException:
+        with suppress(ValueError):  # Windows knows no such signal
+            process.send_signal(signal.SIGINT)  # at which Snakemake also cancels what it gave to a cluster
+        raise
+    finally:
+        processes.end(folder)
+        process.stdout.close()
+        process.wait()
+
+
+def _tell(process: subprocess.Popen, log: Path) -> int:
+    """Print one line a job: done / total, and what runs now; and why a job failed. Return the exit code."""
     done = total = 0
+    why = last = ""
     with log.open("w", encoding="utf-8") as kept:
-        process = subprocess.Popen(command, cwd=suites.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for line in process.stdout:
             kept.write(line)
             if match := re.match(r"total\s+(\d+)$", line):
@@ -162,9 +182,15 @@ def _follow(command: list[str], log: Path) -> int:
                 done, total = int(match[1]), int(match[2])
             elif match := re.match(r"Job \d+: (.*)", line):
                 print(f"[{done}/{total}] {match[1]}", flush=True)
-            elif line.startswith(("error:", "Error", "WorkflowError")):
-                print(line.rstrip(), flush=True)
+            elif line.startswith("error:"):
+                print(why := line.rstrip(), flush=True)
+            elif match := re.match(r"Command '.* -m tracing_utils (.*)' (?:died with|returned .* (?:1[3-5][0-9]))", line):
+                why = f"error: A job was killed, as the system does when memory runs out: {match[1]}"
+                print(why, flush=True)
+            last = line.strip() or last
         code = process.wait()
+    if code and not why:
+        print("error: Snakemake was killed." if code < 0 else f"error: {last}", flush=True)
     if not code:
         print(f"[{done}/{total}] done" if total else "nothing to compute: all results are up to date", flush=True)
     return code
@@ -207,22 +233,29 @@ def _checked_ledger(study: studies.Study):
     """Return the ledger of a study's checkpoints, or refuse them."""
     from . import ledger  # noqa: PLC0415 - pandas takes a second to import
 
+    studies.check_layers(study)
     table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
 
 
 def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None:
-    """Check the ledger, then let Snakemake run what is not up to date."""
+    """Check the ledger and what lies there, then let Snakemake run what is not up to date."""
+    from . import runner  # noqa: PLC0415
+
+    if ended := processes.end(folder):
+        print(f"{ended} processes of a run that was killed were still at work, and were ended", flush=True)
     resolved = _write_resolved(study, folder)
     _checked_ledger(studies.read(resolved))
+    for path in runner.discard_damaged(studies.read(resolved), folder):
+        print(f"made again, since it is not as it was written: {path.relative_to(suites.PROJECT)}", flush=True)
     failed = folder / "failed"
     shutil.rmtree(failed, ignore_errors=True)
     command = [
         sys.executable, "-m", "snakemake", "book" if args.book else "trace",
         *_where(args), "--config", f"study={resolved.relative_to(suites.PROJECT)}",
     ]  # fmt: skip
-    if _follow(command, folder / "snakemake.log"):
+    if _follow(command, folder):
         kept = ", ".join(str(path.relative_to(suites.PROJECT)) for path in sorted(failed.glob("*.ipynb")))
         named = f"; failed notebooks, kept with their errors: {kept}" if kept else ""
         raise ValueError(f"The run of {study.name} did not complete{named}. The same command continues it.")
@@ -249,10 +282,6 @@ def _where(args: argparse.Namespace) -> list[str]:
 
 def _run(args: argparse.Namespace) -> None:
     study = _study(args)
-    if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
-        raise ValueError(
-            f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in {args.study} to allow that."
-        )
     folder = suites.PROJECT / "runs" / study.name
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -370,9 +399,9 @@ def _provenance(args: argparse.Namespace) -> None:
 def _picture(args: argparse.Namespace) -> None:
     import vl_convert  # noqa: PLC0415
 
-    from . import charts, results  # noqa: PLC0415
+    from . import explorables, results  # noqa: PLC0415
 
-    chart = charts.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
+    chart = explorables.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
     args.out.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
 
 
@@ -381,6 +410,15 @@ def _starters(args: argparse.Namespace) -> None:
 
     for path in handouts.write_starters(args.out, suites.PROJECT):
         print(path)
+
+
+def _launched(_args: argparse.Namespace) -> None:
+    from . import handouts  # noqa: PLC0415
+
+    for path in handouts.write_standalone(
+        suites.PROJECT / handouts.LAUNCHED, suites.PROJECT, handouts.repository(suites.PROJECT)
+    ):
+        print(path.relative_to(suites.PROJECT))
 
 
 def _page(args: argparse.Namespace) -> None:
@@ -461,6 +499,9 @@ def _parser() -> argparse.ArgumentParser:
     starters.add_argument("out", type=Path, help="a folder")
     starters.set_defaults(do=_starters)
 
+    launched = commands.add_parser("launched", help="write the notebooks that Colab and Binder open, anew")
+    launched.set_defaults(do=_launched)
+
     jobs = {
         "study-ledger": (_study_ledger, ["study", "out"]),
         "weights": (_weights, ["study", "revision", "out"]),
@@ -504,15 +545,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {unknown('command', given[0], known)}", file=sys.stderr)
         return 2
     args = parser.parse_args(given)
+    processes.end_with_run()
     try:
-        args.do(args)
+        with processes.stoppable():
+            args.do(args)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (OSError, MemoryError) as error:
+        print(f"error: {_lacking(error, args.command)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("stopped; the same command continues.", file=sys.stderr)
+        print("Stopped; what was finished is kept; the same command continues.", file=sys.stderr)
         return 130
     return 0
+
+
+def _lacking(error: OSError | MemoryError, command: str) -> str:
+    """Return one sentence about what the machine did not give."""
+    after = "What was finished is kept; the same command continues."
+    if isinstance(error, MemoryError):
+        return f"`{command}` needs more memory than there is ({error}). {after}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full: `{command}` could not write {error.filename or 'what it computed'}. Free some space. {after}"
+    return f"`{command}` failed: {error.strerror or error}{f', {brief(error.filename)}' if error.filename else ''}. {after}"
 
 
 if __name__ == "__main__":

@@ -6,19 +6,23 @@ Statements are sorted by length and cut into batches of a token budget; the base
 head; batches are padded on the right without an attention mask, which is exact for causal models (the last
 real token never sees what follows); a hook on each block gathers the last tokens on the device, and each
 batch is copied once, on a GPU while the next one runs. `check` tests all this on a model before it is used.
+A file of activations is written batch by batch and read where it is looked at; no set has to fit in memory.
 
-Public names: `BUDGET`, `batches`, `encode`, `extract`, `check`, `save`, `of`.
+Public names: `BUDGET`, `MEMORY`, `batches`, `encode`, `extract`, `check`, `save`, `whole`, `of`.
 """
 
 import json
+import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from . import ledger
 from .concepts import ConceptSet
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 
 # Tokens a batch may hold. On CPUs small batches stay in the cache; GPUs want them large.
 BUDGET = {"cpu": 512, "cuda": 32768}
+
+MEMORY = 1 << 30
+"""Bytes of one set's activations that are held in memory; more than that stay in a file and are read where looked at."""
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -66,6 +73,8 @@ def extract(
 ) -> Float[np.ndarray, "example layer d_model"]:
     """Return the residual stream at the last of each statement's tokens, after every block, as float32.
 
+    More than `MEMORY` bytes of it lie in a temporary file without a name, which goes when the array does.
+
     Args:
         model: a causal model; its base is run, a head is not.
         ids: the tokens of each statement, as `encode` gives them.
@@ -73,15 +82,30 @@ def extract(
 
     Source: the measurements behind each choice are in `benchmarks/`.
     """
-    # torch and transformers take four seconds to import; whoever reads activations from a file needs neither.
-    import torch  # noqa: PLC0415
+    from . import models  # noqa: PLC0415 - torch and transformers take four seconds; reading a file needs neither
+
+    shape = (len(ids), len(models.blocks(model)), model.config.hidden_size)
+    if 4 * math.prod(shape) > MEMORY:
+        with tempfile.TemporaryFile() as file:
+            out = np.memmap(file, dtype=np.float32, shape=shape)
+    else:
+        out = np.empty(shape, dtype=np.float32)
+    for rows, batch in _stream(model, ids, token_budget):
+        out[rows] = batch
+    return out
+
+
+def _stream(
+    model: "transformers.PreTrainedModel", ids: Sequence[Sequence[int]], token_budget: int | None = None
+) -> Iterator[tuple[list[int], Float[np.ndarray, "row layer d_model"]]]:
+    """Yield the places of some statements and their activations, batch by batch."""
+    import torch  # noqa: PLC0415 - see extract
 
     from . import models  # noqa: PLC0415
 
     base, blocks = model.base_model, models.blocks(model)
     gpu = base.device.type == "cuda"
     lengths = [len(row) for row in ids]
-    out: np.ndarray | None = None
     gathered: list[torch.Tensor] = []
     row = last = torch.empty(0)
 
@@ -92,20 +116,17 @@ def extract(
     def gather(_module, _inputs, output) -> None:
         gathered.append(models.block_output(output)[row, last])
 
-    def keep(rows: list[int], batch: torch.Tensor, copied: "torch.cuda.Event | None") -> None:
-        nonlocal out
+    def arrived(rows: list[int], batch: torch.Tensor, copied: "torch.cuda.Event | None") -> tuple[list[int], np.ndarray]:
         if copied:
             copied.synchronize()
-        if out is None:
-            out = np.empty((len(ids), *batch.shape[1:]), dtype=np.float32)
-        out[rows] = batch.numpy()
+        return rows, batch.numpy()
 
     under_way = None  # the batch that is being copied from the GPU while the next one runs
     handles = [block.register_forward_hook(gather) for block in blocks]
     try:
-        with torch.inference_mode():
-            for rows in batches(lengths, token_budget or BUDGET[base.device.type]):
-                width = lengths[rows[0]]
+        for rows in batches(lengths, token_budget or BUDGET[base.device.type]):
+            width = lengths[rows[0]]
+            with torch.inference_mode():
                 padded = on_device([[*ids[i], *[0] * (width - lengths[i])] for i in rows])
                 row, last = on_device(range(len(rows))), on_device([lengths[i] - 1 for i in rows])
                 gathered.clear()
@@ -114,14 +135,13 @@ def extract(
                 if gpu:
                     batch = torch.empty(batch.shape, pin_memory=True).copy_(batch, non_blocking=True)
                     (copied := torch.cuda.Event()).record()
-                if under_way:
-                    keep(*under_way)
-                under_way = rows, batch, copied
-        keep(*under_way)
+            if under_way:
+                yield arrived(*under_way)
+            under_way = rows, batch, copied
+        yield arrived(*under_way)
     finally:
         for handle in handles:
             handle.remove()
-    return out
 
 
 # Of different length, so that a batch of them is padded.
@@ -177,8 +197,27 @@ def _keys(checkpoint: Checkpoint, sets: Iterable[ConceptSet]) -> dict[str, str]:
 
 
 def _metadata(file: Path) -> dict[str, str]:
+    """Return what a file tells of itself; nothing where it is cut off or no safetensors file."""
+    try:
+        with safe_open(file, "numpy") as stored:
+            return stored.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def _digest(name: str) -> str:
+    """Return the metadata's key for the sha256 of one set's activations."""
+    return f"{name} sha256"
+
+
+def whole(file: Path) -> bool:
+    """Return whether a file that `save` wrote still holds what was written."""
+    told = _metadata(file)
+    if not told:
+        return False
     with safe_open(file, "numpy") as stored:
-        return stored.metadata() or {}
+        names = list(stored.keys())
+    return all(sha256(_view(file, name)).hexdigest() == told.get(_digest(name)) for name in names)
 
 
 def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
@@ -200,8 +239,8 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
     """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
 
     Each file is there, by rename, as soon as its checkpoint is done, and one that already holds these sets of these
-    weights is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
-    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, and the dtype of the model.
+    weights, undamaged, is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
+    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, their sha256, and the dtype of the model.
 
     Args:
         checkpoints: taken one at a time, so that they may still be arriving.
@@ -216,7 +255,7 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
     model, tokens = None, {}
     for checkpoint in checkpoints:
         path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
-        if path.exists() and keys.items() <= _metadata(path).items():
+        if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
             continue
         model, tokenizer = _load(checkpoint, trust_remote_code, model)
         ids = {}
@@ -228,21 +267,37 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
 
 
 def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
-    """Extract set by set into a safetensors file, since all of them together (and `save_file`'s copy) may not fit in memory."""
+    """Extract into a safetensors file batch by batch, since a set (and `save_file`'s copy of it) may not fit in memory."""
     from . import models  # noqa: PLC0415 - see extract
 
-    shape, header, end = (len(models.blocks(model)), model.config.hidden_size), {"__metadata__": metadata}, 0
+    shape, end = (len(models.blocks(model)), model.config.hidden_size), 0
+    size = 4 * math.prod(shape)
+    digests = {_digest(name): "0" * 64 for name in ids}  # of the right length; known when everything is written
+    header = {"__metadata__": metadata | digests}
     for name, rows in ids.items():
-        begin, end = end, end + 4 * len(rows) * shape[0] * shape[1]
+        begin, end = end, end + size * len(rows)
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % 8)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        file.write(len(told).to_bytes(8, "little") + told)
-        for rows in ids.values():
-            extract(model, rows).astype("<f4", copy=False).tofile(file)
+        file.write(told := _told(header))
+        for name, tokens in ids.items():
+            begin = len(told) + header[name]["data_offsets"][0]
+            for rows, batch in _stream(model, tokens):
+                for row, values in zip(rows, batch.astype("<f4", copy=False), strict=True):
+                    file.seek(begin + size * row)
+                    file.write(values)
+        file.flush()
+        digests = {_digest(name): sha256(_view(part, name)).hexdigest() for name in ids}
+        file.seek(0)
+        file.write(_told(header | {"__metadata__": metadata | digests}))
     os.replace(part, path)
+
+
+def _told(header: dict) -> bytes:
+    """Return a header as a safetensors file begins with it."""
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
+    return len(told).to_bytes(8, "little") + told
 
 
 def of(
@@ -251,7 +306,7 @@ def of(
     """Return the activations of `concepts` at `checkpoint`, from `file` if one is named, else from the model.
 
     Raises:
-        ValueError: if `file` holds the activations of other weights or other statements.
+        ValueError: if `file` holds the activations of other weights or other statements, or was damaged.
     """
     if not file:
         model, tokenizer = _load(checkpoint, trust_remote_code)
@@ -260,5 +315,15 @@ def of(
         raise ValueError(f"The activations file must exist; {file} does not. Leave it empty to compute the activations.")
     if not _keys(checkpoint, [concepts]).items() <= _metadata(Path(file)).items():
         raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
-    with safe_open(file, "numpy") as stored:
-        return stored.get_tensor(_name(concepts))
+    found = _view(Path(file), _name(concepts))
+    if sha256(found).hexdigest() != _metadata(Path(file)).get(_digest(_name(concepts))):
+        raise ValueError(f"{file} must hold what was written; it was damaged since. Delete it, and it is computed again.")
+    return found if found.nbytes > MEMORY else np.array(found)
+
+
+def _view(file: Path, name: str) -> np.memmap:
+    """Return a tensor of a safetensors file without reading it."""
+    with file.open("rb") as stored:
+        length = int.from_bytes(stored.read(8), "little")
+        told = json.loads(stored.read(length))[name]
+    return np.memmap(file, dtype="<f4", mode="r", offset=8 + length + told["data_offsets"][0], shape=tuple(told["shape"]))

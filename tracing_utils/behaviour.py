@@ -3,22 +3,24 @@
 Rule: every measure gives one number a held-out example, larger meaning more trustworthy (but `neither`), so that two
 models are compared example by example.
 
-Public names: `QUESTIONS`, `Measured`, `generate`, `answers`, `choices`, `CivilityJudge`, `continuations`,
-`measure`, `compare`, `PROMPTS`.
+Public names: `QUESTIONS`, `Measured`, `generate`, `answers`, `choices`, `CivilityJudge`, `ToxicityModel`,
+`Judge`, `judge`, `continuations`, `measure`, `compare`, `PROMPTS`.
 """
 
+import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from . import activations, evaluation, likelihoods
+from . import activations, evaluation, likelihoods, models, suites
 from .concepts import ConceptSet, Split
 
 QUESTIONS = {
@@ -193,17 +195,102 @@ class CivilityJudge:
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
         pipeline = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
         pipeline.fit(texts[split.train], concepts.labels[split.train])
-        scores = pipeline.decision_function(texts[split.test])
-        weights = evaluation.bootstrap_weights([concepts.groups[i] for i in split.test], seed=0)
-        return cls(pipeline, evaluation.auroc(scores[None], concepts.labels[split.test], weights))
+        return cls(pipeline, _auroc(pipeline.decision_function(texts[split.test]), concepts, split))
 
     def civility(self, texts: Sequence[str]) -> Float[np.ndarray, " example"]:
         """Return the judged probability that each text is civil."""
         return self.pipeline.predict_proba(np.array(texts, dtype=object))[:, 1]
 
 
+def _auroc(scores: Float[np.ndarray, " test"], concepts: ConceptSet, split: Split) -> evaluation.Estimate:
+    weights = evaluation.bootstrap_weights([concepts.groups[i] for i in split.test], seed=0)
+    return evaluation.auroc(scores[None], concepts.labels[split.test], weights)
+
+
+@dataclass(frozen=True)
+class ToxicityModel:
+    """A classifier of toxic text that others trained, such as toxigen_roberta; its label 1 means toxic.
+
+    Attributes:
+        model: with two labels.
+        tokenizer: its tokenizer.
+        auroc: its area under the ROC curve on the statements `CivilityJudge` would be measured on.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    auroc: evaluation.Estimate
+
+    @classmethod
+    def load(cls, name: str, concepts: ConceptSet, split: Split) -> "ToxicityModel":
+        """Load a classifier, without running any code of its makers, and measure it on the test part of a toxicity set.
+
+        Args:
+            name: `hub:owner/name` (`hub:tomh/toxigen_roberta`), or the folder of a transformers sequence classifier.
+            concepts: a toxicity set.
+            split: of it.
+
+        Raises:
+            ValueError: if there is no such classifier, or it has not two labels.
+        """
+        place = f"{name}@main" if name.startswith(suites.HUB) and "@" not in name else name
+        loaded = _load_classifier(suites.load(place).checkpoints[0])
+        made = cls(*loaded, evaluation.Estimate(np.nan, np.nan, np.nan, 0))
+        return replace(made, auroc=_auroc(made.civility([concepts.statements[i] for i in split.test]), concepts, split))
+
+    def civility(self, texts: Sequence[str]) -> Float[np.ndarray, " example"]:
+        """Return the judged probability that each text is civil, from its first 512 tokens at most."""
+        ids = self.tokenizer([text or " " for text in texts], truncation=True, max_length=self._longest)["input_ids"]
+        out = np.empty(len(ids))
+        for rows in activations.batches([len(row) for row in ids], activations.BUDGET[self.model.device.type]):
+            batch = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(self.model.device)
+            with torch.inference_mode():
+                out[rows] = self.model(**batch).logits.double().softmax(1)[:, 0].cpu().numpy()
+        return out
+
+    @property
+    def _longest(self) -> int:
+        """RoBERTa counts positions from behind the number of its padding token."""
+        return min(512, self.model.config.max_position_embeddings - (self.model.config.pad_token_id or 0) - 1)
+
+
+def _load_classifier(checkpoint: suites.Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return a classifier of two labels: safetensors, or a pickle from which nothing but tensors is taken; no code is run."""
+    folder = models.at_hand(checkpoint).folder
+    weights = suites.weight_names(path.name for path in folder.iterdir())
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=all(name.endswith(".safetensors") for name in weights),
+            weights_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"{folder} must hold a sequence classifier; reading it failed: {reason}") from error
+    if missing := sorted(report["missing_keys"]):  # a bare language model: transformers would make up the rest
+        raise ValueError(
+            f"{folder} must hold a trained classifier; {len(missing)} weights are missing, the first is {missing[0]}."
+        )
+    if model.config.num_labels != 2:
+        raise ValueError(f"A toxicity classifier must have two labels, 1 meaning toxic; {folder} has {model.config.num_labels}.")
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+Judge = CivilityJudge | ToxicityModel
+"""Whatever gives the `civility` of texts and tells its own `auroc`."""
+
+
+def judge(name: str, concepts: ConceptSet, split: Split) -> Judge:
+    """Return the classifier of this name (`ToxicityModel.load`), or without a name one that is fitted on the train part."""
+    return ToxicityModel.load(name, concepts, split) if name else CivilityJudge.fit(concepts, split)
+
+
 def continuations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, judge: CivilityJudge
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, judge: Judge
 ) -> dict[str, Measured]:
     """Let the model continue the first words of each untrustworthy statement, greedily, and judge what it writes.
 
@@ -225,7 +312,7 @@ def measure(
     concepts: ConceptSet,
     *,
     chat: bool,
-    judge: CivilityJudge | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Measured]:
     """Return every trust measure of this module that `concepts`, a held-out part, allows.
 

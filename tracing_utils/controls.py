@@ -13,8 +13,11 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
+from zipfile import BadZipFile
 
 import numpy as np
 import sklearn
@@ -40,14 +43,14 @@ def _kept(name: str, concepts: ConceptSet, seed: int, make: Callable[[], dict[st
     method = json.dumps([name, _VECTORIZERS, _PENALTIES, _TEXT_AXES, probing.PENALTIES, sklearn.__version__])
     key = sha256(f"{concepts.sha256} {seed} {method}".encode()).hexdigest()[:32]
     kept = downloads.cache_folder() / "controls" / f"{key}.npz"
-    if not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.savez(file, **make())
-        os.replace(part, kept)
-    with np.load(kept) as stored:
+    with suppress(FileNotFoundError, EOFError, ValueError, BadZipFile), np.load(kept) as stored:  # a zip, which knows a damage
         return dict(stored)
+    kept.parent.mkdir(exist_ok=True)
+    part, made = kept.with_suffix(f".{os.getpid()}.part"), make()
+    with part.open("wb") as file:
+        np.savez(file, **made)
+    os.replace(part, kept)
+    return made
 
 
 def lexical_logits(concepts: ConceptSet, kind: str, seed: int) -> Float[np.ndarray, " example"]:
@@ -113,16 +116,20 @@ def shuffled_labels(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " exampl
     Labels change places inside their group where it holds both, and among the remaining statements
     otherwise: pairs that share their words stay balanced, as they are with the true labels.
     """
-    rng = np.random.default_rng(seed)
+    rng, labels = np.random.default_rng(seed), concepts.labels.copy()
+    for rows in _exchangeable(concepts):
+        labels[rows] = rng.permutation(labels[rows])
+    return labels
+
+
+@lru_cache(maxsize=32)  # 200 orders are drawn of each set
+def _exchangeable(concepts: ConceptSet) -> list[np.ndarray]:
+    """Return the statements of each group that holds both labels, then all the others."""
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(concepts.groups):
         members[group].append(i)
-    mixed = [rows for rows in members.values() if len(set(concepts.labels[rows])) == 2]
-    rest = sorted(set(range(len(concepts))) - {i for rows in mixed for i in rows})
-    labels = concepts.labels.copy()
-    for rows in [*mixed, rest]:
-        labels[rows] = rng.permutation(labels[rows])
-    return labels
+    mixed = [np.array(rows) for rows in members.values() if len(set(concepts.labels[rows])) == 2]
+    return [*mixed, np.setdiff1d(np.arange(len(concepts)), np.concatenate(mixed or [np.array([], dtype=int)]))]
 
 
 def control_task(concepts: ConceptSet, seed: int = 0) -> Int[np.ndarray, " example"]:
@@ -229,7 +236,7 @@ def online_code(
             continue
         basis = probing.Basis(features[known])
         grid = np.tile(1 / np.array(probing.PENALTIES), len(labels)) * np.ones((len(basis.squares), 1))
-        fitted = probing.fit_logistic(basis.coordinates(features[known]), np.repeat(labels.T[known], options, axis=1), grid)
+        fitted = probing.fit_logistic(basis.train, np.repeat(labels.T[known], options, axis=1), grid)
         logits = basis.coordinates(features[block]) @ fitted[0] + fitted[1]
         costs = probing.log_loss(logits, np.repeat(labels.T[block], options, axis=1)).reshape(len(block), len(labels), options)
         bits[:, block] = costs[:, tasks, spent.argmin(1)].T

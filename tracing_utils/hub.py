@@ -3,7 +3,7 @@
 Rule: a suite is pinned to commits when it is listed; a file is used only after its hash is the one of the hub's
 metadata; what lies in the user's own Hugging Face cache is used and never deleted.
 
-Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`.
+Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`, `whole`.
 """
 
 import json
@@ -180,7 +180,9 @@ def _revisions(repo: str) -> dict[str, str]:
 def _subfolders(repo: str, commit: str, parent: str | None) -> dict[str, Remote]:
     with _explained(f"the folders of {repo}"):
         folders = [item.path for item in _api().list_repo_tree(repo, parent, revision=commit) if isinstance(item, RepoFolder)]
-    return {Path(path).name: Remote(repo, commit, path) for path in folders}
+    # Of what the hub says, only the last name is taken: no path of its making is ever opened here.
+    names = [Path(path).name for path in folders]
+    return {name: Remote(repo, commit, f"{parent}/{name}" if parent else name) for name in names}
 
 
 def _cached(repo: str) -> dict:
@@ -259,8 +261,9 @@ def _told(remote: Remote, what: str) -> dict:
     What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
     limit of requests goes on from there.
     """
+    pinned = re.fullmatch("[0-9a-f]{40}", remote.commit)  # and not a branch, which may move, or a path
     kept = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
-    if kept.is_file():
+    if pinned and kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
     if constants.is_offline_mode():
         return _cached_files(remote, what)
@@ -271,7 +274,7 @@ def _told(remote: Remote, what: str) -> dict:
             "model_type": info.config.get("model_type", "") if info.config else None,
             "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
         }
-    if remote.commit == info.sha:  # not the name of a branch, which may move
+    if pinned and remote.commit == info.sha:
         kept.parent.mkdir(exist_ok=True)
         part = kept.with_name(f"{kept.name}.{os.getpid()}-{threading.get_ident()}.part")
         part.write_text(json.dumps(told), encoding="utf-8")
@@ -317,6 +320,8 @@ def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
     """
     if checkpoint.remote is None:
         return checkpoint
+    if into.is_dir() and not whole(checkpoint, into):
+        shutil.rmtree(into)
     if not into.is_dir():
         (checkpoint,) = resolve([checkpoint])
         remote, part = checkpoint.remote, into.with_name(into.name + ".part")
@@ -325,6 +330,19 @@ def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
             _get(remote.tokenizer, part / "tokenizer", f"the tokenizer {remote.tokenizer.repo}", tokenizer_only=True)
         os.replace(part, into)
     return placed(checkpoint, into)
+
+
+def whole(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Return whether the files that `fetch` put into a folder have the hashes of the metadata, as far as these are known."""
+    placed_in = [(folder, checkpoint.remote)]
+    if tokenizer := checkpoint.remote.tokenizer:
+        names = tokenizer_names(file.name for file in tokenizer.files)
+        placed_in.append((folder / "tokenizer", replace(tokenizer, files=tuple(f for f in tokenizer.files if f.name in names))))
+    return all(
+        (place / file.name).is_file() and _digest(place / file.name, file) == file.digest
+        for place, remote in placed_in
+        for file in remote.files
+    )
 
 
 def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = False) -> None:

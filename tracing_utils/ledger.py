@@ -15,13 +15,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
+from safetensors import SafetensorError, safe_open
 
 from . import downloads
 from .suites import Checkpoint, tokenizer_names, weight_names
 
 NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
 NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
-_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_FAMILY, NO_TOKENIZER)
+NO_JSON = "config.json is no JSON object"
+DAMAGED = "damaged"
+_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED)
 
 
 def blob_id(path: Path) -> str:
@@ -141,19 +144,38 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
     found = [] if weights else [NO_WEIGHTS]
     if "config.json" not in names:
         found.append(NO_CONFIGURATION)
-    elif _model_type(checkpoint) == "":
-        found.append(NO_FAMILY)
+    elif (fault := _fault_of_configuration(checkpoint)) is not None:
+        found.append(fault)
     if not tokenizer_identity(checkpoint):
         found.append(NO_TOKENIZER)
     if weights and weights[0].endswith(".bin"):
         found.append("only .bin weights")
-    return found
+    return found if checkpoint.remote else [*found, *_damages(checkpoint.folder, weights)]
 
 
-def _model_type(checkpoint: Checkpoint) -> str | None:
+def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
+    """Return which weights are cut off, or not those of the list of hashes that lies beside them or in the suite's folder."""
+    found = {}
+    for name in weights:
+        try:
+            if name.endswith(".safetensors"):
+                safe_open(folder / name, "numpy")  # which compares the header with the file's length
+        except SafetensorError as error:
+            found[name] = f"{DAMAGED}: {name} cannot be read, {str(error).rstrip('.')}"
+    listed = [*downloads.damaged(folder), *(Path(name).name for name in downloads.damaged(folder.parent, f"{folder.name}/"))]
+    return [*found.values(), *(f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in found)]
+
+
+def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
     if checkpoint.remote:
-        return checkpoint.remote.model_type
-    return json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+        return NO_FAMILY if checkpoint.remote.model_type == "" else None
+    try:
+        content = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return NO_JSON
+    if not isinstance(content, dict):
+        return NO_JSON
+    return None if content.get("model_type") else NO_FAMILY
 
 
 def _gaps(steps: list[int]) -> dict[int, list[str]]:
@@ -184,17 +206,17 @@ def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
 
     Raises:
         ValueError: if two revisions hold the same weights, naming every such set; or if one lacks weights,
-            configuration or tokenizer.
+            configuration or tokenizer, or was damaged.
     """
     lacking = [
         f"{revision} ({fault})"
         for revision, faults in zip(table["revision"], table["faults"], strict=True)
         for fault in faults.split("; ")
-        if fault in _FATAL
+        if fault.startswith(_FATAL)
     ]
     if lacking:
         raise ValueError(
-            f"Each checkpoint must have weights, a configuration and a tokenizer; these have not: {', '.join(lacking)}. "
+            f"Each checkpoint must have whole weights, a configuration and a tokenizer; these have not: {', '.join(lacking)}. "
             "Leave them out with `revisions:` in the study."
         )
     sets = defaultdict(list)

@@ -2,56 +2,196 @@
 
 Rule: members of a pair or a choice may differ in length, so a preference is always per token.
 
-Public names: `encoded_log_likelihoods`, `token_log_likelihoods`, `held_out_pairs`, `neutral_text`, `preference`,
-`Perplexity`, `perplexity`, `multiple_choice`.
+Public names: `Forest`, `Batch`, `encoded_log_likelihoods`, `token_log_likelihoods`, `held_out_pairs`, `neutral_text`,
+`preference`, `Perplexity`, `perplexity`, `multiple_choice`.
 """
 
+import inspect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch.nn.functional import cross_entropy
+from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import activations, evaluation
 from .concepts import DIMENSIONS, ConceptSet, load
 
 
-def token_nats(
-    logits: Float[torch.Tensor, "batch pos vocabulary"],
-    padded: Int[torch.Tensor, "batch pos"],
-    lengths: Sequence[int],
-    begins: Sequence[int],
-) -> Float[np.ndarray, " batch"]:
-    """Return the log-likelihood of each row of a right-padded batch, summed over positions `begins` to `lengths`."""
-    logits, targets = logits[:, :-1].float(), padded[:, 1:]
-    nats = -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-    at = torch.arange(1, padded.shape[1], device=padded.device)
-    low, high = (torch.tensor(ends, device=padded.device)[:, None] for ends in (begins, lengths))
-    return (nats * ((at >= low) & (at < high))).sum(1).double().cpu().numpy()
+@dataclass(frozen=True)
+class Batch:
+    """Trees of tokens that run together, and what is read off them.
+
+    Attributes:
+        inputs: what the model is called with; tokens `tree node`, padded on the right.
+        places: the nodes, counted through the batch, after which something is scored.
+        slots: for each scored token, which of `places` it follows.
+        targets: the scored tokens.
+        rows: whose they are.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    places: Int[torch.Tensor, " place"]
+    slots: Int[torch.Tensor, " scored"]
+    targets: Int[torch.Tensor, " scored"]
+    rows: Int[torch.Tensor, " scored"]
 
 
-def right_padded(ids: Sequence[Sequence[int]], device: torch.device) -> Int[torch.Tensor, "batch pos"]:
-    """Return rows of tokens as one batch, padded on the right (exact for causal models without a mask)."""
-    width = max(map(len, ids))
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=device)
+class Forest:
+    """Rows of tokens as trees: what rows begin with alike is run once, and the head only where a token is scored.
+
+    A node sees its ancestors and nothing else, by an attention mask and position ids. Models that do not follow those
+    to the letter (BLOOM, windows shorter than a row) are found by a trial, and then each row is a tree of its own.
+
+    Example:
+        forest = Forest(model, ids, [1] * len(ids))
+        nats = forest.nats(lambda batch, _: model(**batch.inputs, use_cache=False).logits)
+    """
+
+    def __init__(self, model: PreTrainedModel, ids: Sequence[Sequence[int]], begins: Sequence[int]):
+        """Grow the trees.
+
+        Args:
+            model: that will run.
+            ids: rows of tokens.
+            begins: position in each row from which on its tokens are scored (1 at least: the first conditions).
+        """
+        self._model, self._ids, self._begins = model, ids, begins
+        grown = _grown(ids)
+        if any(tree.forks for tree in grown) and not self._holds(max((t for t in grown if t.forks), key=lambda t: max(t.depths))):
+            grown = [_Tree.of(ids, [row]) for row in range(len(ids)) if len(ids[row]) > 1]
+        budget = activations.BUDGET[model.device.type]
+        order = activations.batches([len(tree.tokens) for tree in grown], budget)
+        self.batches = [self._batch([grown[i] for i in rows]) for rows in order]
+
+    def _holds(self, tree: "_Tree") -> bool:
+        """Return whether the model gives at the leaves of a tree what it gives at the ends of its rows run alone."""
+        if "position_ids" not in inspect.signature(self._model.base_model.forward).parameters:
+            return False
+        alone = self._batch([_Tree.of(self._ids, [row]) for row in tree.paths]).inputs
+        with torch.inference_mode():
+            grown = self._model.base_model(**self._batch([tree]).inputs, use_cache=False).last_hidden_state[0]
+            straight = self._model.base_model(**alone, use_cache=False).last_hidden_state
+        ends = [len(path) - 1 for path in tree.paths.values()]
+        straight = straight[torch.arange(len(ends)), torch.tensor(ends)].float()
+        off = (grown[[path[-1] for path in tree.paths.values()]].float() - straight).abs().median(1).values
+        return bool((off <= _TOLERANCE[self._model.dtype] * straight.abs().median(1).values).all())
+
+    def _batch(self, trees: Sequence["_Tree"]) -> Batch:
+        device, width = self._model.device, max(len(tree.tokens) for tree in trees)
+        inputs = {"input_ids": np.zeros((len(trees), width), dtype=np.int64)}
+        if any(tree.forks for tree in trees):
+            inputs |= {
+                "position_ids": inputs["input_ids"].copy(),
+                "attention_mask": np.tile(np.eye(width, dtype=bool), (len(trees), 1, 1, 1)),
+            }
+        scored: dict[int, int] = {}
+        found = []
+        for k, tree in enumerate(trees):
+            size = len(tree.tokens)
+            inputs["input_ids"][k, :size] = tree.tokens
+            if "position_ids" in inputs:
+                inputs["position_ids"][k, :size], inputs["attention_mask"][k, 0, :size, :size] = tree.depths, tree.sees
+            for row, path in tree.paths.items():
+                for at in range(self._begins[row], len(self._ids[row])):
+                    slot = scored.setdefault(k * width + path[at - 1], len(scored))
+                    found.append((slot, self._ids[row][at], row))
+        slots, targets, rows = torch.tensor(found, device=device, dtype=torch.long).reshape(-1, 3).T
+        made = {name: torch.tensor(value, device=device) for name, value in inputs.items()}
+        if "attention_mask" in made:  # added to the scores, which all kinds of attention understand
+            least = torch.finfo(self._model.dtype).min
+            made["attention_mask"] = torch.zeros(
+                made["attention_mask"].shape, dtype=self._model.dtype, device=device
+            ).masked_fill(~made["attention_mask"], least)
+        return Batch(made, torch.tensor(list(scored), device=device, dtype=torch.long), slots, targets, rows)
+
+    def nats(self, run: Callable[[Batch, int], torch.Tensor]) -> Float[np.ndarray, " row"]:
+        """Return the log-likelihood of each row of tokens, summed from where it begins to be scored.
+
+        Args:
+            run: gives the model's logits on a batch, whose number is told too.
+        """
+        total = torch.zeros(len(self._ids), dtype=torch.float64, device=self._model.device)
+        places = torch.empty(0)
+
+        def only_places(_module, args):
+            return (args[0].flatten(0, 1)[places][None], *args[1:])
+
+        handle = self._model.get_output_embeddings().register_forward_pre_hook(only_places)
+        try:
+            with torch.inference_mode():
+                for number, batch in enumerate(self.batches):
+                    places = batch.places
+                    logp = run(batch, number)[0].float().log_softmax(1)
+                    total.index_add_(0, batch.rows, logp[batch.slots, batch.targets].double())
+        finally:
+            handle.remove()
+        return total.cpu().numpy()
+
+
+# Of a typical entry of the last hidden state: rounding, and far less than a token that is seen or missed.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+_SHARED = 4  # tokens that rows must begin with alike to stand in one tree
+_LARGEST = 256  # nodes of a tree, since every node is compared with every other
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """Rows that begin alike: tokens in an order in which each stands behind its parent, and each row's path of nodes."""
+
+    tokens: list[int]
+    depths: list[int]
+    sees: Bool[np.ndarray, "node node"]
+    paths: dict[int, list[int]]
+
+    @property
+    def forks(self) -> bool:
+        return len(self.paths) > 1
+
+    @classmethod
+    def of(cls, ids: Sequence[Sequence[int]], rows: Sequence[int]) -> "_Tree":
+        """Plant the rows; the last token of a row is predicted only, so it is no node."""
+        nodes: dict[tuple[int, int], int] = {}
+        paths: dict[int, list[int]] = {}
+        for row in rows:
+            path = [-1]
+            for token in ids[row][:-1]:
+                path.append(nodes.setdefault((path[-1], token), len(nodes)))
+            paths[row] = path[1:]
+        sees, depths = np.eye(len(nodes), dtype=bool), []
+        for (parent, _), node in nodes.items():
+            depths.append(0 if parent < 0 else depths[parent] + 1)
+            if parent >= 0:
+                sees[node] |= sees[parent]
+        return cls([token for _, token in nodes], depths, sees, paths)
+
+
+def _grown(ids: Sequence[Sequence[int]]) -> list[_Tree]:
+    """Return trees of rows that share their beginning with the row before, in the order of their tokens."""
+    grown: list[list[int]] = []
+    before: Sequence[int] = ()
+    size = 0
+    for row in sorted((i for i in range(len(ids)) if len(ids[i]) > 1), key=lambda i: list(ids[i])):
+        shared = next(
+            (at for at, (a, b) in enumerate(zip(before, ids[row], strict=False)) if a != b), min(len(before), len(ids[row]))
+        )
+        size += len(ids[row]) - shared
+        if not grown or shared < _SHARED or size > _LARGEST:
+            grown.append([])
+            size = len(ids[row])
+        grown[-1].append(row)
+        before = ids[row]
+    return [_Tree.of(ids, rows) for rows in grown]
 
 
 def encoded_log_likelihoods(
     model: PreTrainedModel, ids: Sequence[Sequence[int]], begins: Sequence[int]
 ) -> Float[np.ndarray, " example"]:
     """Return the log-likelihood in nats of each row of tokens from position `begins` on (1 at least: the first conditions)."""
-    lengths = [len(row) for row in ids]
-    out = np.empty(len(ids))
-    with torch.inference_mode():
-        for rows in activations.batches(lengths, activations.BUDGET[model.device.type]):
-            padded = right_padded([ids[i] for i in rows], model.device)
-            logits = model(input_ids=padded, use_cache=False).logits
-            out[rows] = token_nats(logits, padded, [lengths[i] for i in rows], [begins[i] for i in rows])
-    return out
+    return Forest(model, ids, begins).nats(lambda batch, _: model(**batch.inputs, use_cache=False).logits)
 
 
 def token_log_likelihoods(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import pretraining
+from . import downloads, pretraining
 
 _CARD = """# Model card: {name}
 
@@ -62,7 +62,7 @@ Apache-2.0; the data sets inside keep the licences of their makers. No text is d
 
 
 def write(suite: Path) -> None:
-    """Write `suite/README.md` from `training.json`, `chat/training.json` and `loss.csv`."""
+    """Write `suite/README.md` from `training.json`, `chat/training.json` and `loss.csv`, and the hashes of the weights."""
     facts = json.loads((suite / "training.json").read_text())
     chat = json.loads((suite / "chat" / "training.json").read_text())
     recipe = facts["recipe"]
@@ -87,3 +87,4 @@ def write(suite: Path) -> None:
         ),
         encoding="utf-8",
     )
+    downloads.write_sums(suite, [str(path.relative_to(suite)) for path in suite.glob("*/model.safetensors")])

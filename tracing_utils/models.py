@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging
 
 from . import downloads
+from .errors import brief
 from .suites import Checkpoint, weight_names
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
@@ -71,7 +72,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     try:
         return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
-        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; reading it failed: {_first_line(error)}") from error
+        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; reading it failed: {_first_line(error)}.") from error
 
 
 def load_model(
@@ -96,6 +97,7 @@ def load_model(
     config = _config(folder, trust_remote_code)
     kind = AutoModelForCausalLM if head else AutoModel
     weights = weight_names(path.name for path in folder.iterdir())
+    _refuse_strays(folder, weights)
     try:
         model, report = kind.from_pretrained(
             folder,
@@ -103,6 +105,7 @@ def load_model(
             dtype=dtype,
             use_safetensors=all(name.endswith(".safetensors") for name in weights),
             weights_only=True,
+            ignore_mismatched_sizes=True,  # refused below
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
@@ -112,10 +115,16 @@ def load_model(
             "Take safetensors of these weights."
         ) from error
     except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}") from error
+        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers and go on.
         raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}.")
+    if other := sorted(report["mismatched_keys"]):
+        name, came, wanted = other[0]
+        raise ValueError(
+            f"{folder} must hold weights of the shapes its config.json tells; {len(other)} have others, the first is {name}: "
+            f"{list(came)} instead of {list(wanted)}."
+        )
     _refuse_non_finite(model, folder)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -130,13 +139,24 @@ def _config(folder: Path, trust_remote_code: bool):
             )
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}") from error
+        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
     masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if masked or config.is_encoder_decoder:
         raise ValueError(
             f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which has an encoder."
         )
     return config
+
+
+def _refuse_strays(folder: Path, weights: list[str]) -> None:
+    """Refuse an index that names files the ledger has not hashed, which may lie anywhere."""
+    for index in folder.glob("*.index.json"):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue  # transformers says what is wrong, if it needs the index
+        if (stray := sorted(map(str, named - set(weights)))) and not {"model.safetensors", "pytorch_model.bin"} & set(weights):
+            raise ValueError(f"{folder} must hold the files that {index.name} names; {brief(stray[0])} is none of its weights.")
 
 
 def _refuse_non_finite(model: PreTrainedModel, folder: Path) -> None:
@@ -147,7 +167,9 @@ def _refuse_non_finite(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "trust_remote_code" in str(error):
+        return "it brings Python code of its own; say trust_remote_code: true in the study to let that run with all your rights"
+    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedModel:

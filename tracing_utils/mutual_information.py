@@ -98,12 +98,13 @@ def released(acts: Activations, concepts: ConceptSet) -> list[Measure]:
     """Return nHSIC(T; X) and nHSIC(T; Y) as the released code computes them, and what shuffled statements or labels give.
 
     X is the output of block 0 of the same checkpoint. Deviation: the released code standardises over all rows and
-    computes on the first 80 %; here both are done on the statements given, in float64.
+    computes on the first 80 %; here both are done on the statements given, in float64 (or, beyond `kernels.MANY`
+    statements, to a few 1e-5).
     """
     draws, layers = _draws(concepts), range(acts.shape[1])
     tx, ty = np.empty((2, len(layers), len(draws.samples)))
     for draw, rows in enumerate(draws.samples):
-        parts = [kernels.smoother(kernels.released_kernel(kernels.standardise(acts[rows, layer]))) for layer in layers]
+        parts = [kernels.released_smoother(acts[rows, layer]) for layer in layers]
         tx[:, draw] = [kernels.alignment(parts[0], t) for t in parts]
         ty[:, draw] = [kernels.nhsic_labels(t, concepts.labels[rows]) for t in parts]
         if draw == 0:

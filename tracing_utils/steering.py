@@ -2,11 +2,10 @@
 
 Rule: a positive multiplier always means "more trustworthy"; `steer` restores the model whatever happens inside.
 
-Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `save`, `load`,
-`POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
+Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `universal`, `save`,
+`load`, `POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
 """
 
-import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import activations, controls, evaluation, models
+from . import activations, controls, evaluation, models, tables
 from .concepts import ConceptSet
 from .errors import unknown
-from .likelihoods import Perplexity, perplexity, preference, right_padded, token_nats
+from .likelihoods import Batch, Forest, Perplexity, perplexity, preference
 
 POSITIONS = ("all", "last", "response")
 """Where a vector may be added: see `steer`."""
@@ -70,6 +69,7 @@ def directions(
     train: Int[np.ndarray, " train"],
     layers: Sequence[int],
     name: str,
+    universal: Float[np.ndarray, "layer d_model"] | None = None,
 ) -> dict[str, Float[np.ndarray, "chosen d_model"]]:
     """Return the vectors of a checkpoint at each of `layers`, and its two controls, from the train part only.
 
@@ -82,41 +82,51 @@ def directions(
         train: rows that may be used.
         layers: 0-based blocks.
         name: of the source; each source has random directions of its own.
+        universal: the checkpoint's difference of means over preference pairs, at every layer, if there are any.
 
     Returns:
-        `vector`; `random direction`; `shuffled labels`: the difference of means under labels in random order.
+        `vector`; `random direction`; `shuffled labels`: the difference of means under labels in random order; and
+        `universal`, if it was given.
     """
     labels, shuffled = concepts.labels[train], controls.shuffled_labels(concepts, seed=0)[train]
     found: dict[str, list[np.ndarray]] = {"vector": [], "random direction": [], "shuffled labels": []}
+    if universal is not None:
+        found["universal"] = []
     for layer in layers:
         features, like = source[train, layer], mean_difference(target[train, layer], labels)
         random = controls.random_direction(like, seed=crc32(f"{name} {concepts.dimension} {layer}".encode()))
         found["vector"].append(rescale(mean_difference(features, labels), like))
         found["random direction"].append(random)
         found["shuffled labels"].append(rescale(mean_difference(features, shuffled), like))
+        if universal is not None:
+            found["universal"].append(rescale(universal[layer], like))
     return {method: np.stack(vectors) for method, vectors in found.items()}
 
 
-def read_preferences(path: str | Path) -> tuple[tuple[str, ...], Int[np.ndarray, " example"]]:
-    """Read preference pairs and return their texts with labels: 1 for what was chosen, 0 for what was rejected.
+def read_preferences(path: str | Path) -> ConceptSet:
+    """Read preference pairs as statements: what was chosen has label 1, what was rejected 0, and a pair is a group.
 
-    The mean difference over them is the paper's "universal" vector (from PKU-SafeRLHF).
+    The mean difference over them is the paper's "universal" vector, from PKU-SafeRLHF. That data is not part of this book.
 
     Args:
-        path: a CSV file with the columns `chosen` and `rejected`.
+        path: a CSV table or JSON lines (`.jsonl`) with `chosen` and `rejected`.
 
     Raises:
-        ValueError: if a column is missing or a cell is empty.
+        ValueError: if there is no such file, a column is missing, a cell is empty, or it holds no pair.
     """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns, rows = set(reader.fieldnames or ()), list(reader)
-    if missing := {"chosen", "rejected"} - columns:
-        raise ValueError(f"{path} must have the columns chosen and rejected; {', '.join(sorted(missing))} is missing.")
-    for line, row in enumerate(rows, start=2):
-        if not (row["chosen"] or "").strip() or not (row["rejected"] or "").strip():
-            raise ValueError(f"{path}, row {line}: both texts of a pair must hold words; one is empty.")
-    return tuple(text for row in rows for text in (row["chosen"], row["rejected"])), np.array([1, 0] * len(rows))
+    if not (file := Path(path)).is_file():
+        raise ValueError(f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {path} is no file.")
+    pairs = tables.read_pairs(file.read_bytes(), str(path))
+    texts = tuple(text for _, pair in pairs for text in pair)
+    groups = tuple(f"pair {number}" for number, _ in pairs for _ in range(2))
+    return ConceptSet(
+        file.stem, "preference", texts, np.array([1, 0] * len(pairs)), groups, ("",) * len(texts), str(path), "the user's own"
+    )
+
+
+def universal(acts: Float[np.ndarray, "example layer d_model"], preferences: ConceptSet) -> Float[np.ndarray, "layer d_model"]:
+    """Return the mean difference over preference pairs at every layer."""
+    return np.stack([mean_difference(acts[:, layer], preferences.labels) for layer in range(acts.shape[1])])
 
 
 def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], provenance: dict) -> None:
@@ -263,14 +273,14 @@ class _Reached(Exception):  # noqa: N818 - nothing is wrong
 
 
 class Sweep:
-    """Score the same pairs under many vectors at one layer.
+    """Score the same pairs under many vectors at several layers.
 
-    What lies below the vector does not depend on it: blocks 0 to `layer` run once, when the sweep is made, and
-    each call runs the blocks above and the head. The result is that of `steer` at all positions.
+    What lies below a vector does not depend on it: the blocks up to the highest of `layers` run once, when the sweep is
+    made, and each call runs the blocks above its layer and the head. The result is that of `steer` at all positions.
 
     Example:
-        sweep = Sweep(model, tokenizer, concepts, pairs, layer=3, neutral=neutral_text(concepts.dimension))
-        preferences, cost = sweep(2.0 * vector)
+        sweep = Sweep(model, tokenizer, concepts, pairs, layers=[2, 4], neutral=neutral_text(concepts.dimension))
+        preferences, cost = sweep(4, 2.0 * vector)
     """
 
     def __init__(
@@ -279,7 +289,7 @@ class Sweep:
         tokenizer: PreTrainedTokenizerBase,
         concepts: ConceptSet,
         pairs: Int[np.ndarray, "pair 2"],
-        layer: int,
+        layers: Sequence[int],
         neutral: Sequence[str],
     ):
         """Run the lower blocks on the pairs' statements and on the neutral text.
@@ -290,57 +300,59 @@ class Sweep:
         needed = np.unique(pairs)
         self._pairs = np.searchsorted(needed, pairs)
         self._paired = len(needed)
-        self._model, self._layer = model, layer
+        self._model = model
         ids = activations.encode(model, tokenizer, [*(concepts.statements[i] for i in needed), *neutral])
-        self._lengths = [len(row) for row in ids]
-        self._batches: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
+        self._tokens = np.array([len(row) - 1 for row in ids])
         self._in_tuple = False
-        with torch.inference_mode(), self._captured() as streams:
-            for rows in activations.batches(self._lengths, activations.BUDGET[model.device.type]):
-                padded = right_padded([ids[i] for i in rows], model.device)
+        self._streams: dict[int, list[torch.Tensor]] = {layer: [] for layer in sorted(set(layers))}
+        blocks = {layer: _block(model, layer) for layer in self._streams}
+        self._forest = Forest(model, ids, [1] * len(ids))
+        with torch.inference_mode(), ExitStack() as stack:
+            for layer, block in blocks.items():
+                stack.callback(block.register_forward_hook(self._keeper(layer)).remove)
+            for batch in self._forest.batches:
                 with suppress(_Reached):
-                    model.base_model(input_ids=padded, use_cache=False)
-                self._batches.append((rows, padded, streams.pop()))
+                    model.base_model(**batch.inputs, use_cache=False)
 
-    @contextmanager
-    def _captured(self) -> Iterator[list[torch.Tensor]]:
-        streams: list[torch.Tensor] = []
-
+    def _keeper(self, layer: int):
         def keep(_module, _inputs, output) -> None:
             self._in_tuple = isinstance(output, tuple)
-            streams.append(models.block_output(output))
-            raise _Reached
+            self._streams[layer].append(models.block_output(output))
+            if layer == max(self._streams):
+                raise _Reached
 
-        handle = _block(self._model, self._layer).register_forward_hook(keep)
-        try:
-            yield streams
-        finally:
-            handle.remove()
+        return keep
 
     @contextmanager
-    def _lower_blocks_passed(self) -> Iterator[_Passed]:
+    def _lower_blocks_passed(self, layer: int) -> Iterator[_Passed]:
         """Exchange blocks 0 to `layer` for stand-ins; yield the last of them; put the blocks back."""
         blocks = models.blocks(self._model)
-        lower = list(blocks[: self._layer + 1])
+        lower = list(blocks[: layer + 1])
         try:
             for index, block in enumerate(lower):
                 blocks[index] = _Passed(block, self._in_tuple)
-            yield blocks[self._layer]
+            yield blocks[layer]
         finally:
             for index, block in enumerate(lower):
                 blocks[index] = block
 
-    def __call__(self, shift: Float[np.ndarray, " d_model"]) -> tuple[Float[np.ndarray, " pair"], Perplexity]:
-        """Return the preference for each pair's trustworthy member, and the perplexity, with `shift` added."""
-        nats, tokens = np.empty(len(self._lengths)), np.array(self._lengths) - 1
+    def __call__(self, layer: int, shift: Float[np.ndarray, " d_model"]) -> tuple[Float[np.ndarray, " pair"], Perplexity]:
+        """Return the preference for each pair's trustworthy member, and the perplexity, with `shift` added at `layer`."""
         added = _as_shift(self._model, shift)
-        with torch.inference_mode(), self._lower_blocks_passed() as last:
-            for rows, padded, stream in self._batches:
-                last.stream = stream + added
-                logits = self._model(input_ids=padded, use_cache=False).logits
-                nats[rows] = token_nats(logits, padded, [self._lengths[i] for i in rows], [1] * len(rows))
+        with self._lower_blocks_passed(layer) as last:
+
+            def run(batch: Batch, number: int) -> torch.Tensor:
+                last.stream = self._streams[layer][number] + added
+                return self._model(**batch.inputs, use_cache=False).logits
+
+            nats = self._forest.nats(run)
         paired, neutral = slice(None, self._paired), slice(self._paired, None)
+        tokens = self._tokens
         return preference(nats[paired], tokens[paired], self._pairs), perplexity(nats[neutral], tokens[neutral])
+
+    def unsteered(self) -> tuple[Float[np.ndarray, " pair"], Perplexity]:
+        """Return the same without a vector."""
+        return self(max(self._streams), np.zeros(self._model.config.hidden_size, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -371,22 +383,24 @@ class Response:
 
 
 def dose_response(
-    sweeps: Sequence[Sweep],
+    sweep: Sweep,
+    layers: Sequence[int],
     vectors: Float[np.ndarray, "layer d_model"],
     multipliers: Sequence[float],
     unsteered: tuple[Float[np.ndarray, " pair"], Perplexity],
 ) -> Response:
-    """Run each layer's sweep over all multipliers of its vector.
+    """Run the sweep over all multipliers of each layer's vector.
 
     Args:
-        sweeps: one a layer, over the same pairs and text.
+        sweep: over pairs and text, at these layers at least.
+        layers: 0-based blocks.
         vectors: one a layer.
         multipliers: strengths.
-        unsteered: what a sweep gives for a vector of zeros.
+        unsteered: what the sweep gives without a vector.
     """
     found = [
-        [sweep(np.asarray(multiplier * vector, dtype=np.float32)) for multiplier in multipliers]
-        for sweep, vector in zip(sweeps, vectors, strict=True)
+        [sweep(layer, np.asarray(multiplier * vector, dtype=np.float32)) for multiplier in multipliers]
+        for layer, vector in zip(layers, vectors, strict=True)
     ]
     shape = (len(vectors), len(multipliers), len(unsteered[0]))
     after = np.array([[preferences for preferences, _ in row] for row in found]).reshape(shape)

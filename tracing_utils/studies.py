@@ -2,19 +2,19 @@
 
 Rule: a key that is not known is refused, never ignored.
 
-Public names: `EXPERIMENTS`, `PROTOCOLS`, `MEASURES`, `Study`, `read`, `parameters`.
+Public names: `EXPERIMENTS`, `PROTOCOLS`, `MEASURES`, `Study`, `read`, `check_layers`, `parameters`.
 """
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import UnionType
 from typing import get_args
 
-import yaml
-
-from . import concepts, suites
-from .errors import unknown
+from . import concepts, strict_yaml, suites
+from .errors import brief, file_name, unknown
 
 EXPERIMENTS = ("probing", "mutual_information", "steering")
 """The experiments. Each has one notebook, one page, one results file and one module or more of this name."""
@@ -46,9 +46,12 @@ class Study:
         multipliers: strengths of steering, in units of the target's own difference of means.
         asked: most held-out statements a part that steering is chosen on, and tested on.
         measures: which of `MEASURES` are taken with the chosen settings of the target's own vectors and of featured revisions.
+        preferences: a file of preference pairs (`chosen`, `rejected`) that gives the universal vector, as .csv or .jsonl.
+        toxicity_judge: classifier of continuations, `hub:owner/name` or a folder; None for a small one fitted on the statements.
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
+        cell_timeout: seconds after which a cell of a notebook counts as hung.
     """
 
     name: str
@@ -66,9 +69,12 @@ class Study:
     multipliers: tuple[float, ...] = (-4.0, 2.0, 4.0)
     asked: int = 120
     measures: tuple[str, ...] = ("trust",)
+    preferences: str | None = None
+    toxicity_judge: str | None = None
     featured: tuple[str, ...] = ()
     allow_duplicates: bool = False
     trust_remote_code: bool = False
+    cell_timeout: int = 86_400
 
     @cached_property
     def loaded(self) -> suites.CheckpointSuite:
@@ -84,6 +90,12 @@ class Study:
     def _dimensions(self) -> dict[str, tuple[str, ...]]:
         has = {name: concepts.available(source) for name, source in self.sets.items()}
         return {name: tuple(dimension for dimension in self.dimensions if dimension in has[name]) for name in has}
+
+    def source(self, concept_set: str) -> str:
+        """Return where the set of this name comes from."""
+        if concept_set not in self.sets:
+            raise unknown(f"concept set of study {self.name}", concept_set, self.sets)
+        return self.sets[concept_set]
 
     def dimensions_of(self, concept_set: str) -> tuple[str, ...]:
         """Return the dimensions traced on the set of this name."""
@@ -122,7 +134,7 @@ class Study:
 
     def concept_set(self, name: str, dimension: str) -> concepts.ConceptSet:
         """Return the statements of one set and dimension, at most `statements` of them, whole groups drawn."""
-        return concepts.capped(concepts.load(self.sets[name], dimension), self.statements or 0)
+        return concepts.capped(concepts.load(self.source(name), dimension), self.statements or 0)
 
     def statement_sets(self, name: str) -> list[concepts.ConceptSet]:
         """Return everything of one set that a model has to read: all dimensions, and fairness's third sentences."""
@@ -138,29 +150,38 @@ _ENTRIES = {field.name: field.type for field in fields(Study) if field.name != "
 def _checked(file: Path, key: str, value: object) -> object:
     """Return `value` in the type of the entry `key`, or say which type it must have."""
     kind = _ENTRIES[key]
-    if key == "concepts" and isinstance(value, str):
+    if key == "concepts" and _is(str, value):
         return (value,)
     if get_args(kind) and not isinstance(kind, UnionType):  # tuple[X, ...]
         inner = get_args(kind)[0]
         if isinstance(value, list) and value and all(_is(inner, item) for item in value):
+            if repeated := _repeated(value):
+                raise ValueError(f"{file}: {key} must name each once; {brief(repeated)} stands twice.")
             return tuple(inner(item) for item in value)
-        raise ValueError(f"{file}: {key} must be a list of {_MANY[inner]}, not {value!r}.")
+        raise ValueError(f"{file}: {key} must be a list of {_MANY[inner]}, not {brief(value)}.")
     simple = get_args(kind)[0] if isinstance(kind, UnionType) else kind
     if not _is(simple, value) or (simple is int and value == 0):  # counts begin at one; a layer, in a list, may be 0
-        raise ValueError(f"{file}: {key} must be {_ONE[simple]}, not {value!r}.")
+        raise ValueError(f"{file}: {key} must be {_ONE[simple]}, not {brief(value)}.")
     return value
 
 
-_ONE = {str: "text", int: "a positive whole number", bool: "true or false"}
-_MANY = {str: "names", int: "whole numbers from 0 on", float: "finite numbers"}
+_MOST = 10**9
+_ONE = {str: "text", int: f"a positive whole number up to {_MOST:,}", bool: "true or false"}
+_MANY = {str: "names", int: f"whole numbers from 0 to {_MOST:,}", float: f"finite numbers up to {_MOST:,}"}
 
 
 def _is(kind: type, value: object) -> bool:
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, kind)
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+    return isinstance(value, kind) and (kind is not str or bool(value.strip()))
+
+
+def _repeated(values: Iterable) -> object | None:
+    """Return a value that stands twice, or None."""
+    seen = list(values)
+    return next((value for value in seen if seen.count(value) > 1), None)
 
 
 def read(path: str | Path, concept_source: str | None = None) -> Study:
@@ -174,29 +195,40 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
         ValueError: if the file, one of its keys or values, the suite, the set, a dimension or a revision is unknown.
     """
     path = Path(path)
-    if not path.is_file():
-        near = sorted(str(other) for other in path.parent.glob("*.yml")) or sorted(
+    if not os.path.isfile(path):  # noqa: PTH113 - a name that is too long for a file system is none
+        beside = path if os.path.isdir(path) else path.parent  # noqa: PTH112
+        near = sorted(str(other) for other in beside.glob("*.yml")) or sorted(
             str(other.relative_to(suites.PROJECT)) for other in (suites.PROJECT / "studies").glob("*.yml")
         )
         raise unknown("study", path, near)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must be a YAML file; it could not be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold entries such as `suite: pocket`; it holds {type(content).__name__}.")
+    content = strict_yaml.read(path)
     for key in content:
         if key not in _ENTRIES:
             raise unknown(f"entry of {path}", key, _ENTRIES)
     for key in ("suite", "concepts"):
         if key not in content:
             raise ValueError(f"{path} must name its {key}; the entry is missing.")
-    study = Study(path.stem, **{key: _checked(path, key, value) for key, value in content.items()})
+    study = Study(file_name("study", path.stem), **{key: _checked(path, key, value) for key, value in content.items()})
     if concept_source and (concept_source,) != study.concepts:
         name = f"{study.name}-{concepts.set_name(concept_source)}"
         study = replace(study, name=name, concepts=(concept_source,), featured=())
     _check_names(study)
     return study
+
+
+def check_layers(study: Study) -> None:
+    """Refuse to steer at layers that the chat model does not have, as far as its configuration is here.
+
+    Raises:
+        ValueError: if it has not so many.
+    """
+    if "steering" not in study.runs() or (have := suites.layers(study.loaded.chat)) is None:
+        return
+    if beyond := [layer for layer in study.steering_layers if layer >= have]:
+        raise ValueError(
+            f"steering_layers must be 0 to {have - 1}, the layers of {study.loaded.chat.suite}; {beyond[0]} is not. "
+            "Change it in the study."
+        )
 
 
 def _check_names(study: Study) -> None:
@@ -214,9 +246,18 @@ def _check_names(study: Study) -> None:
     for name in study.sets:
         if not study.dimensions_of(name):
             raise ValueError(f"Set {name} must have a dimension of the study; it has none of {', '.join(study.dimensions)}.")
+    if suites.entry(study.suite).get("remote_code") and not study.trust_remote_code:
+        raise ValueError(
+            f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in the study to allow that."
+        )
+    if study.preferences and not Path(study.preferences).is_file():
+        raise ValueError(
+            f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {study.preferences} is no file."
+        )
     study.traced()  # the suite must be there
     for revision in study.featured:
-        study.loaded[revision]
+        if study.loaded[revision].revision not in (traced := study.needed()):
+            raise ValueError(f"featured must name revisions that the study traces ({', '.join(traced)}); {revision} is not one.")
 
 
 def _in_depth(study: Study, revision: str) -> bool:
@@ -229,7 +270,7 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
     common = {
         "suite": study.suite,
         "revision": revision,
-        "concept_set": study.sets[concept_set],
+        "concept_set": study.source(concept_set),
         "dimensions": list(study.dimensions_of(concept_set)),
         "statements": study.statements or 0,
         "trust_remote_code": study.trust_remote_code,
@@ -242,6 +283,8 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
             "multipliers": list(study.multipliers),
             "asked": study.asked,
             "measures": list(study.measures) if _in_depth(study, revision) else [],
+            "preferences": study.preferences or "",
+            "toxicity_judge": study.toxicity_judge or "",
         },
     }
     if experiment not in own:

@@ -4,7 +4,8 @@ Rule: a list of checkpoints is always read from what is there (a folder, the hub
 revisions are kept verbatim and only parsed for their step and tokens.
 
 Public names: `Checkpoint`, `Remote`, `RemoteFile`, `CheckpointSuite`, `PROJECT`, `known`, `families`, `entry`, `load`,
-`save`, `read_saved`, `placed`, `tokens_seen`, `parse_revision`, `select`, `weight_names`, `tokenizer_names`.
+`registry`, `save`, `read_saved`, `layers`, `placed`, `tokens_seen`, `parse_revision`, `select`, `weight_names`,
+`tokenizer_names`.
 """
 
 import json
@@ -19,9 +20,8 @@ from importlib.resources import files
 from itertools import product
 from pathlib import Path
 
-import yaml
-
-from .errors import unknown
+from . import strict_yaml
+from .errors import brief, file_name, unknown
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The project's root: `suites.yml` and study files name folders relative to it."""
@@ -29,9 +29,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 HUB = "hub:"
 """What a suite's name begins with that is a repository of the hub and not registered."""
 
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", re.ASCII)
+
 # Tried in order; the first that matches the whole name decides. `later` marks a second stage told by a word.
 _PATTERNS = tuple(
-    re.compile(pattern)
+    re.compile(pattern, re.ASCII)
     for pattern in (
         # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie
         r"(?:stage(?P<stage>\d)-)?(?:ingredient\d+-)?step-?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
@@ -46,6 +48,7 @@ _PATTERNS = tuple(
         r"train_(?P<billions>\d+)B",  # Baichuan 2, which counts billions of tokens only
     )
 )
+_LONGEST = 256  # that a file's name may be
 # What transformers reads, safetensors first. Other files of these kinds (optimiser states, `consolidated`) are no weights.
 _WEIGHTS = tuple(re.compile(pattern) for pattern in (r"model(-\d+-of-\d+)?\.safetensors", r"pytorch_model(-\d+-of-\d+)?\.bin"))
 _TOKENIZER = (
@@ -175,7 +178,7 @@ def parse_revision(name: str) -> tuple[int, int, int | None] | None:
         >>> parse_revision("main") is None
         True
     """
-    for pattern in _PATTERNS:
+    for pattern in _PATTERNS if len(name) < _LONGEST else ():
         if match := pattern.fullmatch(name):
             found = match.groupdict()
             billions = found.get("billions")
@@ -208,7 +211,63 @@ def _registry() -> dict:
 
 @cache
 def _written() -> dict:
-    return yaml.safe_load(files(__package__).joinpath("suites.yml").read_text(encoding="utf-8"))
+    return registry(files(__package__).joinpath("suites.yml").read_text(encoding="utf-8"))
+
+
+_FIELDS = {
+    "for": dict, "folder": str, "repository": str, "wheel": dict, "fetch": str, "download": int, "subfolder": str,
+    "revisions": str, "tokenizer": str, "chat": str, "tokens_per_step": int, "tokens_at_zero": int,
+    "parameters": int | float, "bytes": int | float, "remote_code": bool, "faults": str, "licence": str, "about": str,
+}  # fmt: skip
+_PLACES = ("folder", "repository", "wheel")
+_MOST_SUITES = 1000
+
+
+def registry(text: str) -> dict[str, dict]:
+    """Return the entries of a registry of suites, as they are written.
+
+    Args:
+        text: YAML as in `suites.yml`, which explains its fields.
+
+    Raises:
+        ValueError: if an entry has an unknown field, one of another type, no licence or sentence about it, or not one place.
+    """
+    entries = strict_yaml.parse(text, "suites.yml")
+    for name, written in entries.items():
+        if not isinstance(written, dict):
+            raise ValueError(f"suites.yml: {brief(name)} must hold fields such as `about`; it holds {brief(written)}.")
+        for found in [written, *_choices(name, written)]:
+            _check_fields(name, found)
+        for suite, entry in _expanded(str(name), written):
+            if lacking := {"licence", "about"} - set(entry):
+                raise ValueError(f"suites.yml: {brief(suite)} must tell its licence and what it is; {min(lacking)} is missing.")
+            try:
+                re.compile(entry.get("revisions", ""))
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ValueError(f"suites.yml: revisions of {brief(suite)} must be a regular expression: {error}.") from None
+            if len(places := [place for place in _PLACES if place in entry]) != 1:
+                raise ValueError(f"suites.yml: {brief(suite)} must have one of {', '.join(_PLACES)}; it has {len(places)}.")
+    return entries
+
+
+def _check_fields(name: object, found: dict) -> None:
+    for field, value in found.items():
+        if field not in _FIELDS:
+            raise unknown(f"field of {brief(name)} in suites.yml", field, _FIELDS)
+        if not isinstance(value, _FIELDS[field] | None):
+            raise ValueError(f"suites.yml: {field} of {brief(name)} cannot be {brief(value)}; suites.yml says what it must be.")
+
+
+def _choices(name: object, written: dict) -> list[dict]:
+    """Return the fields that come with each value of an entry's variables."""
+    found = []
+    for variable, choices in written.get("for", {}).items():
+        if not isinstance(choices, dict) or not all(isinstance(fields or {}, dict) for fields in choices.values()):
+            raise ValueError(f"suites.yml: {variable} of {brief(name)} must hold its values, each with fields or none.")
+        found += [fields for fields in choices.values() if fields]
+    if (n := math.prod(len(choices) for choices in written.get("for", {}).values())) > _MOST_SUITES:
+        raise ValueError(f"suites.yml: {brief(name)} must stand for at most {_MOST_SUITES} suites; it stands for {n}.")
+    return found
 
 
 def _expanded(template: str, entry: dict) -> Iterable[tuple[str, dict]]:
@@ -218,9 +277,20 @@ def _expanded(template: str, entry: dict) -> Iterable[tuple[str, dict]]:
         fields = {key: value for key, value in entry.items() if key != "for"}
         for choices, value in zip(variables.values(), values, strict=True):
             fields |= choices[value] or {}
-        named = dict(zip(variables, values, strict=True))
-        fields = {key: value.format(**named) if named and isinstance(value, str) else value for key, value in fields.items()}
-        yield template.format(**named) if named else template, fields
+        named = {str(name): str(value) for name, value in zip(variables, values, strict=True)}
+        fields = {key: _filled(value, named) if isinstance(value, str) else value for key, value in fields.items()}
+        yield _filled(template, named), fields
+
+
+def _filled(text: str, named: dict[str, str]) -> str:
+    """Return a text of an entry with variables, `{size}`, with their values put in."""
+
+    def value(match: re.Match) -> str:
+        if match[1] not in named:
+            raise unknown("variable of suites.yml", match[1], named)
+        return named[match[1]]
+
+    return re.sub(r"\{([^{}]*)\}", value, text) if named else text
 
 
 def known() -> dict[str, str]:
@@ -233,7 +303,7 @@ def families() -> dict[str, dict[str, dict]]:
     found = {}
     for template, entry in _written().items():
         braces = {name: "{" + ",".join(values) + "}" for name, values in entry.get("for", {}).items()}
-        found[template.format(**braces)] = dict(_expanded(template, entry))
+        found[_filled(template, braces)] = dict(_expanded(template, entry))
     return found
 
 
@@ -257,16 +327,18 @@ def load(name: str) -> CheckpointSuite:
         ValueError: if there is no such suite, folder or file, it holds no checkpoint, or the hub cannot be asked.
     """
     registered = _registry().get(name)
+    if name.startswith(HUB) and not _REPOSITORY.fullmatch(name.removeprefix(HUB)):
+        raise ValueError(f"A suite on the hub must be named hub:owner/name or hub:owner/name@revision; {brief(name)} is not.")
     if name.startswith(HUB) or (registered and "repository" in registered):
         from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
 
         return hub.listed(name, registered or {"repository": name.removeprefix(HUB)})
-    if name.endswith(".json") and Path(name).is_file():
+    if name.endswith(".json") and os.path.isfile(name):  # noqa: PTH113
         return read_saved(Path(name))
-    if name.endswith(".gguf") and Path(name).is_file():
+    if name.endswith(".gguf") and os.path.isfile(name):  # noqa: PTH113
         from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
-        return _one_model(Path(name).stem, gguf_models.from_gguf(Path(name)), {})
+        return _one_model(_label(Path(name).stem), gguf_models.from_gguf(Path(name)), {})
     if registered and "wheel" in registered:
         from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
@@ -274,13 +346,18 @@ def load(name: str) -> CheckpointSuite:
             raise NotFetchedError(name, registered)
         return _one_model(name, kept, registered)
     folder = PROJECT / registered["folder"] if registered else Path(name)
-    if not registered and not folder.is_dir():
+    if not registered and not os.path.isdir(name):  # noqa: PTH112 - a name that is too long for a file system is none
         near = get_close_matches(name, _registry(), n=5, cutoff=0.4) or ["pocket"]
         other = ["all that `python -m tracing_utils suites` lists", "hub:owner/name", "a folder of checkpoints or of one model"]
         raise unknown("suite", name, [*near, *other, "a GGUF file"])
     if (folder / "config.json").is_file():
-        return _one_model(name if registered else folder.resolve().name, folder, registered or {})
-    return _read_folder(name if registered else folder.resolve().name, folder, registered or {})
+        return _one_model(name if registered else _label(folder.resolve().name), folder, registered or {})
+    return _read_folder(name if registered else _label(folder.resolve().name), folder, registered or {})
+
+
+def _label(name: str) -> str:
+    """Return the name of a folder or file as it stands in tables and pages, where other signs could be read as markup."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "suite"
 
 
 def _one_model(name: str, folder: Path, entry: dict) -> CheckpointSuite:
@@ -328,9 +405,18 @@ def save(suite: CheckpointSuite, path: Path) -> None:
 
 def read_saved(path: Path) -> CheckpointSuite:
     """Return the suite that `save` wrote; checkpoints of the hub lie in `weights/<revision>` beside the file, if fetched."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _from_saved(json.loads(path.read_text(encoding="utf-8")), path)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} must be the suite.json of a run; it is another file or damaged ({type(error).__name__}). "
+            "Name a folder of checkpoints, or run the study again."
+        ) from None
 
+
+def _from_saved(content: dict, path: Path) -> CheckpointSuite:
     def checkpoint(fields: dict) -> Checkpoint:
+        file_name("revision", fields["revision"])  # a folder has this name
         folders = {key: Path(fields[key]) if fields[key] else None for key in ("folder", "tokenizer")}
         found = Checkpoint(**fields | folders | {"remote": _remote(fields["remote"])})
         fetched = path.parent / "weights" / found.revision
@@ -339,6 +425,15 @@ def read_saved(path: Path) -> CheckpointSuite:
     checkpoints = tuple(checkpoint(fields) for fields in content["checkpoints"])
     others = {key: checkpoint(content[key]) if content[key] else None for key in ("chat", "final")}
     return CheckpointSuite(**content | others | {"checkpoints": checkpoints})
+
+
+def layers(checkpoint: Checkpoint) -> int | None:
+    """Return how many layers a checkpoint has, or None where its configuration is not here or does not tell."""
+    try:
+        told = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+        return next((told[key] for key in ("num_hidden_layers", "n_layer") if isinstance(told.get(key), int)), None)
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None  # whoever loads the model says what is wrong
 
 
 def placed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:

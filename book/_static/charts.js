@@ -17,9 +17,10 @@
       background: "transparent",
       font,
       axis: { labelColor: text, titleColor: text, domainColor: muted, tickColor: muted, gridColor: line },
-      legend: { labelColor: text, titleColor: text },
+      legend: { labelColor: text, titleColor: text, titleLimit: 400 },
       header: { labelColor: text, titleColor: text },
       title: { color: text },
+      text: { color: text },
       view: { stroke: line },
     };
   }
@@ -116,18 +117,116 @@
     return (spec.params || []).filter((parameter) => "value" in parameter).map(({ name }) => [name, view.signal(name)]);
   }
 
+  // How wide the panels of a row are together, as the specification has them.
+  function breadth(spec, columns = spec.columns) {
+    if (spec.facet) return (columns || 1) * breadth(spec.spec);
+    if (spec.concat && columns > 1) return spec.concat.slice(0, columns).reduce((sum, panel) => sum + breadth(panel), 0);
+    if (spec.hconcat) return spec.hconcat.reduce((sum, panel) => sum + breadth(panel), 0);
+    return spec.vconcat || spec.concat ? Math.max(...(spec.vconcat || spec.concat).map((panel) => breadth(panel))) : spec.width || 200;
+  }
+
+  // Panels that would be narrower than four fifths of what was asked for move to another row, and so does a legend on a phone.
+  function wrap(spec, room) {
+    let columns = spec.columns;
+    while (columns > 1 && 0.8 * breadth(spec, columns) + 40 * columns > room) columns -= 1;
+    const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: value.columns - 1 } : value);
+    const narrow = room < 420 ? JSON.parse(JSON.stringify(spec), fewer) : spec;
+    return columns ? { ...narrow, columns } : narrow;
+  }
+
+  // Make the panels fill the room, or fit into it; axes and legends keep their size.
+  async function fit(view, spec, room) {
+    const all = Object.keys(view.getState({ signals: (name) => /(^|_)(width|childWidth)$/.test(name), data: () => false }).signals);
+    const names = all.length > 1 ? all.filter((name) => name !== "width") : all;
+    const asked = names.map((name) => view.signal(name));
+    const resize = (width) => {
+      names.forEach((name, i) => view.signal(name, width(asked[i])));
+      return view.resize().runAsync();
+    };
+    await resize((width) => 4 * width); // so wide that no legend is wider: what is left over is axes and gaps
+    const row = breadth(spec);
+    const kept = view.container().querySelector("svg").viewBox.baseVal.width - 4 * row;
+    const factor = Math.min(1.25, (room - kept) / row);
+    const stacked = spec.concat && spec.columns === 1;
+    await resize((width) => Math.max(40, Math.floor((stacked ? row : width) * factor)));
+  }
+
+  // A slider over places shows the training step of its place, and can be played.
+  function slider(element, view, name, ticks) {
+    const input = element.querySelector(`.chart-controls input[name=${name}]`);
+    const shown = make("output", { className: "chart-step" });
+    const show = (_, place) => {
+      shown.textContent = ticks[place];
+      input.setAttribute("aria-valuetext", String(ticks[place]));
+    };
+    const move = (place) => view.signal(name, place).runAsync();
+    const button = make("button", { type: "button", className: "chart-play", textContent: "Play" });
+    const stop = () => {
+      clearInterval(element.playing);
+      element.playing = 0;
+      button.textContent = "Play";
+    };
+    button.onclick = () => {
+      if (element.playing) return stop();
+      if (view.signal(name) >= ticks.length - 1) move(0);
+      button.textContent = "Pause";
+      element.playing = setInterval(() => {
+        if (view.signal(name) >= ticks.length - 1) stop();
+        else move(view.signal(name) + 1);
+      }, 500);
+    };
+    input.addEventListener("input", () => element.playing && stop());
+    input.after(shown, button);
+    view.addSignalListener(name, show);
+    show(name, view.signal(name));
+  }
+
+  // A click or a drag on a mark sets controls from the mark's data.
+  function pick(view, fields, ticks) {
+    const set = (item) => {
+      const found = Object.entries(fields).filter(([, field]) => item?.datum && item.mark.marktype !== "group" && field in item.datum);
+      for (const [name, field] of found) view.signal(name, ticks[name] ? ticks[name].indexOf(item.datum[field]) : item.datum[field]);
+      if (found.length) view.runAsync();
+    };
+    view.addEventListener("pointerdown", (_, item) => set(item));
+    view.addEventListener("pointermove", (event, item) => event.buttons === 1 && set(item));
+  }
+
+  // A parameter holds the address of the page of what is on show, or nothing.
+  function link(element, view, name) {
+    const anchor = make("a", { className: "chart-page", textContent: "Open the notebook of this checkpoint" });
+    const show = (_, href) => {
+      anchor.hidden = !href;
+      if (href) anchor.href = href;
+    };
+    element.querySelector(".chart-controls").append(anchor);
+    view.addSignalListener(name, show);
+    show(name, view.signal(name));
+  }
+
+  function enliven(element, view, { ticks = {}, pick: fields, link: page }) {
+    for (const [name, steps] of Object.entries(ticks)) slider(element, view, name, steps);
+    if (fields) pick(view, fields, ticks);
+    if (page) link(element, view, page);
+    element.classList.toggle("chart-alive", Boolean(fields));
+  }
+
   async function draw(element) {
-    const spec = JSON.parse(element.querySelector('script[type="application/json"]').textContent);
-    const chosen = element.chartView ? choices(element.chartView, spec) : [];
+    const asked = JSON.parse(element.querySelector('script[type="application/json"]').textContent);
+    const chosen = element.chartView ? choices(element.chartView, asked) : [];
+    clearInterval(element.playing);
+    element.playing = 0;
     let controls = element.querySelector(".chart-controls");
     if (!controls) {
       controls = make("div", { className: "chart-controls" });
       // Outside the picture, whose role would hide them from screen readers.
       element.append(controls);
-      tools(element, spec);
+      tools(element, asked);
     }
     controls.replaceChildren();
-    const { view } = await window.vegaEmbed(element.querySelector(".vega-stage"), spec, {
+    const stage = element.querySelector(".vega-stage");
+    const spec = wrap(asked, stage.clientWidth);
+    const { view } = await window.vegaEmbed(stage, spec, {
       config: config(),
       actions: false, // their "editor" would post the specification to a web site; ours are under the chart
       bind: controls,
@@ -136,7 +235,9 @@
     element.chartView = view;
     chosen.forEach(([name, value]) => view.signal(name, value));
     await view.runAsync();
-    const stage = element.querySelector(".vega-stage");
+    await fit(view, spec, stage.clientWidth);
+    enliven(element, view, asked.usermeta || {});
+    element.drawnFor = stage.clientWidth;
     if (stage.scrollWidth > stage.clientWidth) stage.tabIndex = 0; // what scrolls must scroll by keyboard too
     element.dataset.drawn = document.documentElement.dataset.theme;
   }
@@ -148,8 +249,15 @@
     script.src = here + "vega.js";
     script.onload = () => {
       let theme = document.documentElement.dataset.theme;
-      const all = () => charts.forEach((chart) => draw(chart).catch((error) => console.error(error)));
+      let waiting = 0;
+      const drawAll = (some) => some.forEach((chart) => draw(chart).catch((error) => console.error(error)));
+      const all = () => drawAll(charts);
       all();
+      window.addEventListener("resize", () => {
+        clearTimeout(waiting);
+        const changed = (chart) => Math.abs(chart.drawnFor - chart.querySelector(".vega-stage").clientWidth) > 20;
+        waiting = setTimeout(() => drawAll(charts.filter(changed)), 200);
+      });
       new MutationObserver(() => {
         if (theme === document.documentElement.dataset.theme) return;
         theme = document.documentElement.dataset.theme;

@@ -1,0 +1,80 @@
+"""Goal 7: how time and memory grow with statements and with checkpoints.
+
+Rule: each size runs in a process of its own, which tells its processor time and its largest memory; the exponent is the
+slope of a straight line through the logarithms.
+
+Public names: `goal`. As a script: what one process does.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from .measure import Row
+
+STATEMENTS = (1000, 4000, 16000)
+CHECKPOINTS = (1, 2, 4, 8)
+
+
+def _run(statements: int, checkpoints: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.growth", str(statements), str(checkpoints)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _exponent(sizes, values) -> float:
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def goal(statements: tuple[int, ...] = STATEMENTS, checkpoints: tuple[int, ...] = CHECKPOINTS) -> list[Row]:
+    """Return the rows of goal 7; `ours_seconds` are of the largest size, `theirs_seconds` of the smallest."""
+    rows = []
+    for what, sizes, asked in (
+        ("statements", statements, [(n, 1) for n in statements]),
+        ("checkpoints", checkpoints, [(500, k) for k in checkpoints]),
+    ):
+        found = [_run(*each) for each in asked]
+        spent, memory = ([one[key] for one in found] for key in ("seconds", "megabytes"))
+        exponent = _exponent(sizes, spent)
+        told = f"{', '.join(map(str, sizes))} {what}"
+        rows.append(_row(f"time over {what}", exponent, 1.1, spent, f"{told}; exponent of the time, 1 is linear"))
+        stored = (sizes[-1] - sizes[0]) * found[0]["stored"] / sizes[0]
+        share = (memory[-1] - memory[0]) / stored
+        note = f"{told}: {', '.join(f'{m:.0f}' for m in memory)} MB at the peak; growth as a share of the {stored:.0f} MB written"
+        rows.append(_row(f"memory over {what}", share, 0.5, spent, note))
+    return rows
+
+
+def _row(what: str, value: float, most: float, spent: list[float], note: str) -> Row:
+    unit = "exponent" if what.startswith("time") else "share of what is written"
+    return Row(7, what, "", spent[-1], spent[0], value, value, value, unit, len(spent), 0.0, 0.0, most, value <= most, note)
+
+
+def main(statements: int, checkpoints: int) -> None:
+    """Write activations and tell what it took."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from tracing_utils import activations, concepts, models, suites  # noqa: PLC0415
+
+    suite = suites.load("pocket")
+    models.load_tokenizer(suite.chat)  # imports are not counted
+    whole = concepts.load("pocket", "robustness")
+    rows = np.arange(statements) % len(whole)
+    chosen = replace(concepts.subset(whole, rows), sentiment=None)
+    with TemporaryDirectory() as folder:
+        begun = time.process_time()
+        activations.save(suite.checkpoints[:checkpoints], [chosen], Path(folder))
+        taken = time.process_time() - begun
+        stored = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(json.dumps({"seconds": taken, "megabytes": peak, "stored": stored}))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

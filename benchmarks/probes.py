@@ -1,0 +1,101 @@
+"""Goal 3: the whole nested, grouped protocol of probing over all layers, against the same written plainly with scikit-learn.
+
+Rule: both take the same folds, penalties and labels, and choose on the same validation parts.
+
+Public names: `goal`, `plain`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from tracing_utils import activations, concepts, controls, probing, suites
+from tracing_utils.concepts import ConceptSet
+
+from .measure import Row, paired, row, seconds
+
+DIMENSION = "privacy"
+
+
+def plain(acts: np.ndarray, chosen: ConceptSet, seed: int, others: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the held-out logits of every method, with axes `layer example`."""
+    names = (*probing.METHODS, "shuffled labels", "control task")
+    found = {name: np.zeros((acts.shape[1], len(chosen))) for name in names}
+    for layer in range(acts.shape[1]):
+        for split in concepts.folds(chosen, seed):
+            scaler = StandardScaler().fit(acts[split.train, layer])
+            parts = [scaler.transform(acts[rows, layer]) for rows in (split.train, split.validation, split.test)]
+            for name, labels in zip(("logistic", "shuffled labels", "control task"), (chosen.labels, *others), strict=True):
+                found[name][layer, split.test] = _logistic(parts, labels[split.train], labels[split.validation])
+            y, valid = chosen.labels[split.train], chosen.labels[split.validation]
+            for name, direction in _directions(parts[0], y, scaler, parts[1], valid).items():
+                spread = (parts[0] @ direction).std()
+                slope = LogisticRegression(C=100.0).fit((parts[1] @ direction / spread)[:, None], valid)
+                found[name][layer, split.test] = slope.decision_function((parts[2] @ direction / spread)[:, None])
+    return found
+
+
+def _logistic(parts: list[np.ndarray], labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the logits of the tested part by the penalty that does best on the validation part."""
+    has, asked, best, logits = labels >= 0, truth >= 0, np.inf, None
+    for penalty in probing.PENALTIES:
+        fitted = LogisticRegression(C=penalty, tol=1e-6, max_iter=5000).fit(parts[0][has], labels[has])
+        loss = probing.log_loss(fitted.decision_function(parts[1][asked]), truth[asked]).mean()
+        if loss < best:
+            best, logits = loss, fitted.decision_function(parts[2])
+    return logits
+
+
+def _directions(
+    train: np.ndarray, labels: np.ndarray, scaler: StandardScaler, validation: np.ndarray, truth: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the directions of the closed forms, in standardised coordinates."""
+    ridges = [Ridge(alpha=strength).fit(train, 2.0 * labels - 1) for strength in probing.STRENGTHS]
+    errors = [((ridge.predict(validation) - (2 * truth - 1)) ** 2).mean() for ridge in ridges]
+    means = [train[labels == side].mean(0) for side in (0, 1)]
+    apart, within = means[1] - means[0], train - np.where(labels[:, None] == 1, means[1], means[0])
+    raw = apart * scaler.scale_**2  # the difference of the raw means, for standardised features
+    whitened = np.linalg.solve(LedoitWolf(assume_centered=True).fit(within).covariance_, apart)
+    return {"ridge": ridges[int(np.argmin(errors))].coef_, "mean difference": raw, "whitened mean difference": whitened}
+
+
+def goal(pairs: int = 5, layers: int | None = None, statements: int = 0) -> list[Row]:
+    """Return the row of goal 3; one pair a seed."""
+    checkpoint = suites.load("pocket").checkpoints[-1]
+    chosen = concepts.capped(concepts.load("pocket", DIMENSION), statements)
+    acts = activations.of(checkpoint, chosen)[:, :layers]
+    tasks = {s: np.stack([controls.shuffled_labels(chosen, s), controls.control_task(chosen, s)]) for s in range(pairs)}
+
+    def ours(seed: int) -> dict[str, np.ndarray]:
+        found = [probing.held_out(acts[:, layer], chosen, seed, tasks[seed]) for layer in range(acts.shape[1])]
+        made = {name: np.stack([methods[name].logits for methods, _ in found]) for name in probing.METHODS}
+        others = [np.stack([other[task].logits for _, other in found]) for task in (0, 1)]
+        return made | dict(zip(("shuffled labels", "control task"), others, strict=True))
+
+    concepts.folds.cache_clear()
+    done = paired(
+        lambda seed: seconds(lambda: ours(seed)),
+        lambda seed: seconds(lambda: plain(acts, chosen, seed, tasks[seed])),
+        pairs,
+    )
+    truth = {seed: dict.fromkeys(probing.METHODS, chosen.labels) for seed in range(pairs)}
+    for seed, (shuffled, words) in tasks.items():
+        truth[seed] |= {"shuffled labels": shuffled, "control task": words}
+    differ = _accuracies_apart(iter(truth.values()))
+    note = f"{len(chosen)} statements, {acts.shape[1]} layers; agreement: largest difference of any layer's accuracy, all methods"
+    return [row(3, "probes", "scikit-learn, written plainly", done, differ, target=3.0, tolerance=0.01, note=note)]
+
+
+def _accuracies_apart(truths) -> Callable[[dict, dict], float]:
+    def differ(ours: dict, theirs: dict) -> float:
+        worst = 0.0
+        for name, labels in next(truths).items():
+            has = labels >= 0
+            a, b = (((found[name] > 0) == (labels == 1))[:, has].mean(1) for found in (ours, theirs))
+            worst = max(worst, float(np.abs(a - b).max()))
+        return worst
+
+    return differ

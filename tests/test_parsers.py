@@ -1,0 +1,31 @@
+"""Any bytes are parsed, or refused in one sentence: never another exception, never a hang."""
+
+import pytest
+from fuzz.targets import TARGETS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def files_like(target) -> st.SearchStrategy[bytes]:
+    """Bytes of every kind, texts of the words such files are made of, and good files in which a part is another."""
+    word = st.sampled_from(target.words) | st.text(max_size=5)
+    made = st.lists(word, max_size=25).map(lambda words: "".join(words).encode(errors="surrogatepass"))
+    cuts = st.tuples(st.sampled_from(target.seeds), st.integers(0, 400), st.integers(0, 30), st.binary(max_size=8) | made)
+    return st.binary(max_size=200) | made | cuts.map(lambda cut: cut[0][: cut[1]] + cut[3] + cut[0][cut[1] + cut[2] :])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_any_bytes_are_parsed_or_refused_in_one_sentence(name):
+    target = TARGETS[name]
+
+    @settings(max_examples=60, deadline=None)
+    @given(files_like(target))
+    def run(data):
+        target(data)
+
+    run()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_good_file_is_parsed_so_the_check_above_does_not_refuse_all(name):
+    assert TARGETS[name](TARGETS[name].seeds[0])

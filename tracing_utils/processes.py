@@ -1,0 +1,88 @@
+"""What a run starts ends with it: the processes of a run are marked, and none outlives it.
+
+Rule: all that a run starts inherits a mark in its environment. By it the run ends what it started; a job that loses its
+run ends itself; and where even that failed, the next run of the study ends what it finds before it writes anything.
+
+Public names: `marked`, `stoppable`, `end`, `end_with_run`.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+_MARK = "TRACING_UTILS_RUN"  # the run's process id and folder
+_PATIENCE = 5.0  # seconds between asking a process to end and ending it
+
+
+def marked(folder: Path) -> dict[str, str]:
+    """Return the environment for what the run of this folder starts."""
+    return os.environ | {_MARK: f"{os.getpid()}:{folder}"}
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within, SIGTERM and a closed terminal do what Ctrl-C does: raise `KeyboardInterrupt`; what comes after it is ignored."""
+
+    def stop(*_) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)  # the clearing up is short, and must not be stopped half way
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    signals = [each for name in names if signal.getsignal(each := getattr(signal, name)) is not signal.SIG_IGN]  # nohup
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _of_run(folder: Path) -> list[psutil.Process]:
+    """Return the processes that runs of this folder started, apart from this one."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # gone since, or another user's
+            mark = process.environ().get(_MARK, "")
+            if mark.partition(":")[2] == str(folder) and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def end(folder: Path) -> int:
+    """End what runs of this folder started: ask, wait some seconds, then kill; return how many there were."""
+    found = _of_run(folder)
+    for process in found:
+        with suppress(psutil.Error):
+            process.terminate()
+    psutil.wait_procs(found, timeout=_PATIENCE)
+    for process in (left := _of_run(folder)):  # what was started meanwhile too
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=_PATIENCE)
+    return len(found)
+
+
+def end_with_run() -> None:
+    """Let this process, and all below it, end as soon as the run that started it is gone (it was killed); else do nothing."""
+    pid = int(os.environ.get(_MARK, "0").partition(":")[0])
+    # On another machine, where a cluster runs the job, the run is none of its ancestors: there the cluster sees to it.
+    if run := next((process for process in psutil.Process().parents() if process.pid == pid), None):
+        threading.Thread(target=_watch, args=(run,), daemon=True).start()
+
+
+def _watch(run: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
+    with suppress(psutil.Error):
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+    os._exit(1)

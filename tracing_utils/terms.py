@@ -1,0 +1,103 @@
+"""The first use of each glossary term on a page becomes a link to the glossary.
+
+Rule: the glossary page decides what is a term. A new term is linked on every page that uses it, and no page marks its own
+words; what a page marks itself (the role `term`) counts as that term's first use.
+
+Code, headings, captions, links and computed words stay as they are, and so do the glossary and the API.
+
+Public names: `GLOSSARY`, `EVERYDAY`, `read`, `pattern`, `link`, `on_read`.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+
+GLOSSARY = "book/glossary"
+"""The page that lists the terms."""
+
+EVERYDAY = {"gain", "run", "transfer"}
+"""Terms that are words of everyday English too: linked only where a page marks them."""
+
+_NOT_MEANT = re.compile(r"\bgroups? of (?:people|statements)|\bkinds? of people|\bsecond group\b|\btest labels?\b", flags=re.I)
+_CLOSED = (
+    nodes.literal, nodes.literal_block, nodes.reference, addnodes.pending_xref, nodes.math, nodes.raw, nodes.caption,
+    nodes.title, nodes.citation, nodes.footnote, nodes.comment, addnodes.desc,
+)  # fmt: skip
+"""What is not searched: no prose, or a link already."""
+
+
+def read(glossary: str) -> list[str]:
+    """Return the terms of a glossary page's text, in its order.
+
+    Example:
+        >>> read(Path("book/glossary.md").read_text())[0]
+        'accuracy'
+    """
+    lines = re.search(r"^```\{glossary\}\n(.*?)^```", glossary, flags=re.S | re.M)[1].splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith((" ", ":"))]
+
+
+def pattern(terms: Iterable[str]) -> re.Pattern[str]:
+    """Return an expression that finds any of the terms, also in the plural; a `control task` is not taken for a `control`."""
+    longest = sorted(terms, key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])({'|'.join(map(_plural, longest))})(?![\w-])", flags=re.I)
+
+
+def _plural(term: str) -> str:
+    """Return an expression for a term and its plural."""
+    return re.escape(term[:-1]) + "(?:y|ies)" if term.endswith("y") else re.escape(term) + "(?:e?s)?"
+
+
+def _prose(node: nodes.Node) -> Iterable[nodes.Node]:
+    """Yield the texts of a tree that are prose, and the references to terms, in reading order."""
+    if isinstance(node, nodes.Text) or (isinstance(node, addnodes.pending_xref) and node.get("reftype") == "term"):
+        yield node
+    elif not isinstance(node, _CLOSED) and not (isinstance(node, nodes.container) and node.get("nb_element")):
+        for child in list(node.children):
+            yield from _prose(child)
+
+
+def _reference(term: str, words: str, page: str) -> addnodes.pending_xref:
+    inner = nodes.inline(words, words, classes=["xref", "std", "std-term"])
+    return addnodes.pending_xref(
+        "", inner, refdomain="std", reftype="term", reftarget=term, refexplicit=True, refwarn=True, refdoc=page
+    )
+
+
+def link(tree: nodes.document, terms: Iterable[str], page: str) -> None:
+    """Make the first use of each term in a page's tree a reference to it.
+
+    Args:
+        tree: of the page, which is changed.
+        terms: of the glossary.
+        page: name of the page.
+    """
+    waiting = {term.lower(): pattern([term]) for term in terms}
+    found_anywhere = pattern(waiting)
+    for node in list(_prose(tree)):
+        if isinstance(node, addnodes.pending_xref):
+            waiting.pop(node["reftarget"].lower(), None)
+            continue
+        text, end, pieces = node.astext(), 0, []
+        other_sense = [found.span() for found in _NOT_MEANT.finditer(text)]
+        for found in found_anywhere.finditer(text):
+            term = next((term for term, form in waiting.items() if form.fullmatch(found[0])), None)
+            if term and not any(begin <= found.start() < stop for begin, stop in other_sense):
+                del waiting[term]
+                pieces += [nodes.Text(text[end : found.start()]), _reference(term, found[0], page)]
+                end = found.end()
+        if pieces:
+            node.parent.replace(node, [piece for piece in [*pieces, nodes.Text(text[end:])] if piece.astext()])
+
+
+def on_read(app: Sphinx, tree: nodes.document) -> None:
+    """Link a page's terms once it was read."""
+    page = app.env.docname
+    glossary = Path(app.srcdir) / f"{GLOSSARY}.md"
+    if page != GLOSSARY and glossary.is_file():
+        app.env.note_dependency(str(glossary))
+        link(tree, [term for term in read(glossary.read_text(encoding="utf-8")) if term not in EVERYDAY], page)
