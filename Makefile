@@ -5,7 +5,7 @@ STUDY ?= pocket
 SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
 
-.PHONY: help book pdf study test test-faults check clean
+.PHONY: help book pdf study test test-faults test-slurm check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -27,6 +27,10 @@ test: $(VENV)/.ready  ## run the tests
 
 test-faults: $(VENV)/.ready  ## do everything bad to the program and write results/faults.csv (half an hour)
 	@FAULTS_TABLE=results/faults.csv $(PYTHON) -m pytest tests/faults -rs --dist worksteal -m "long or not long"
+
+test-slurm: $(VENV)/.ready  ## send a study through a real Slurm on this machine (root, Debian; ten minutes)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]'
+	@$(PYTHON) tests/slurm/prove.py
 
 check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
