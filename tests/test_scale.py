@@ -8,10 +8,11 @@ from argparse import Namespace
 from collections import Counter
 
 import jupytext
+import pandas as pd
 import pytest
 
 from benchmarks.planning import write_study
-from tracing_utils import concepts, ledger, plan, runner, slots, studies
+from tracing_utils import concepts, ledger, plan, runner, slots, studies, suites
 from tracing_utils.__main__ import _parser, _where
 from tracing_utils.suites import PROJECT
 
@@ -154,3 +155,36 @@ def test_memory_asked_for_activations_holds_the_weights_in_float32_and_the_large
     layers, d_model = plan._usual_shape(5e8)
     assert 12 * layers * d_model**2 == pytest.approx(5e8, rel=0.3)
     assert plan.needs(study)["activations"].mem_mb == 2000 + round((4 * 5e8 + 2 * 4 * 60 * layers * d_model) / 1e6)
+
+
+def test_the_stages_of_a_study_are_what_it_moves_and_computes_over_what_the_machines_do():
+    total = {"download": 6e12, "activations": 1e12, "flops": 3e18, "steering_flops": 1e18, "core_seconds": 7e6}
+    machines = plan.Machines(8, "a100", cores=4, network=2e8, disk=5e8)
+    assert plan.stages(total, machines) == pytest.approx(
+        {"network": 30_000, "disk": (18e12 + 2e12) / 4e9, "GPU": 4e18 / (312e12 * plan.UTILISATION * 8), "cores": 7e6 / 32}
+    )
+    more = plan.stages(total, machines._replace(gpus=16))
+    assert more["network"] == 30_000  # which more machines do not widen
+    assert more["GPU"] == pytest.approx(plan.stages(total, machines)["GPU"] / 2)
+
+
+def test_the_totals_of_a_study_are_the_sums_of_its_costs_and_steering_reads_both_parts_in_every_setting(tmp_path):
+    study = studies.read(write_study(tmp_path, 3, 2, bytes_=10**9))
+    table, total = plan.costs(study), plan.totals(study)
+    assert total["checkpoints"] == 4
+    assert total["download"] == 4e9 == table["download"].sum()
+    assert total["flops"] == table["flops"].sum()
+    read = 2 * study.asked * len(study.sets) * len(study.steering_layers) * len(study.multipliers)  # of one dimension
+    tokens = table["tokens"][0] / table["statements"][0]
+    assert total["steering_flops"] == pytest.approx(4 * 2 * 5e8 * read * tokens, rel=1e-6)
+    assert total["disk_1"] == 2e9 + 3 * table["activations"][0] + table["evidence"].sum()
+    assert total["disk_8"] == 4e9 + 4 * table["activations"][0] + table["evidence"].sum()
+
+
+def test_the_published_totals_are_of_the_study_that_the_page_shows():
+    published = pd.read_csv(PROJECT / "results" / "scale.csv").set_index("study")
+    entry = suites.entry("amber")
+    assert published.index.tolist() == ["amber-360"]
+    row = published.loc["amber-360"]
+    assert row["download"] == pytest.approx(row["checkpoints"] * entry["bytes"], rel=1e-3)
+    assert row["flops"] == pytest.approx(row["checkpoints"] * 2 * entry["parameters"] * row["tokens"], rel=1e-3)
