@@ -7,7 +7,7 @@ CHROMIUM ?= chromium
 PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
 
-.PHONY: help book pdf study test test-faults check fuzz audit clean
+.PHONY: help book pdf study test test-faults test-slurm bench check fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -29,6 +29,13 @@ test: $(VENV)/.ready  ## run the tests
 
 test-faults: $(VENV)/.ready  ## do everything bad to the program and write results/faults.csv (half an hour)
 	@FAULTS_TABLE=results/faults.csv $(PYTHON) -m pytest tests/faults -rs --dist worksteal -m "long or not long"
+
+test-slurm: $(VENV)/.ready  ## send a study through a real Slurm on this machine (root, Debian; ten minutes)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]'
+	@$(PYTHON) tests/slurm/prove.py
+
+bench: $(VENV)/.ready  ## time this package against its peers and write benchmarks/results.csv
+	@$(PYTHON) -m benchmarks
 
 check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
