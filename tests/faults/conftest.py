@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import time
 from datetime import date
@@ -12,20 +13,21 @@ from program import Program
 
 from tracing_utils.suites import PROJECT
 
+# A shell starts what runs in the background with Ctrl-C ignored, and what is started from there inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 COLUMNS = ("part", "case", "done", "expected", "outcome", "held", "seconds", "date", "commit")
 
 
 @pytest.fixture
 def outcome(request, record_property):
     """Return a function that takes what came, in words, for the table; the case is told by the test's `fault` mark."""
-    begun = time.monotonic()
 
     def tell(words: str, **named: str) -> None:
         told = dict(zip(COLUMNS, request.node.get_closest_marker("fault").args, strict=False)) | named
         record_property("fault", told | {"outcome": words})
 
-    yield tell
-    record_property("seconds", round(time.monotonic() - begun, 1))
+    return tell
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,23 +39,16 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-_rows = {}
-
-
 def pytest_runtest_logreport(report):
-    told = dict(report.user_properties).get("fault")
-    if told and report.when == "call":
-        _rows[told["case"]] = told | {"held": "yes" if report.passed else "no", "seconds": f"{report.duration:.0f}"}
-
-
-def pytest_sessionfinish(session):
-    table = os.environ.get("FAULTS_TABLE")
-    if not table or not _rows or hasattr(session.config, "workerinput"):
+    """Write a row as soon as it is known, so that a broken session loses none. With workers, the one they report to does it."""
+    told, table = dict(report.user_properties).get("fault"), os.environ.get("FAULTS_TABLE")
+    if not (told and table and report.when == "call") or "PYTEST_XDIST_WORKER" in os.environ:
         return
-    path = PROJECT / table
-    commit = subprocess.run(["git", "rev-parse", "--short=8", "HEAD"], cwd=PROJECT, capture_output=True, text=True).stdout.strip()
-    rows = {row["case"]: row for row in csv.DictReader(path.open(newline=""))} if path.exists() else {}
-    rows |= {case: row | {"date": date.today().isoformat(), "commit": commit} for case, row in _rows.items()}
+    path, git = PROJECT / table, ["git", "rev-parse", "--short=8", "HEAD"]
+    commit = subprocess.run(git, cwd=PROJECT, capture_output=True, text=True).stdout.strip()
+    rows = {row["case"]: row for row in csv.DictReader(path.read_text().splitlines())} if path.exists() else {}
+    held = {"held": "yes" if report.passed else "no", "seconds": f"{report.duration:.0f}"}
+    rows[told["case"]] = told | held | {"date": date.today().isoformat(), "commit": commit}
     part = path.with_name(path.name + ".part")
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -94,9 +89,11 @@ def traced_once(tmp_path_factory, suite_folder, own_statements) -> Program:
         made = Program(root / "traced", suite_folder, own_statements, ("step64",))
         made.study(experiments=["probing"])
         if not (root / "traced.done").exists():
+            begun = time.monotonic()
             code, said = made.run()
             assert code == 0, said
-            (root / "traced.done").touch()
+            (root / "traced.done").write_text(str(time.monotonic() - begun))
+    made.seconds = float((root / "traced.done").read_text())
     return made
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,10 +112,11 @@ class Program:
         records = (self.folder / "runs" / study).glob("mine/*/*.json")
         return {f"{path.parent.name} {path.stem}": path.stat().st_mtime_ns for path in records}
 
-    def notebooks_finished(self) -> int:
-        """Return how often Snakemake, in all its runs here, has seen a notebook finish."""
+    def finished_twice(self) -> set[str]:
+        """Return which jobs Snakemake, in all its runs here, has seen finish more than once; each rule has one job here."""
         logs = (self.folder / ".snakemake" / "log").glob("*.log")
-        return sum(len(re.findall(r"Finished jobid: \d+ \(Rule: notebook\)", log.read_text())) for log in logs)
+        told = Counter(rule for log in logs for rule in re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", log.read_text()))
+        return {rule for rule, times in told.items() if times > 1}
 
     def like(self, other: Path) -> None:
         """Put here what runs have left in the folder of another program."""

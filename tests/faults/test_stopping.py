@@ -70,15 +70,10 @@ def test_what_a_killed_run_started_ends_with_it(program, outcome):
     ],
     ids=["alone", "everything"],
 )
-def test_a_run_that_is_killed_at_random_moments_is_always_continued_by_the_same_command(alone, make_program, outcome):
-    program, chance, kills = make_program(), random.Random(f"kill {alone}"), KILLS // 2
-    program.study(experiments=["probing", "mutual_information"])
-    begun = time.monotonic()
-    code, said = program.run()
-    assert code == 0, said
-    length, expected, runs = time.monotonic() - begun, program.tables(), len(program.finished())
-    assert runs == 2
-    program.forget()
+def test_a_run_that_is_killed_at_random_moments_is_always_continued_by_the_same_command(
+    alone, program, traced_once, undisturbed, outcome
+):
+    chance, kills, length = random.Random(f"kill {alone}"), KILLS // 2, traced_once.seconds
     done = completed = 0
     while done < kills:
         run = program.start()
@@ -90,17 +85,17 @@ def test_a_run_that_is_killed_at_random_moments_is_always_continued_by_the_same_
             run.wait()
             continue
         assert run.returncode == 0, program.said()
-        assert program.tables() == expected
-        assert program.notebooks_finished() <= runs  # none twice
+        assert program.tables() == undisturbed
+        assert program.finished_twice() == set()
         completed += 1
         program.forget()
     code, said = program.run()
     assert code == 0, said
-    assert program.tables() == expected
-    assert program.notebooks_finished() <= runs
+    assert program.tables() == undisturbed
+    assert program.finished_twice() == set()
     whom = "the command" if alone else "the command and all it started"
     outcome(
-        f"completed {completed + 1} times, each time with the same results, byte by byte; no finished notebook was run again",
+        f"completed {completed + 1} times, each time with the same results, byte by byte; no finished job was run again",
         done=f"SIGKILL of {whom} at {kills} random moments of a run of {length:.0f} s, each time followed by the same command",
         expected="it completes with the same results and repeats only what was unfinished",
     )
