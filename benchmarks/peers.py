@@ -43,8 +43,9 @@ def transformer_lens(folder):
         found = []
         for start in range(0, len(statements), BATCH):
             batch = statements[start : start + BATCH]
-            last = torch.tensor([len(row) - 1 for row in model.tokenizer(batch)["input_ids"]])
-            tokens = model.to_tokens(batch, padding_side="right", prepend_bos=False)
+            rows = [torch.tensor(row) for row in model.tokenizer(batch)["input_ids"]]  # `to_tokens` drops a first token it knows
+            last = torch.tensor([len(row) - 1 for row in rows])
+            tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             with torch.inference_mode():
                 _, cache = model.run_with_cache(tokens, names_filter=names)
             found.append(torch.stack([cache[name][torch.arange(len(batch)), last] for name in names], 1))
