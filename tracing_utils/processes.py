@@ -70,7 +70,7 @@ def end(folder: Path) -> int:
 
 
 def end_with_run() -> None:
-    """Let this process, and all below it, end as soon as the run that started it, or what lies between, is gone; else nothing."""
+    """Let this process, and all below it, end as soon as its run, or what stands between them, is gone; else do nothing."""
     pid = int(os.environ.get(_MARK, "0").partition(":")[0])
     above = psutil.Process().parents()
     # On another machine, where a cluster runs the job, the run is none of its ancestors: there the cluster sees to it.
