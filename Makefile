@@ -4,8 +4,10 @@ PYTHON := $(VENV)/bin/python
 STUDY ?= pocket
 SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
+PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
+SECONDS_EACH ?= 600
 
-.PHONY: help book pdf study test test-faults check clean
+.PHONY: help book pdf study test test-faults test-slurm bench check fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -28,8 +30,26 @@ test: $(VENV)/.ready  ## run the tests
 test-faults: $(VENV)/.ready  ## do everything bad to the program and write results/faults.csv (half an hour)
 	@FAULTS_TABLE=results/faults.csv $(PYTHON) -m pytest tests/faults -rs --dist worksteal -m "long or not long"
 
+test-slurm: $(VENV)/.ready  ## send a study through a real Slurm on this machine (root, Debian; ten minutes)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]'
+	@$(PYTHON) tests/slurm/prove.py
+
+bench: $(VENV)/.ready  ## time this package against its peers and write benchmarks/results.csv
+	@$(PYTHON) -m benchmarks
+
 check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+fuzz: $(VENV)/.ready  ## give each parser to a fuzzer: make fuzz SECONDS_EACH=600
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	@for parser in $(PARSERS); do \
+	  echo "$$parser: $(SECONDS_EACH) seconds" && $(PYTHON) tests/fuzz/fuzz.py $$parser runs/fuzz/$$parser \
+	    -max_total_time=$(SECONDS_EACH) -timeout=30 -verbosity=0 || exit 1; done
+
+audit: $(VENV)/.ready  ## compare the pinned packages with published advisories (needs the network)
+	@$(SYSTEM_PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	@$(PYTHON) -m pip freeze --exclude-editable > $(VENV)-audit/pinned.txt
+	@$(VENV)-audit/bin/pip-audit --requirement $(VENV)-audit/pinned.txt --no-deps --disable-pip
 
 clean:  ## delete what a run made, but not the published results
 	rm -rf _build runs book/runs book/_static/vega.js .snakemake

@@ -137,6 +137,7 @@ STUDIES: dict[str, Case] = {
         ["steering_layers must be 0 to 2, the layers of tiny; 3 is not", "Change it in the study"],
     ),
     "a word for a truth value": planned("allow_duplicates: 'yes'", "allow_duplicates must be true or false, not 'yes'"),
+    "preferences with a name of 5,000 letters": planned(f"preferences: {'a' * 5000}", "Preferences must be", "is no file"),
     "an empty file": whole("", "must hold entries such as `suite: pocket`; it holds none"),
     "a list": whole("- suite\n", "must hold entries such as `suite: pocket`; it holds ['suite']"),
     "a word": whole("pocket", "must hold entries such as `suite: pocket`; it holds 'pocket'"),

@@ -1,4 +1,4 @@
-"""Each process that runs a model has a GPU of its own, and a killed one gives it back; with real processes, pretended GPUs."""
+"""Each process that runs a model has a GPU of its own, and a killed one gives it back: real processes, pretended GPUs."""
 
 import os
 import signal

@@ -63,6 +63,38 @@ def test_a_chosen_setting_stands_beside_the_unsteered_model_and_its_control():
     assert np.isnan(found.loc["gain", "change"])
 
 
+def with_tasks() -> pd.DataFrame:
+    """The same with a task of general ability in two dimensions, clearly worse in the second, and perplexities."""
+    rows = []
+    for dimension, loss in (("privacy", 0.0), ("toxicity", 0.3)):
+        setting = {"layer": 2, "dimension": dimension}
+        rows.append(row("unsteered", "piqa", 0.5, layer=None, multiplier=0.0, dimension=dimension))
+        rows.append(row("unsteered", "perplexity", 20.0, layer=None, multiplier=0.0, dimension=dimension))
+        for method, lost in (("chosen", loss), ("chosen, random direction", 0.2)):
+            rows += [row(method, "piqa", 0.5 - lost, **setting), row(method, "piqa_change", -lost, **setting, p=0.01)]
+            rows += [row(method, "mc2", 0.5, **setting), row(method, "perplexity", 20.0 + 10 * lost, **setting)]
+    return pd.DataFrame(rows)
+
+
+def test_costs_are_perplexity_and_tasks_averaged_over_cases_with_the_largest_loss_and_no_measure_of_trust():
+    found = steering_tables.costs(with_tasks()).set_index("measure")
+    assert set(found.index) == {"piqa", "perplexity"}
+    piqa = found.loc["piqa"]
+    assert piqa[["n", "cases", "clear losses"]].tolist() == [50, 2, 1]
+    assert piqa[["unsteered", "chosen", "random direction"]].tolist() == pytest.approx([0.5, 0.35, 0.3])
+    assert piqa[["largest loss", "low", "high"]].tolist() == pytest.approx([-0.3, -0.4, -0.2])
+    assert found.loc["perplexity", ["unsteered", "chosen", "random direction"]].tolist() == pytest.approx([20, 21.5, 22])
+    assert pd.isna(found.loc["perplexity", "clear losses"])
+
+
+def test_a_table_without_chosen_settings_has_no_costs_and_one_without_paired_gains_no_differences():
+    swept = table()[lambda rows: rows["method"].isin(steering_tables.SWEPT)]
+    assert steering_tables.costs(swept).empty
+    assert steering_tables.over_own(swept).empty
+    paired = pd.concat([swept, pd.DataFrame([row("vector", "gain_over_own", 0.2, layer=2)])])
+    assert steering_tables.over_own(paired)[["layer", "value", "low", "high"]].to_numpy().tolist() == [[2, 0.2, 0.1, 0.2 + 0.1]]
+
+
 def test_the_summary_counts_what_lies_clearly_on_one_side():
     found = steering_tables.summary(table()).set_index("measure")
     assert found.loc["mc1"].tolist() == ["pocket", 1, 1, 0, 0, 0]

@@ -40,6 +40,10 @@ def test_a_longer_term_is_not_taken_for_a_shorter_one(page):
     assert page("A probe-like thing, a subprobe.") == []
 
 
+def test_a_term_is_found_where_a_line_ends_inside_it(page):
+    assert page("The control\ntask.", "A control task, a control.") == [("control\ntask", "control task"), ("control", "control")]
+
+
 def test_code_headings_captions_and_links_stay_as_they_are(page):
     code = nodes.paragraph("", "", nodes.literal("", "probe"))
     link = nodes.paragraph("", "", nodes.reference("", "the probe", refuri="a.html"))

@@ -267,7 +267,7 @@ def _where(args: argparse.Namespace) -> list[str]:
     """Return what tells Snakemake where jobs run: on this machine's cores and GPUs, or where a profile says."""
     if args.profile is None:
         gpus = len(slots.gpus())
-        limits = ["--cores", str(args.cores), *(["--resources", f"gpu={gpus}"] if gpus else [])]
+        limits = ["--cores", str(args.cores or len(os.sched_getaffinity(0))), *(["--resources", f"gpu={gpus}"] if gpus else [])]
         return ["--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"), *limits]
     if not (settings := args.profile / "config.yaml").is_file():
         raise unknown(
@@ -443,7 +443,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--study", required=True, help="a file of studies/")
     run.add_argument("--concepts", help="pocket, tracingllm, or a folder of statements; replaces the study's own")
     where = run.add_mutually_exclusive_group()
-    where.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time (default: all cores)")
+    where.add_argument("--cores", type=int, help="jobs at a time (default: as many as there are cores)")
     where.add_argument("--profile", type=Path, help="a folder that says where jobs run instead: profiles/slurm, for a cluster")
     run.add_argument("--book", action="store_true", help="build the book afterwards")
     run.set_defaults(do=_run)

@@ -24,7 +24,6 @@ _DASHES = {
     "surface": [1, 3],
     "shuffled labels": [2, 2],
     "control task": [8, 2, 2, 2],
-    "untrained": [12, 3],
 }
 _CONTROLS = ("lexical floor", "surface", "shuffled labels", "control task")
 _KEEP = ["step", "revision", "layer", "dimension", "concept_set", "value", "low", "high"]
@@ -136,7 +135,7 @@ def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt
     size = alt.condition("datum.step == step", alt.value(120), alt.value(35))
     points = line.mark_point(filled=True, opacity=1).encode(y=y, color=colour, size=size, tooltip=_tooltip("revision", "layer"))
     if "href" in rows:
-        rings = line.transform_filter("datum.href != ''").mark_point(size=150, strokeWidth=1.5, opacity=1)
+        rings = line.transform_filter("datum.href != ''").mark_point(size=150, strokeWidth=1.5, opacity=1, aria=False)
         rings = rings.encode(y=y, color=colour, href="href:N", tooltip=_tooltip("revision", "layer"))
         points = alt.layer(points.encode(href="href:N"), rings)
     return alt.layer(
@@ -199,29 +198,31 @@ def _trajectory(rows: pd.DataFrame, metric: str, choose: bool) -> alt.LayerChart
     edges = rows[["low", "high", *_CONTROLS, *(["paper"] if "paper" in rows else [])]]
     scale = alt.Scale(domain=[round(float(edges.min().min()), 2), round(float(edges.max().max()), 2)], zero=False)
     y, low = (alt.Y(f"{column}:Q", scale=scale, title=_TITLES[metric]) for column in ("value", "low"))
-    x, dash, colour = _step(rows), _dash(("probe", *_CONTROLS, "untrained")), _colour()
+    x, dash, colour = _step(rows), _dash(("probe", *_CONTROLS)), _colour()
     shown = "datum.layer == layer" + (" && datum.concept_set == statements" if choose else "")
     base = alt.Chart(rows).transform_filter(shown)
     probe = base.transform_calculate(method="'probe'").encode(x=x)
     switched = ", ".join(f"'{name}': {name.replace(' ', '_')}" for name in _CONTROLS)
     controls = base.transform_fold(list(_CONTROLS), as_=["method", "value"]).transform_filter(f"{{{switched}}}[datum.method]")
-    start = base.transform_filter("datum.step == 0 && untrained").transform_calculate(method="'untrained'")
     layers = [
         probe.mark_area(opacity=0.2).encode(y=low, y2="high:Q", color=colour),
-        controls.mark_line(color=_CONTROL, strokeWidth=1.5).encode(x=x, y=y, strokeDash=dash),
-        start.mark_rule(color=_CONTROL, strokeWidth=1.5).encode(y=y, strokeDash=dash),
+        controls.mark_line(color=_CONTROL, strokeWidth=1.5, aria=False).encode(x=x, y=y, strokeDash=dash),
+        *_level(base.transform_filter("datum.step == 0 && untrained").encode(y=y), "untrained"),
         probe.mark_line(strokeWidth=2).encode(y=y, color=colour, strokeDash=dash),
         probe.mark_point(filled=True, size=35, opacity=1).encode(y=y, color=colour, tooltip=_tooltip("revision", "layer")),
     ]
     if "paper" in rows:
-        level = base.transform_filter("datum.step == 0 && isValid(datum.paper) && the_paper")
-        level = level.encode(y=alt.Y("paper:Q", scale=scale, title=_TITLES[metric]))
-        name = level.mark_text(align="right", baseline="bottom", dx=-3, dy=-2, fontSize=9, fontStyle="italic", color=_CONTROL)
-        layers += [
-            level.mark_rule(color=_CONTROL, strokeWidth=0.8),
-            name.encode(x=alt.value("width"), text=alt.value("the paper")),
-        ]
+        theirs = base.transform_filter("datum.step == 0 && isValid(datum.paper) && the_paper")
+        layers += _level(theirs.encode(y=alt.Y("paper:Q", scale=scale, title=_TITLES[metric])), "the paper")
     return alt.layer(*layers)
+
+
+def _level(base: alt.Chart, name: str) -> list[alt.Chart]:
+    """Return a thin level line with its name on it; where it is switched off, an empty mark must not ask for an alt text."""
+    text = base.mark_text(
+        align="right", baseline="bottom", dx=-3, dy=-2, fontSize=9, fontStyle="italic", color=_CONTROL, aria=False
+    )
+    return [base.mark_rule(color=_CONTROL, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 
 
 def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatChart:

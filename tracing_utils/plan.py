@@ -104,7 +104,7 @@ def _sizes(checkpoint: Checkpoint, entry: dict, trust_remote_code: bool) -> tupl
     return found, ["layers", "d_model", *([] if weights else ["download"])]
 
 
-def _usual_shape(parameters: float) -> tuple[int, int]:
+def _usual_shape(parameters: int | float) -> tuple[int, int]:
     """Return layers and d_model of the common shape, with 12 L d^2 parameters and a width of 128 a layer."""
     layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
     return layers, 128 * layers
@@ -229,13 +229,13 @@ def needs(study: Study) -> dict[str, Needs]:
     return {job: found[job] for job in ("weights", "activations", *study.runs())} | {"summary": summary}
 
 
-def _with_model(bytes_: float, seconds: float) -> Needs:
+def _with_model(bytes_: int | float, seconds: int | float) -> Needs:
     """Return the needs of a job that runs the model: a GPU, where a core would take long."""
     gpu = int(seconds > _WITHOUT_GPU)
     return Needs(*_asked(bytes_, seconds / _GPU_FASTER if gpu else seconds), gpu)
 
 
-def _asked(bytes_: float, seconds: float) -> tuple[int, int]:
+def _asked(bytes_: int | float, seconds: int | float) -> tuple[int, int]:
     """Return megabytes and minutes with room: 2 GB for the libraries, three times the seconds, ten minutes to start."""
     return round(2000 + bytes_ / 1e6), round(10 + 3 * seconds / 60)
 
@@ -302,7 +302,7 @@ def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) ->
 
 
 def _peak(table: pd.DataFrame, gpus: int = 1) -> float:
-    """Return the bytes on disk at most: a checkpoint at work a GPU, one that arrives, one more of activations, all evidence."""
+    """Return the bytes on disk at most: a checkpoint a GPU and one that arrives, one more of activations, all evidence."""
     weights, activations_ = table["download"].nlargest(gpus + 1), table["activations"].nlargest(gpus + 2)
     return float(weights.sum() + activations_.sum() + table["evidence"].sum())
 
@@ -325,7 +325,7 @@ class Machines(NamedTuple):
     disk: float = 1e9
 
 
-def totals(study: Study) -> dict[str, float]:
+def totals(study: Study) -> dict[str, int | float]:
     """Return what a whole study takes, whatever it runs on.
 
     Returns:
@@ -348,7 +348,7 @@ def totals(study: Study) -> dict[str, float]:
     }
 
 
-def stages(total: dict[str, float], machines: Machines) -> dict[str, float]:
+def stages(total: dict[str, int | float], machines: Machines) -> dict[str, float]:
     """Return the seconds of each stage of a study; they overlap, so the slowest is the time of all, nearly.
 
     The weights are written, read to be checked by their hash, and read to be loaded; activations are written and read.

@@ -2,8 +2,8 @@
 
 Rule: a study that lacks some rows gives fewer findings, never an error.
 
-Public names: `SWEPT`, `read`, `swept`, `gain_and_cost`, `chosen`, `summary`, `probe_and_effect`,
-`correlations`.
+Public names: `SWEPT`, `TRUST`, `read`, `swept`, `gain_and_cost`, `over_own`, `chosen`, `summary`, `costs`,
+`probe_and_effect`, `correlations`.
 """
 
 import numpy as np
@@ -13,6 +13,9 @@ from . import results
 
 SWEPT = ("vector", "random direction", "shuffled labels")
 """Methods that a sweep has a row of, for each layer and multiplier."""
+
+TRUST = ("gain", "preferred", "answer_accuracy", "answer_margin", "answer_neither", "mc1", "mc2", "civility")
+"""Measures of trust; what else a chosen setting is measured on is its cost: perplexity, and tasks of general ability."""
 
 _SETTING = ["suite", "revision", "step", "layer", "dimension", "concept_set", "method", "multiplier"]
 _PROBES = ("logistic", "probe")
@@ -39,6 +42,12 @@ def gain_and_cost(table: pd.DataFrame) -> pd.DataFrame:
     plain = plain[~plain.index.duplicated()].rename("plain")
     cost = cost.join(plain, on=at).assign(cost=lambda rows: rows["value"] / rows["plain"])
     return gain.merge(cost[[*_SETTING, "cost"]], on=_SETTING)
+
+
+def over_own(table: pd.DataFrame) -> pd.DataFrame:
+    """Return by how much each checkpoint's vector gains more than the chat model's own, paired; the largest multiplier."""
+    rows = table[(table["metric"] == "gain_over_own") & (table["method"] == "vector")]
+    return rows.astype({"layer": int})[[*_SETTING, "value", "low", "high", "n"]]
 
 
 def chosen(table: pd.DataFrame) -> pd.DataFrame:
@@ -80,6 +89,29 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     counts = counts.reindex(columns=pd.MultiIndex.from_tuples(order), fill_value=0)
     counts.columns = ["cases", *(f"{by}: clearly {what}" for what, by in order[1:])]
     return counts.reset_index()
+
+
+def costs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return, by suite and measure, what the chosen settings and a random direction cost: perplexity, and each task.
+
+    Returns:
+        Means over the cases (sources, sets and dimensions) of the unsteered model, of the one steered by the chosen
+        setting, and of the one pushed as far in a random direction; for tasks also in how many cases the paired
+        change is clearly a loss, and the largest loss with its interval. `n`: items a task, or texts.
+    """
+    done = chosen(table)
+    rows = []
+    for (suite, measure), part in done[~done["metric"].isin(TRUST)].groupby(["suite", "metric"], sort=False):
+        counted = table[(table["suite"] == suite) & (table["metric"] == measure) & (table["method"] == "chosen")]
+        row = {"suite": suite, "measure": measure, "n": int(counted["n"].max()), "cases": len(part)}
+        row |= {"unsteered": part["before"].mean(), "chosen": part["after"].mean(), "random direction": part["control"].mean()}
+        if not (tested := part[part["change"].notna()]).empty:
+            worst = tested.loc[tested["change"].idxmin()]
+            row |= {"clear losses": int((tested["change_high"] < 0).sum()), "largest loss": worst["change"]}
+            row |= {"low": worst["change_low"], "high": worst["change_high"]}
+        rows.append(row)
+    columns = ["suite", "measure", "n", "cases", "unsteered", "chosen", "random direction", "clear losses", "largest loss"]
+    return pd.DataFrame(rows, columns=[*columns, "low", "high"]).astype({"clear losses": "Int64"})
 
 
 def probe_and_effect(probing: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

@@ -250,9 +250,9 @@ def _check_names(study: Study) -> None:
         raise ValueError(
             f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in the study to allow that."
         )
-    if study.preferences and not Path(study.preferences).is_file():
+    if study.preferences and not os.path.isfile(study.preferences):  # noqa: PTH113 - as in `read`
         raise ValueError(
-            f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {study.preferences} is no file."
+            f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {brief(study.preferences)} is no file."
         )
     study.traced()  # the suite must be there
     for revision in study.featured:

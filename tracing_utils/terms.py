@@ -22,7 +22,11 @@ GLOSSARY = "book/glossary"
 EVERYDAY = {"gain", "run", "transfer"}
 """Terms that are words of everyday English too: linked only where a page marks them."""
 
-_NOT_MEANT = re.compile(r"\bgroups? of (?:people|statements)|\bkinds? of people|\bsecond group\b|\btest labels?\b", flags=re.I)
+_NOT_MEANT = re.compile(
+    r"\bgroups? of (?:people|statements)|\bsecond group\b|\bin the direction of the\b|\bas a label\b", flags=re.I
+)
+"""Where a word is none of our terms."""
+
 _CLOSED = (
     nodes.literal, nodes.literal_block, nodes.reference, addnodes.pending_xref, nodes.math, nodes.raw, nodes.caption,
     nodes.title, nodes.citation, nodes.footnote, nodes.comment, addnodes.desc,
@@ -48,8 +52,9 @@ def pattern(terms: Iterable[str]) -> re.Pattern[str]:
 
 
 def _plural(term: str) -> str:
-    """Return an expression for a term and its plural."""
-    return re.escape(term[:-1]) + "(?:y|ies)" if term.endswith("y") else re.escape(term) + "(?:e?s)?"
+    """Return an expression for a term and its plural, also where a line ends inside it."""
+    plural = re.escape(term[:-1]) + "(?:y|ies)" if term.endswith("y") else re.escape(term) + "(?:e?s)?"
+    return plural.replace(r"\ ", r"\s+")
 
 
 def _prose(node: nodes.Node) -> Iterable[nodes.Node]:

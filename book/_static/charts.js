@@ -237,7 +237,7 @@
     await view.runAsync();
     await fit(view, spec, stage.clientWidth);
     enliven(element, view, asked.usermeta || {});
-    element.drawnFor = stage.clientWidth;
+    element.dataset.room = stage.clientWidth;
     if (stage.scrollWidth > stage.clientWidth) stage.tabIndex = 0; // what scrolls must scroll by keyboard too
     element.dataset.drawn = document.documentElement.dataset.theme;
   }
@@ -255,7 +255,7 @@
       all();
       window.addEventListener("resize", () => {
         clearTimeout(waiting);
-        const changed = (chart) => Math.abs(chart.drawnFor - chart.querySelector(".vega-stage").clientWidth) > 20;
+        const changed = (chart) => +chart.dataset.room !== chart.querySelector(".vega-stage").clientWidth;
         waiting = setTimeout(() => drawAll(charts.filter(changed)), 200);
       });
       new MutationObserver(() => {

@@ -3,10 +3,13 @@
 `make fuzz` does it for all of them. What is found becomes a case in `test_bad_input.py` or `test_parsers.py`.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import atheris
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a study may name a hub
 
 with atheris.instrument_imports(include=["tracing_utils", "yaml"]):
     from targets import TARGETS

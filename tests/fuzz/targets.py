@@ -4,14 +4,11 @@
 """
 
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # a study may name a hub
 
 from tracing_utils import results, studies, suites, tables
 
@@ -50,8 +47,11 @@ def _statements(suffix: str) -> Callable[[bytes], None]:
     return parse
 
 
-def _preferences(data: bytes) -> None:
-    assert all(chosen.strip() and rejected.strip() for chosen, rejected in tables.read_pairs(data, "pairs.csv"))
+def _preferences(suffix: str) -> Callable[[bytes], None]:
+    def parse(data: bytes) -> None:
+        assert all(chosen.strip() and rejected.strip() for _, (chosen, rejected) in tables.read_pairs(data, f"pairs{suffix}"))
+
+    return parse
 
 
 def _results(data: bytes) -> None:
@@ -137,8 +137,13 @@ TARGETS = {
         ('{"statement": ', '"label": ', "}", "{", "[", "]", "\n", "0", "1", '"a b"', '"\\ud800"', "null", "NaN", "1e999", ", ",
          '"group": '),
     ),
-    "preferences": Target(
-        _preferences,
+    "preferences-jsonl": Target(
+        _preferences(".jsonl"),
+        (b'{"chosen": "Good, kind.", "rejected": "Bad.", "prompt": null}\n',),
+        ('{"chosen": ', '"rejected": ', "}", "{", "[", "]", "\n", "0", '"a b"', '"\\ud800"', "null", ", "),
+    ),
+    "preferences-csv": Target(
+        _preferences(".csv"),
         (b'prompt,chosen,rejected\nq,"Good, kind.",Bad.\n',),
         ("chosen", "rejected", ",", "\n", '"', "a", " ", "\0", "\r"),
     ),

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -47,6 +47,7 @@ set-resources:
 def main() -> None:
     """Run the study both ways and compare."""
     install()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the daemons are ended then too
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
         root = Path(temporary)
         hub = HubServer()
@@ -57,16 +58,18 @@ def main() -> None:
             "TRACING_UTILS_CACHE": str(root / "cache"), "SNAKEMAKE_PROFILE": str(root / "site"),
         }  # fmt: skip
         (root / "site").mkdir()
-        here, there = project(root / "here"), project(root / "there")
+        work = project(root / "work")
         say("the study on this machine, without Slurm")
         without = {key: value for key, value in environment.items() if key != "SNAKEMAKE_PROFILE"}
-        check(trace(here, without, "--cores", "2").wait() == 0, "it completed")
+        check(trace(work, without, "--cores", "2").wait() == 0, "it completed")
+        here = work.rename(root / "here")  # the second run has the same place: notebooks name the files they read
         fetched = len(weights_of(hub))
         (root / "site" / "config.yaml").write_text(SITE)
         running.enter_context(slurm(root))
         say("the same study through Slurm")
+        there = project(work)
         run = trace(there, environment, "--profile", "profiles/slurm")
-        running.callback(run.kill)
+        running.callback(end, run)
         killed = kill_a_job(run)
         check(run.wait() == 0, "the study completed all the same")
         report(killed)
@@ -120,7 +123,14 @@ def project(folder: Path) -> Path:
 def trace(folder: Path, environment: dict, *where: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "tracing_utils", "run", "--study", "four.yml", *where]
     print(f"$ python {' '.join(command[1:])}", flush=True)
-    return subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONPATH": str(folder)})
+    return subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONPATH": str(folder)}, start_new_session=True)
+
+
+def end(run: subprocess.Popen) -> None:
+    """End a run and the Snakemake it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
 
 
 @contextmanager
