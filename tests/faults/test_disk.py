@@ -40,6 +40,7 @@ def completes(program, undisturbed) -> None:
 )
 def test_a_full_disk_is_told_and_the_run_completes_when_there_is_room(place, size, program, undisturbed, outcome):
     with disk(program.folder / "runs" / "small" / place, size) as change:
+        (program.folder / "runs" / "small" / place / "kept").touch()  # Snakemake takes an empty folder away
         told = refused(program, FULL)
         assert not program.finished()
         change("size=100m")
