@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-_LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "tracing-utils")
+_LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "tracing-trustworthiness")
 
 
 @dataclass(frozen=True)

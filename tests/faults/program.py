@@ -27,7 +27,7 @@ class Program:
     """A copy of what a run needs, in a folder of its own, with the studies that `study` writes."""
 
     def __init__(self, folder: Path, suite: Path, statements: Path, revisions: tuple[str, ...]):
-        self.folder, self.cache = folder / "project", folder / "cache"
+        self.folder, self.cache, self.starts = folder / "project", folder / "cache", 0
         if self.folder.exists():
             return
         for name in ("tracing_utils", "notebooks", "profiles"):
@@ -54,7 +54,8 @@ class Program:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         """Start the command in a process group of its own, as a shell does, and return it."""
         command = [sys.executable, "-m", "tracing_utils", *(arguments or ("run", "--study", "small.yml", "--cores", "2"))]
-        log = (self.folder / "said.txt").open("w")
+        self.starts += 1
+        log = (self.folder / f"said{self.starts}.txt").open("w")
         return subprocess.Popen(
             command, cwd=self.folder, env=self.environment(**environment), stdout=log, stderr=log, process_group=0
         )
@@ -65,7 +66,8 @@ class Program:
         return code, self.said()
 
     def said(self) -> str:
-        return (self.folder / "said.txt").read_text()
+        """Return what the command that was started last has said so far."""
+        return (self.folder / f"said{self.starts}.txt").read_text()
 
     def sentence(self) -> str:
         """Return the last line the command said, without the folder it ran in."""
