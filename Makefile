@@ -35,7 +35,7 @@ test-slurm: $(VENV)/.ready  ## send a study through a real Slurm on this machine
 	@$(PYTHON) tests/slurm/prove.py
 
 bench: $(VENV)/.ready  ## time this package against its peers and write benchmarks/results.csv
-	@$(PYTHON) -m benchmarks
+	@$(PYTHON) -m tracing_utils fetch smollm2 && $(PYTHON) -m tracing_utils fetch tracingllm && $(PYTHON) -m benchmarks
 
 check: $(VENV)/.ready  ## check the code's style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

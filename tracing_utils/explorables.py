@@ -7,7 +7,7 @@ What the page's script does beyond Vega's own controls stands in a chart's `user
 shows the training step of its place, and can be played), `pick` (a click or a drag on a mark sets a control from the
 mark's data) and `link` (a parameter that holds the address of the page of the checkpoint on show).
 
-Public names: `training`, `probe_trajectories`, `layer_map`, `compare_checkpoints`, `information_plane`.
+Public names: `training`, `probe_trajectories`, `layer_map`, `compare_checkpoints`, `information_plane`, `ratios`.
 """
 
 import math
@@ -374,3 +374,23 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
     chart = chart.properties(width=500, height=320, description=description)
     meta = {"ticks": {"at": steps}, "pick": {"at": "step"}}
     return chart.add_params(*_slider(steps, len(steps) - 1), *choices).properties(usermeta=meta)
+
+
+def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart how many times faster one way is than others, with the spread over pairs and the target as a tick, by goal.
+
+    Args:
+        table: columns `what`, `against`, `goal`, `ratio`, `low`, `high`, `target` (nan: none) and `reached`.
+        description: the alt text.
+    """
+    table = table[["what", "against", "goal", "ratio", "low", "high", "target", "reached"]]
+    table = table.assign(row=table["what"] + " : " + table["against"], goal="goal " + table["goal"].astype(str))
+    base = alt.Chart(table).encode(y=alt.Y("row:N", sort=None, title=None, axis=alt.Axis(labelLimit=420)))
+    x = alt.X("ratio:Q", scale=alt.Scale(type="log"), title="times faster")
+    shade = alt.Color("reached:N", scale=alt.Scale(domain=["yes", "no", "no target"], range=["#0072B2", "#D55E00", _CONTROL]))
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
+    spread = base.mark_rule(strokeWidth=3, opacity=0.35).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
+    target = base.mark_tick(color="black", thickness=2, size=16).encode(x="target:Q")
+    chart = alt.layer(spread, target, points).properties(width=320)
+    rows = alt.Row("goal:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="top"))
+    return chart.facet(row=rows).resolve_scale(y="independent", x="shared").properties(description=description)

@@ -1,0 +1,100 @@
+"""The benchmarks compare what they say, at sizes that take seconds; times are never asserted."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import extraction, growth, measure, nhsic, probes
+from benchmarks.measure import COLUMNS, Timed
+from tracing_utils import concepts, kernels, suites
+
+REAL = suites.PROJECT / "benchmarks" / "results.csv"
+
+
+def compared(ratios, differ=lambda _a, _b: 0.0, target=3.0) -> measure.Row:
+    done = [(Timed(1.0, None), Timed(ratio, None)) for ratio in ratios]
+    return measure.row(3, "ours", "theirs", done, differ, target=target, tolerance=0.01, note="")
+
+
+def test_a_row_is_the_median_of_its_pairs_with_the_least_and_the_greatest():
+    row = compared([2.0, 8.0, 5.0])
+    assert (row.ratio, row.low, row.high, row.pairs, row.reached) == (5.0, 2.0, 8.0, 3, True)
+
+
+def test_a_goal_is_missed_by_its_ratio_or_by_its_agreement_and_without_a_target_there_is_none():
+    assert compared([2.9, 2.9, 9.0]).reached is False
+    assert compared([5.0], differ=lambda _a, _b: 0.02).reached is False
+    assert compared([5.0], target=float("nan")).reached is None
+
+
+def test_pairs_take_turns_at_going_first():
+    order = []
+    ways = [lambda part, name=name: order.append((name, part)) or Timed(1.0, name) for name in ("ours", "theirs")]
+    done = measure.paired(*ways, 3)
+    assert order == [("ours", 0), ("theirs", 0), ("theirs", 1), ("ours", 1), ("ours", 2), ("theirs", 2)]
+    assert {(a.result, b.result) for a, b in done} == {("ours", "theirs")}
+
+
+def test_goals_that_were_not_run_keep_their_rows(tmp_path):
+    path = tmp_path / "results.csv"
+    measure.write([compared([5.0]), measure.Row(**(vars(compared([2.0])) | {"goal": 1}))], path)
+    written = measure.write([compared([7.0])], path)
+    assert written[["goal", "ratio"]].to_numpy().tolist() == [[1, 2.0], [3, 7.0]]
+    assert pd.read_csv(path).columns.tolist() == list(COLUMNS)
+    assert json.loads((tmp_path / "machine.json").read_text())["torch"]
+    assert "goal" in measure.table(written)
+
+
+@pytest.fixture(scope="module")
+def extracted() -> list[measure.Row]:
+    return extraction.goal(6, 2, small=True, peers=False)
+
+
+def test_every_way_of_extraction_gives_the_same_activations(extracted):
+    assert [row.against for row in extracted] == [
+        "one statement a pass, with head", "hidden states, batches of 32", "matrix products alone"
+    ]  # fmt: skip
+    assert all(row.agreement < 1e-5 and row.pairs == 2 and row.ours_seconds > 0 for row in extracted)
+
+
+def test_another_position_would_not_agree(tmp_path):
+    checkpoint = extraction.tiny_llama(tmp_path)
+    model, tokenizer = extraction.models.load_model(checkpoint, head=True), extraction.models.load_tokenizer(checkpoint)
+    whole, cut = (extraction.one_by_one(model, tokenizer, [text]) for text in ("It was late, and dark.", "It was late, and"))
+    assert measure.apart(whole, cut) > 1e-2
+
+
+def test_the_literal_formula_is_what_we_compute_but_for_its_float32():
+    small, large = nhsic.goal(((200, 24, 1), (2100, 40, 1)))
+    assert small.agreement < 1e-9
+    assert 1e-9 < large.agreement < 1e-4  # over features
+    x, t, labels = nhsic.trained_like(200, 24)
+    both = [kernels.released_smoother(side) for side in (x, t)]
+    expected = [kernels.alignment(*both), kernels.nhsic_labels(both[1], labels)]
+    np.testing.assert_allclose(nhsic.literal(x, t, labels), expected, rtol=0.05)
+    assert np.abs(nhsic.literal(x, t[::-1].copy(), labels) / expected - 1).max() > 0.2
+
+
+def test_scikit_learn_s_plain_protocol_has_our_accuracies_and_other_labels_have_not():
+    (row,) = probes.goal(1, 1, 200)
+    assert row.agreement <= row.tolerance
+    labels = concepts.capped(concepts.load("pocket", probes.DIMENSION), 200).labels
+    differ = probes._accuracies_apart(iter([{"logistic": labels}]))
+    assert differ({"logistic": labels[None] - 0.5}, {"logistic": 0.5 - labels[None]}) == 1.0
+
+
+def test_growth_is_the_slope_of_the_logarithms():
+    assert growth._exponent([1, 2, 4], [3, 6, 12]) == pytest.approx(1)
+    assert growth._exponent([1, 2, 4], [1, 4, 16]) == pytest.approx(2)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="benchmarks/results.csv is not there; `make bench` writes it")
+def test_the_published_table_has_every_goal_and_no_row_without_agreement():
+    table = pd.read_csv(REAL)
+    assert table.columns.tolist() == list(COLUMNS)
+    assert set(table["goal"]) == set(range(1, 8))
+    assert table["agreement"].notna().all()
+    assert (table["pairs"] >= 1).all()
+    assert set(table["reached"].dropna()) <= {True, False}
