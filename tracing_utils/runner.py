@@ -305,7 +305,7 @@ def discard_damaged(study: Study, folder: Path) -> list[Path]:
         for kind in study.runs()
         for revision in study.traced(kind)
     )
-    runs = [record for record in records if record.with_suffix(".csv").exists() and not _as_recorded(record)]
+    runs = [record for record in records if record.exists() and not _as_recorded(record)]
     found = [*runs, *(file for file in folder.glob("activations/*.safetensors") if not activations.whole(file))]
     found += [folder / "results" / name for name in results.damaged(folder / "results")]
     for weights in (folder / "weights" / revision for revision in study.on_hub()):
