@@ -99,6 +99,12 @@ def two_sets() -> pd.DataFrame:
     return pd.concat([probing(), probing().assign(concept_set="tracingllm")])
 
 
+def costs() -> pd.DataFrame:
+    rows = [(1, "ours", "theirs", 5.0, 4.0, 6.0, 3.0, "yes"), (2, "ours", "others", 2.0, 1.5, 2.5, math.nan, "no target")]
+    rows.append((2, "ours", "a third", 2.5, 2.0, 2.9, 3.0, "no"))
+    return pd.DataFrame(rows, columns=["goal", "what", "against", "ratio", "low", "high", "target", "reached"])
+
+
 CHARTS = {
     "training": lambda: explorables.training(two_sets(), TEXT),
     "training with pages": lambda: explorables.training(
@@ -133,6 +139,7 @@ CHARTS = {
     "layer_profile without controls": lambda: charts.layer_profile(
         tidy({"covariance": LAYERS}, "participation_ratio").query("step == 64"), "participation_ratio", TEXT
     ),
+    "ratios": lambda: explorables.ratios(costs(), TEXT),
     "loss_curve": lambda: charts.loss_curve(pd.DataFrame({"step": [16, 32, 48], "loss": [6.0, 5.0, 4.5]}), TEXT),
 }
 
