@@ -106,7 +106,7 @@ STUDIES: dict[str, Case] = {
     "a misspelt experiment": planned("experiments: [probng]", "'probng'", "Did you mean 'probing'?"),
     "a misspelt protocol": planned("protocols: [realised]", "'realised'", "Did you mean 'released'?"),
     "a misspelt measure": planned("measures: [trst]", "'trst'", "Did you mean 'trust'?"),
-    "preferences that are not there": planned("preferences: absent.csv", "absent.csv is no file"),
+    "preferences that are not there": planned("preferences: absent.csv", "'absent.csv' is no file"),
     "a misspelt revision": planned("revisions: [step46]", "Unknown revision of suite tiny 'step46'", "Did you mean 'step64'?"),
     "a revision twice": planned("revisions: [step8, step8]", "revisions must name each once; 'step8' stands twice"),
     "a revision with NUL": planned('revisions: ["a\\0b"]', "Unknown revision", "'a\\x00b'"),

@@ -1,6 +1,7 @@
 """The recipe decides the weights: same seed, killed or not; and nothing that is evaluated on is ever read."""
 
 import json
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tracing_utils import models, pretraining, suites
 from tracing_utils.pretraining import CORPUS_FOLDERS, Recipe, pretrain, read_corpus, tune_chat
@@ -297,10 +298,13 @@ def test_a_killed_tuning_is_not_continued_under_another_recipe(base, wheel, tmp_
 
 def test_the_loss_is_compiled_only_where_the_run_is_long_enough_to_pay_for_it(monkeypatch):
     compiled = []
-    monkeypatch.setenv("CXX", "sh")  # any program that is there
+    monkeypatch.setenv("CXX", sys.executable)  # any program that is there
     monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
     nano = Recipe(layers=1, d_model=8, heads=2, d_mlp=8, vocabulary=300, context=64, batch=16, steps=512)
-    pretraining._loss(None, nano)
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=300, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    )
+    pretraining._loss(model, nano)
     assert not compiled
-    pretraining._loss(None, pretraining.CHAT_RECIPE)
+    pretraining._loss(model, pretraining.CHAT_RECIPE)
     assert len(compiled) == 1

@@ -83,23 +83,32 @@ below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(below.pid, flush=True)
 time.sleep(60)
 """
+BETWEEN = """
+import subprocess, sys, time
+job = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+print(job.pid, flush=True)
+time.sleep(60)
+"""
 RUN = """
 import subprocess, sys, time
 from pathlib import Path
 from tracing_utils import processes
-job = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=processes.marked(Path("/a/folder")))
-print(job.pid, flush=True)
+between = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], env=processes.marked(Path("/a/folder")))
+print(between.pid, flush=True)
 time.sleep(60)
 """
 
 
-def test_a_job_ends_with_all_below_it_when_its_run_is_killed(start):
-    run = start([sys.executable, "-c", RUN, WATCHED], stdout=subprocess.PIPE)
-    left = [psutil.Process(int(run.stdout.readline())) for _ in range(2)]
+@pytest.mark.parametrize("killed", ["run", "between"])
+def test_a_job_ends_with_all_below_it_when_its_run_or_what_is_between_is_killed(start, killed):
+    run = start([sys.executable, "-c", RUN, BETWEEN, WATCHED], stdout=subprocess.PIPE)
+    left = [psutil.Process(int(run.stdout.readline())) for _ in range(3)]
     assert all(process.is_running() for process in left)
-    run.kill()
-    run.wait()
-    gone, alive = psutil.wait_procs(left, timeout=5)
+    (run if killed == "run" else left.pop(0)).kill()
+    if killed == "run":
+        run.wait()
+        left.pop(0).kill()  # it watches nothing
+    gone, alive = psutil.wait_procs(left, timeout=10)
     assert (len(gone), alive) == (2, [])
 
 

@@ -187,6 +187,8 @@ def _tell(process: subprocess.Popen, log: Path) -> int:
             elif match := re.match(r"Command '.* -m tracing_utils (.*)' (?:died with|returned .* (?:1[3-5][0-9]))", line):
                 why = f"error: A job was killed, as the system does when memory runs out: {match[1]}"
                 print(why, flush=True)
+            elif not why and os.strerror(errno.ENOSPC) in line:  # of Snakemake itself, or of what builds the book
+                print(why := f"error: The disk is full: {line.strip()}", flush=True)
             last = line.strip() or last
         code = process.wait()
     if code and not why:

@@ -63,6 +63,18 @@ def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctre
         context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
+def _plain_signs(_app: Sphinx, _what: str, _name: str, _found: object, _options: object, lines: list[str]) -> None:
+    """Keep the signs of formulas and code in docstrings from being read as markup."""
+    lines[:] = [
+        re.sub(r"(?<![\w\\|])\|(?=\w)|\*\*(?=\w)", lambda sign: "".join("\\" + c for c in sign[0]), line) for line in lines
+    ]
+
+
+def _without_fields(_app: Sphinx, _what: str, _name: str, found: object, _skip: bool, _options: object) -> bool | None:
+    """Leave out the fields of a named tuple, which its docstring lists."""
+    return True if type(found).__name__ == "_tuplegetter" else None
+
+
 def _launch(app: Sphinx, page: str, _template: str, context: dict, _doctree: object) -> None:
     """Add the buttons of Colab and Binder to the launch page, once the repository has a public address."""
     address = app.config.tracing_repository
@@ -142,6 +154,8 @@ def setup(app: Sphinx) -> dict:
     _without_thebe(app)
     app.add_config_value("tracing_repository", "", "html")
     app.connect("config-inited", _sign)
+    app.connect("autodoc-process-docstring", _plain_signs)
+    app.connect("autodoc-skip-member", _without_fields)
     app.connect("doctree-read", terms.on_read)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _launch)

@@ -10,8 +10,8 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -185,7 +185,8 @@ def _read_by_notebooks(table: pd.DataFrame) -> float:
     return float(table["activations"].sum())
 
 
-class Needs(NamedTuple):
+@dataclass(frozen=True)
+class Needs:
     """What one job asks a cluster for.
 
     Attributes:
@@ -307,7 +308,8 @@ def _peak(table: pd.DataFrame, gpus: int = 1) -> float:
     return float(weights.sum() + activations_.sum() + table["evidence"].sum())
 
 
-class Machines(NamedTuple):
+@dataclass(frozen=True)
+class Machines:
     """What a study is run on, and the rates assumed of it.
 
     Attributes:

@@ -70,16 +70,17 @@ def end(folder: Path) -> int:
 
 
 def end_with_run() -> None:
-    """Let this process, and all below it, end as soon as the run that started it is gone (it was killed); else do nothing."""
+    """Let this process, and all below it, end as soon as its run, or what stands between them, is gone; else do nothing."""
     pid = int(os.environ.get(_MARK, "0").partition(":")[0])
+    above = psutil.Process().parents()
     # On another machine, where a cluster runs the job, the run is none of its ancestors: there the cluster sees to it.
-    if run := next((process for process in psutil.Process().parents() if process.pid == pid), None):
-        threading.Thread(target=_watch, args=(run,), daemon=True).start()
+    if place := next((place for place, process in enumerate(above, 1) if process.pid == pid), None):
+        threading.Thread(target=_watch, args=(above[:place],), daemon=True).start()
 
 
-def _watch(run: psutil.Process) -> None:
+def _watch(above: list[psutil.Process]) -> None:
     with suppress(psutil.NoSuchProcess):
-        while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
+        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in above):
             time.sleep(0.5)
     with suppress(psutil.Error):
         for process in psutil.Process().children(recursive=True):

@@ -305,8 +305,8 @@ def discard_damaged(study: Study, folder: Path) -> list[Path]:
         for kind in study.runs()
         for revision in study.traced(kind)
     )
-    found = [record for record in records if record.exists() and not _as_recorded(record)]
-    found += [file for file in folder.glob("activations/*.safetensors") if not activations.whole(file)]
+    runs = [record for record in records if record.exists() and not _as_recorded(record)]
+    found = [*runs, *(file for file in folder.glob("activations/*.safetensors") if not activations.whole(file))]
     found += [folder / "results" / name for name in results.damaged(folder / "results")]
     for weights in (folder / "weights" / revision for revision in study.on_hub()):
         if weights.is_dir() and not hub.whole(study.loaded[weights.name], weights):
@@ -316,6 +316,12 @@ def discard_damaged(study: Study, folder: Path) -> list[Path]:
         found += [folder / "published"] if (folder / "published").exists() else []
     for path in found:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for record in runs:  # and all of its files, and what was made of them: Snakemake makes again only what something needs
+        for ending in _ENDINGS:
+            record.with_suffix(f".{ending}").unlink(missing_ok=True)
+    if runs:
+        shutil.rmtree(folder / "results", ignore_errors=True)
+        (folder / "published").unlink(missing_ok=True)
     return found
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tracing_utils import results
 from tracing_utils.suites import PROJECT
 
 STOPPED = "Stopped; what was finished is kept; the same command continues.\n"
@@ -26,7 +27,7 @@ class Program:
     """A copy of what a run needs, in a folder of its own, with the studies that `study` writes."""
 
     def __init__(self, folder: Path, suite: Path, statements: Path, revisions: tuple[str, ...]):
-        self.folder, self.cache = folder / "project", folder / "cache"
+        self.folder, self.cache, self.starts = folder / "project", folder / "cache", 0
         if self.folder.exists():
             return
         for name in ("tracing_utils", "notebooks", "profiles"):
@@ -53,7 +54,8 @@ class Program:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         """Start the command in a process group of its own, as a shell does, and return it."""
         command = [sys.executable, "-m", "tracing_utils", *(arguments or ("run", "--study", "small.yml", "--cores", "2"))]
-        log = (self.folder / "said.txt").open("w")
+        self.starts += 1
+        log = (self.folder / f"said{self.starts}.txt").open("w")
         return subprocess.Popen(
             command, cwd=self.folder, env=self.environment(**environment), stdout=log, stderr=log, process_group=0
         )
@@ -64,7 +66,8 @@ class Program:
         return code, self.said()
 
     def said(self) -> str:
-        return (self.folder / "said.txt").read_text()
+        """Return what the command that was started last has said so far."""
+        return (self.folder / f"said{self.starts}.txt").read_text()
 
     def sentence(self) -> str:
         """Return the last line the command said, without the folder it ran in."""
@@ -100,11 +103,15 @@ class Program:
         return None
 
     def tables(self, study: str = "small") -> dict[str, bytes]:
-        """Return what was published, apart from the seconds it took."""
-        found = {path.name: path.read_bytes() for path in sorted((self.folder / "results" / study).glob("*"))}
-        if "provenance.json" in found:
-            told = json.loads(found["provenance.json"])
-            found["provenance.json"] = json.dumps(told | {"notebook_seconds": sorted(told["notebook_seconds"])}).encode()
+        """Return what was published, apart from the seconds it took and the folder it lies in."""
+        published = self.folder / "results" / study
+        assert results.damaged(published) == []  # each table is the one whose hash the provenance holds
+        found = {path.name: path.read_bytes() for path in sorted(published.glob("*.csv"))}
+        found = {name: re.sub(rb"/[^,\"]*/project\b", b".", content) for name, content in found.items()}
+        if (record := published / "provenance.json").exists():
+            told = json.loads(record.read_text())
+            own = {"notebook_seconds": sorted(told["notebook_seconds"]), "tables": sorted(told["tables"])}
+            found["provenance.json"] = json.dumps(told | own).encode()
         return found
 
     def finished(self, study: str = "small") -> dict[str, int]:

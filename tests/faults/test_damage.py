@@ -129,9 +129,8 @@ def test_a_damaged_wheel_is_fetched_again(tmp_path, monkeypatch, outcome):
     kept = downloads.wheel("tiny-corpus==1.0", digest)
     damage(kept, "cut off")
     assert downloads.wheel("tiny-corpus==1.0", digest).read_bytes() == wheel.read_bytes()
-    damage(wheel, "one bit flipped")
+    damage(wheel, "cut off")
     damage(kept, "cut off")
-    with pytest.raises(ValueError, match=r"tiny-corpus==1\.0 must have sha256") as refused:
+    with pytest.raises(ValueError, match=r"pip could not download tiny-corpus==1\.0: .*is invalid"):
         downloads.wheel("tiny-corpus==1.0", digest)
-    words = str(refused.value).replace(digest, f"{digest[:8]}...")
-    outcome(f"fetched again; where the index gives a damaged one too: {words[:68]}...")
+    outcome("fetched again; where the index gives a damaged one too, pip's sentence is handed on and nothing is kept")

@@ -12,12 +12,15 @@ fault = pytest.mark.fault
 pytestmark = pytest.mark.long
 
 
-def refused(program, words: str, *arguments: str) -> str:
-    """Run the command, which must fail with these words in one of its lines; return that line."""
+FULL = ("The disk is full", "No space left on device")  # as the program says, and as a notebook's cell or another program does
+
+
+def refused(program, words: tuple[str, ...], *arguments: str) -> str:
+    """Run the command, which must fail with one of these in one of its lines; return that line."""
     code, said = program.run(*arguments)
     assert code == 2, said
     assert "Traceback" not in said
-    told = next((line for line in said.splitlines() if words in line), None)
+    told = next((line for line in said.splitlines() if any(each in line for each in words)), None)
     assert told, said
     return told.replace(f"{program.folder}/", "").replace(str(program.folder), ".").strip()
 
@@ -37,7 +40,8 @@ def completes(program, undisturbed) -> None:
 )
 def test_a_full_disk_is_told_and_the_run_completes_when_there_is_room(place, size, program, undisturbed, outcome):
     with disk(program.folder / "runs" / "small" / place, size) as change:
-        told = refused(program, "No space left on device" if place == "mine" else "The disk is full")
+        (program.folder / "runs" / "small" / place / "kept").touch()  # Snakemake takes an empty folder away
+        told = refused(program, FULL)
         assert not program.finished()
         change("size=100m")
         completes(program, undisturbed)
@@ -47,20 +51,19 @@ def test_a_full_disk_is_told_and_the_run_completes_when_there_is_room(place, siz
 @fault("disk", "full: the whole run", "the disk of the run has 60 kB", "a sentence; the rerun completes")
 def test_a_disk_that_is_full_from_the_beginning(program, undisturbed, outcome):
     with disk(program.folder / "runs", "60k") as change:
-        told = refused(program, "error:")
+        told = refused(program, FULL)
         change("size=100m")
         completes(program, undisturbed)
     outcome(f"{told} With room, the same command completed.")
 
 
-@fault("disk", "full: published results", "4 kB are free where results are published", "a sentence; earlier results stay whole")
+@fault("disk", "full: published results", "nothing is free where results are published", "a sentence; earlier results stay whole")
 def test_a_full_disk_leaves_the_earlier_results_whole(program, undisturbed, outcome):
     with disk(program.folder / "results", "100m") as change:
         completes(program, undisturbed)
         program.study(experiments=["probing"], seeds=2)
-        used = sum(-(-len(content) // 4096) * 4096 for content in undisturbed.values())
-        change(f"size={used}")
-        told = refused(program, "The disk is full")
+        change(f"size={shutil.disk_usage(program.folder / 'results').used}")
+        told = refused(program, FULL)
         assert program.tables() == undisturbed
         change("size=100m")
         code, said = program.run()
@@ -72,7 +75,7 @@ def test_a_full_disk_leaves_the_earlier_results_whole(program, undisturbed, outc
 @fault("disk", "read-only results", "results are on a disk that takes no writing", "a sentence; the rerun completes")
 def test_results_that_cannot_be_written_are_told(program, undisturbed, outcome):
     with disk(program.folder / "results", "100m", "ro") as change:
-        told = refused(program, "Read-only file system")
+        told = refused(program, ("Read-only file system",))
         change("rw")
         completes(program, undisturbed)
     outcome(f"{told} When writing was allowed, the same command completed.")
@@ -123,7 +126,7 @@ def test_a_full_disk_while_the_book_is_built(program, outcome):
     code, said = program.run()
     assert code == 0, said
     with disk(copy / "_build", "1m") as change:
-        told = refused(program, "No space left on device", "run", "--study", "small.yml", "--book")
+        told = refused(program, FULL, "run", "--study", "small.yml", "--book")
         change("size=200m")
         code, said = program.run("run", "--study", "small.yml", "--book")
         assert code == 0, said

@@ -49,6 +49,7 @@ def test_a_stopped_run_is_continued_by_the_same_command(program, undisturbed, ou
     outcome("completed; the results are the same, byte by byte")
 
 
+@pytest.mark.long
 @fault("stopped", "kill -9 of the command alone", "SIGKILL of the command while a notebook runs", "all it started ends too")
 def test_what_a_killed_run_started_ends_with_it(program, outcome):
     run = program.start()

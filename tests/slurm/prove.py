@@ -252,9 +252,8 @@ def report(killed: str) -> None:
     what = {number: (memory, comment) for number, _, _, memory, _, comment in jobs}
     again = [memory for number, (memory, comment) in what.items() if comment == what[killed][1] and number != killed]
     first = int(what[killed][0].rstrip("M"))
-    check(
-        [int(memory.rstrip("M")) for memory in again] == [2 * first], f"job {killed} ran again, with {again} instead of {first}M"
-    )
+    twice = [int(memory.rstrip("M")) for memory in again] == [2 * first]
+    check(twice, f"job {killed} ran again, with {' '.join(again)} of memory instead of {first}M")
     groups = [comment for _, comment in what.values() if "checkpoint" in comment]
     check(len(groups) == len(REVISIONS), f"{len(groups)} jobs fetched weights and extracted activations, one a checkpoint")
 
