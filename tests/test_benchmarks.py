@@ -79,7 +79,7 @@ def test_the_literal_formula_is_what_we_compute_but_for_its_float32():
 
 def test_scikit_learn_s_plain_protocol_has_our_accuracies_and_other_labels_have_not():
     (row,) = probes.goal(1, 1, 200)
-    assert row.agreement <= row.tolerance
+    assert row.agreement < 1.5 / 200  # one statement in the only layer, where two penalties tie
     labels = concepts.capped(concepts.load("pocket", probes.DIMENSION), 200).labels
     differ = probes._accuracies_apart(iter([{"logistic": labels}]))
     assert differ({"logistic": labels[None] - 0.5}, {"logistic": 0.5 - labels[None]}) == 1.0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections import Counter
+from dataclasses import replace
 
 import jupytext
 import pandas as pd
@@ -163,7 +164,7 @@ def test_the_stages_of_a_study_are_what_it_moves_and_computes_over_what_the_mach
     assert plan.stages(total, machines) == pytest.approx(
         {"network": 30_000, "disk": (18e12 + 2e12) / 4e9, "GPU": 4e18 / (312e12 * plan.UTILISATION * 8), "cores": 7e6 / 32}
     )
-    more = plan.stages(total, machines._replace(gpus=16))
+    more = plan.stages(total, replace(machines, gpus=16))
     assert more["network"] == 30_000  # which more machines do not widen
     assert more["GPU"] == pytest.approx(plan.stages(total, machines)["GPU"] / 2)
 
