@@ -85,7 +85,7 @@ def goal(pairs: int = 5, layers: int | None = None, statements: int = 0) -> list
     for seed, (shuffled, words) in tasks.items():
         truth[seed] |= {"shuffled labels": shuffled, "control task": words}
     differ = _accuracies_apart(iter(truth.values()))
-    note = f"{len(chosen)} statements, {acts.shape[1]} layers; agreement: mean over layers of accuracies' difference, worst method"
+    note = f"{len(chosen)} examples, {acts.shape[1]} layers; agreement: mean over layers of accuracies' difference, worst method"
     return [row(3, "probes", "scikit-learn, written plainly", done, differ, target=3.0, tolerance=0.005, note=note)]
 
 
