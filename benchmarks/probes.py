@@ -85,8 +85,8 @@ def goal(pairs: int = 5, layers: int | None = None, statements: int = 0) -> list
     for seed, (shuffled, words) in tasks.items():
         truth[seed] |= {"shuffled labels": shuffled, "control task": words}
     differ = _accuracies_apart(iter(truth.values()))
-    note = f"{len(chosen)} examples, {acts.shape[1]} layers; agreement: mean over layers of accuracies' difference, worst method"
-    return [row(3, "probes", "scikit-learn, written plainly", done, differ, target=3.0, tolerance=0.005, note=note)]
+    note = f"{len(chosen)} statements, {acts.shape[1]} layers; agreement: largest difference of any layer's accuracy, all methods"
+    return [row(3, "probes", "scikit-learn, written plainly", done, differ, target=3.0, tolerance=0.01, note=note)]
 
 
 def _accuracies_apart(truths) -> Callable[[dict, dict], float]:
@@ -95,7 +95,7 @@ def _accuracies_apart(truths) -> Callable[[dict, dict], float]:
         for name, labels in next(truths).items():
             has = labels >= 0
             a, b = (((found[name] > 0) == (labels == 1))[:, has].mean(1) for found in (ours, theirs))
-            worst = max(worst, float(np.abs(a - b).mean()))  # where two penalties tie, one layer may choose another
+            worst = max(worst, float(np.abs(a - b).max()))
         return worst
 
     return differ
