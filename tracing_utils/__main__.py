@@ -188,10 +188,14 @@ def _tell(process: subprocess.Popen, log: Path) -> int:
                 why = f"error: A job was killed, as the system does when memory runs out: {match[1]}"
                 print(why, flush=True)
             elif not why and os.strerror(errno.ENOSPC) in line:  # of Snakemake itself, or of what builds the book
-                print(why := f"error: The disk is full: {re.sub(r'\x1b[^m]*m', '', line).strip()}", flush=True)
+                plain = re.sub(r"\x1b[^m]*m", "", line).strip()
+                print(why := f"error: The disk is full: {plain}", flush=True)
         code = process.wait()
     if code and not why:
-        print(f"error: Snakemake {'was killed' if code < 0 else 'failed'}; what it said is in {log}.", flush=True)
+        print(
+            f"error: Snakemake {'was killed' if code < 0 else 'failed'}; what it said is in {log.relative_to(suites.PROJECT)}.",
+            flush=True,
+        )
     if not code:
         print(f"[{done}/{total}] done" if total else "nothing to compute: all results are up to date", flush=True)
     return code
