@@ -172,7 +172,7 @@ def _follow(command: list[str], folder: Path) -> int:
 def _tell(process: subprocess.Popen, log: Path) -> int:
     """Print one line a job: done / total, and what runs now; and why a job failed. Return the exit code."""
     done = total = 0
-    why = last = ""
+    why = ""
     with log.open("w", encoding="utf-8") as kept:
         for line in process.stdout:
             kept.write(line)
@@ -188,11 +188,14 @@ def _tell(process: subprocess.Popen, log: Path) -> int:
                 why = f"error: A job was killed, as the system does when memory runs out: {match[1]}"
                 print(why, flush=True)
             elif not why and os.strerror(errno.ENOSPC) in line:  # of Snakemake itself, or of what builds the book
-                print(why := f"error: The disk is full: {line.strip()}", flush=True)
-            last = line.strip() or last
+                plain = re.sub(r"\x1b[^m]*m", "", line).strip()
+                print(why := f"error: The disk is full: {plain}", flush=True)
         code = process.wait()
     if code and not why:
-        print("error: Snakemake was killed." if code < 0 else f"error: {last}", flush=True)
+        print(
+            f"error: Snakemake {'was killed' if code < 0 else 'failed'}; what it said is in {log.relative_to(suites.PROJECT)}.",
+            flush=True,
+        )
     if not code:
         print(f"[{done}/{total}] done" if total else "nothing to compute: all results are up to date", flush=True)
     return code

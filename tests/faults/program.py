@@ -119,11 +119,10 @@ class Program:
         records = (self.folder / "runs" / study).glob("mine/*/*.json")
         return {f"{path.parent.name} {path.stem}": path.stat().st_mtime_ns for path in records}
 
-    def finished_twice(self) -> set[str]:
-        """Return which jobs Snakemake, in all its runs here, has seen finish more than once; each rule has one job here."""
+    def jobs_finished(self) -> Counter:
+        """Return how often Snakemake, in all its runs here, has seen the job of each rule finish; each rule has one job here."""
         logs = (self.folder / ".snakemake" / "log").glob("*.log")
-        told = Counter(rule for log in logs for rule in re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", log.read_text()))
-        return {rule for rule, times in told.items() if times > 1}
+        return Counter(rule for log in logs for rule in re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", log.read_text()))
 
     def like(self, other: Path) -> None:
         """Put here what runs have left in the folder of another program."""

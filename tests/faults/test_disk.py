@@ -116,9 +116,8 @@ def test_a_disk_that_fills_during_a_download_leaves_no_half_checkpoint(
 @fault("disk", "full: the book", "1 MB is free where the book is built", "a sentence; the rerun completes")
 def test_a_full_disk_while_the_book_is_built(program, outcome):
     copy = program.folder
-    shutil.copytree(PROJECT / "book/_static", copy / "book/_static")
-    shutil.copytree(PROJECT / "book/_extra", copy / "book/_extra")
-    for name in ("_config.yml", "CHANGELOG.md", "CITATION.cff", "book/references.bib", "book/bibliography.md"):
+    shutil.copytree(PROJECT / "book", copy / "book", ignore=shutil.ignore_patterns("runs", "vega.js"))
+    for name in ("_config.yml", "CHANGELOG.md", "CITATION.cff"):
         shutil.copy(PROJECT / name, copy / name)
     (copy / "book/index.md").write_text("# A book\n\n{cite}`qian2024tracing`\n")
     toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": "book/bibliography"}]}
@@ -131,4 +130,4 @@ def test_a_full_disk_while_the_book_is_built(program, outcome):
         code, said = program.run("run", "--study", "small.yml", "--book")
         assert code == 0, said
         assert subprocess.run(["grep", "-q", "A book", copy / "_build/html/book/index.html"]).returncode == 0
-    outcome(f"{told} With room, the same command completed.")
+    outcome(f"{told.partition(': /')[0]} ... With room, the same command completed.")

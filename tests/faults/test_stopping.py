@@ -75,7 +75,7 @@ def test_a_run_that_is_killed_at_random_moments_is_always_continued_by_the_same_
     alone, program, traced_once, undisturbed, outcome
 ):
     chance, kills, length = random.Random(f"kill {alone}"), KILLS // 2, traced_once.seconds
-    done = completed = 0
+    done, completed, places = 0, 0, []
     while done < kills:
         run = program.start()
         try:
@@ -84,19 +84,21 @@ def test_a_run_that_is_killed_at_random_moments_is_always_continued_by_the_same_
             done += 1
             kill(run, *([] if alone else program.processes()))
             run.wait()
+            places.append(len(program.jobs_finished()))
             continue
         assert run.returncode == 0, program.said()
         assert program.tables() == undisturbed
-        assert program.finished_twice() == set()
+        assert set(program.jobs_finished().values()) == {1}  # none twice
         completed += 1
         program.forget()
     code, said = program.run()
     assert code == 0, said
     assert program.tables() == undisturbed
-    assert program.finished_twice() == set()
+    assert set(program.jobs_finished().values()) == {1}
     whom = "the command" if alone else "the command and all it started"
     outcome(
-        f"completed {completed + 1} times, each time with the same results, byte by byte; no finished job was run again",
+        f"killed when {', '.join(map(str, places))} jobs of {len(program.jobs_finished())} were finished; completed with the same "
+        "results, byte by byte; no finished job was run again",
         done=f"SIGKILL of {whom} at {kills} random moments of a run of {length:.0f} s, each time followed by the same command",
         expected="it completes with the same results and repeats only what was unfinished",
     )
