@@ -1,4 +1,4 @@
-"""Shared fixtures: shape checking of the package, a private cache, tiny random models, a tiny suite, concept sets."""
+"""Shared fixtures: shape checking of the package, a private cache, tiny random models, a tiny suite, concept sets, a hub."""
 
 # ruff: noqa: E402 - the environment and the import hook must be there before the package is imported
 
@@ -14,13 +14,17 @@ from jaxtyping import install_import_hook
 install_import_hook("tracing_utils", "beartype.beartype")
 
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
+from huggingface_hub import constants
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Config, PreTrainedTokenizerFast
 
@@ -233,3 +237,19 @@ def own_statements(tmp_path_factory) -> Path:
         rows += [f"The clerk told neighbour {i} about the letter.,0,{i}", f"The clerk told doctor {i} about the letter.,1,{i}"]
     (folder / "privacy.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A hub, to which the client is pointed, and a Hugging Face cache of this test's own."""
+    served = HubServer()
+    monkeypatch.setenv("HF_ENDPOINT", served.address)
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    # The client waits a second and more between its own attempts; the attempts stay, the waiting goes.
+    impatient = SimpleNamespace(**vars(time) | {"sleep": lambda _: None})
+    monkeypatch.setattr("huggingface_hub.file_download.time", impatient)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", impatient)
+    yield served
+    served.close()

@@ -5,8 +5,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hub_server import HubServer
-from huggingface_hub import constants
 from sklearn.metrics import roc_auc_score
 from transformers import AutoConfig, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, RobertaModel
 
@@ -176,18 +174,6 @@ def test_a_classifier_of_others_judges_in_batches_as_it_does_one_by_one(classifi
     scores = judge.civility([insults.statements[i] for i in split.test])
     assert judge.auroc.value == pytest.approx(roc_auc_score(insults.labels[split.test], scores))
     assert judge.auroc.n == len(split.test)
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A hub on the loopback interface, and caches of this test's own."""
-    served = HubServer()
-    monkeypatch.setenv("HF_ENDPOINT", served.address)
-    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
-    yield served
-    served.close()
 
 
 def test_a_classifier_comes_from_a_hub_by_its_name(classifier, insults, server):

@@ -21,8 +21,8 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright import sync_api
 from sphinx.application import Sphinx
 
+from tracing_utils import handouts, studies, vega
 from tracing_utils import pages as pages_extension
-from tracing_utils import studies, vega
 from tracing_utils.suites import PROJECT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -271,9 +271,13 @@ def test_buttons_to_launch_are_offered_only_where_the_repository_has_a_public_ad
     written = (html / "book" / "teach" / "launch.html").read_text()
     assert "mybinder" not in written
     page = {"body": written}
+    for notebook, service, link in handouts.launchers(PROJECT, "https://github.com/someone/tracing"):
+        if service == "Colab":
+            assert link.endswith(f"someone/tracing/blob/gh-pages/notebooks/{notebook}.ipynb")
+            assert (html / "notebooks" / f"{notebook}.ipynb").is_file()  # what is published there is the built book
     app = Mock(spec=Sphinx, config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"), srcdir=PROJECT)
     pages_extension._launch(app, "book/teach/launch", "", page, None)
-    assert page["body"].count("/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/notebooks/ipynb/") >= 4
+    assert page["body"].count("/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/_build/notebooks/") >= 4
 
 
 def test_an_id_names_one_place_of_a_page(html, guilty):

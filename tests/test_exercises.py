@@ -89,24 +89,19 @@ def test_a_notebook_to_download_is_in_the_markdown_of_any_notebook_program():
         assert "`qian2024tracing" not in made
 
 
-def test_the_notebooks_that_colab_and_binder_open_are_the_present_ones(tmp_path):
-    fresh = handouts.write_standalone(tmp_path, PROJECT, handouts.repository(PROJECT))
-    assert {path.name for path in fresh} == {path.name for path in (PROJECT / handouts.LAUNCHED).glob("*")}
-    stale = [path.name for path in fresh if path.read_bytes() != (PROJECT / handouts.LAUNCHED / path.name).read_bytes()]
-    assert not stale, "python -m tracing_utils launched"
-
-
-def test_each_button_opens_a_file_of_the_repository():
-    found = handouts.launchers(PROJECT, "https://github.com/someone/tracing.git")
-    assert {service for _, service, _ in found} == {"Colab", "Binder"}
-    for _, service, link in found:
-        before, _, file = link.partition("/blob/HEAD/" if service == "Colab" else "/HEAD?urlpath=lab/tree/")
-        assert (PROJECT / file).is_file()
-        assert before.endswith(
-            "github/someone/tracing" if service == "Colab" else "git/https%3A%2F%2Fgithub.com%2Fsomeone%2Ftracing.git"
-        )
-    elsewhere = handouts.launchers(PROJECT, "https://code.example/a/tracing")
-    assert {service for _, service, _ in elsewhere} == {"Binder"}  # Colab opens no other repositories
+def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_path):
+    (command,) = [line for line in (PROJECT / "postBuild").read_text().splitlines() if "-m tracing_utils" in line]
+    _, _, _, name, folder, *_ = command.split()
+    assert folder == handouts.LAUNCHED
+    assert main([name, str(tmp_path)]) == 0
+    found = handouts.launchers(PROJECT, "https://code.example/a/tracing")
+    assert {service for _, service, _ in found} == {"Binder"}  # Colab opens files of GitHub alone
+    for _, _, link in found:
+        before, _, file = link.partition("/HEAD?urlpath=lab/tree/")
+        assert before.endswith("git/https%3A%2F%2Fcode.example%2Fa%2Ftracing")
+        assert (tmp_path / file.removeprefix(f"{folder}/")).is_file()
+    on_github = handouts.launchers(PROJECT, "https://github.com/someone/tracing.git")
+    assert {service for _, service, _ in on_github} == {"Colab", "Binder"}
 
 
 def test_pre_training_your_own_runs_from_start_to_end(tmp_path, monkeypatch):

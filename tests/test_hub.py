@@ -1,14 +1,13 @@
 """Suites on the hub, through the real client library, against a hub on the loopback interface."""
 
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from hub_server import HubServer, files_of
+from hub_server import files_of
 from huggingface_hub import constants, snapshot_download
 
 from tracing_utils import hub, ledger, models, studies, suites
@@ -16,22 +15,6 @@ from tracing_utils.__main__ import _write_resolved, main
 from tracing_utils.hub import HubError
 
 STEPS = ("step0", "step1", "step2", "step8", "step64", "step1000")
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A hub, to which the client is pointed, and a Hugging Face cache of this test's own."""
-    served = HubServer()
-    monkeypatch.setenv("HF_ENDPOINT", served.address)
-    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
-    # The client waits a second and more between its own attempts; the attempts stay, the waiting goes.
-    impatient = SimpleNamespace(**vars(time) | {"sleep": lambda _: None})
-    monkeypatch.setattr("huggingface_hub.file_download.time", impatient)
-    monkeypatch.setattr("huggingface_hub.utils._http.time", impatient)
-    yield served
-    served.close()
 
 
 @pytest.fixture

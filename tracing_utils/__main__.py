@@ -417,13 +417,11 @@ def _starters(args: argparse.Namespace) -> None:
         print(path)
 
 
-def _launched(_args: argparse.Namespace) -> None:
+def _standalone(args: argparse.Namespace) -> None:
     from . import handouts  # noqa: PLC0415
 
-    for path in handouts.write_standalone(
-        suites.PROJECT / handouts.LAUNCHED, suites.PROJECT, handouts.repository(suites.PROJECT)
-    ):
-        print(path.relative_to(suites.PROJECT))
+    for path in handouts.write_standalone(args.out, suites.PROJECT, handouts.repository(suites.PROJECT)):
+        print(path)
 
 
 def _page(args: argparse.Namespace) -> None:
@@ -504,8 +502,9 @@ def _parser() -> argparse.ArgumentParser:
     starters.add_argument("out", type=Path, help="a folder")
     starters.set_defaults(do=_starters)
 
-    launched = commands.add_parser("launched", help="write the notebooks that Colab and Binder open, anew")
-    launched.set_defaults(do=_launched)
+    standalone = commands.add_parser("standalone", help="write notebooks that run on their own, with solutions")
+    standalone.add_argument("out", type=Path, help="a folder")
+    standalone.set_defaults(do=_standalone)
 
     jobs = {
         "study-ledger": (_study_ledger, ["study", "out"]),

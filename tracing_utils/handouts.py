@@ -1,8 +1,8 @@
 """Notebooks to hand out: downloads that run on their own, and starters with the exercises but without the solutions.
 
 Rule: nothing is written twice. Both are made from `notebooks/*.md` and from the teaching pages of the book, in the Markdown
-that any notebook program shows. Colab and Binder open files of the repository: those are in `LAUNCHED`, committed, and made
-anew by `python -m tracing_utils launched`.
+that any notebook program shows. Nothing made is committed: Binder's machine makes its notebooks when it is set up
+(`postBuild`), and Colab opens those of the published book.
 
 Public names: `SOLUTION`, `LAUNCHED`, `solutions`, `exercises`, `starter`, `standalone`, `write_starters`, `write_standalone`,
 `repository`, `launchers`.
@@ -22,8 +22,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 SOLUTION = re.compile(r"\n*:::\{admonition\} Solution\n:class: dropdown\n(.*?)\n:::\n?", flags=re.S)
 """A folded solution on a page or in a notebook."""
 
-LAUNCHED = "notebooks/ipynb"
-"""Folder of the repository with the notebooks that Colab and Binder open."""
+LAUNCHED = "_build/notebooks"
+"""Folder into which `postBuild` writes the notebooks that Binder opens."""
 
 _ADMONITION = re.compile(r":::\{admonition\} ([^\n]*)\n(?::class: [^\n]*\n)?(.*?)\n:::", flags=re.S)
 _CITED = re.compile(r"\{cite\}`([^`]*)`")
@@ -173,13 +173,15 @@ def launchers(project: Path, address: str) -> list[tuple[str, str, str]]:
 
     Args:
         project: its root.
-        address: of the repository. Binder clones any; Colab opens files of GitHub alone.
+        address: of the repository. Binder clones any; Colab opens files of GitHub alone, here those of the book in `gh-pages`.
     """
     hub = re.fullmatch(r"https://github\.com/([^/]+/[^/]+?)(?:\.git)?/?", address)
     made = []
     for path in _sources(project):
-        file = f"{LAUNCHED}/{path.stem}.ipynb"
+        name = f"{path.stem}.ipynb"
         if hub:
-            made.append((path.stem, "Colab", f"https://colab.research.google.com/github/{hub[1]}/blob/HEAD/{file}"))
+            file = f"{hub[1]}/blob/gh-pages/notebooks/{name}"
+            made.append((path.stem, "Colab", f"https://colab.research.google.com/github/{file}"))
+        file = f"{LAUNCHED}/{name}"
         made.append((path.stem, "Binder", f"https://mybinder.org/v2/git/{quote(address, safe='')}/HEAD?urlpath=lab/tree/{file}"))
     return made

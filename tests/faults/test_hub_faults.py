@@ -4,7 +4,7 @@ import re
 
 import pytest
 from hub_server import HubServer
-from test_hub import FAILURES, files, pythia, server  # noqa: F401 - fixtures
+from test_hub import FAILURES, files, pythia  # noqa: F401 - fixtures
 
 from tracing_utils import ledger, models, studies
 from tracing_utils.__main__ import main
@@ -46,7 +46,7 @@ def told(capsys) -> str:
 
 @pytest.mark.parametrize("name", FAILURES)
 @pytest.mark.fault("hub", "", "", "a sentence; the same command goes on afterwards")
-def test_a_failing_hub_is_told_and_the_same_command_goes_on(name, server, command, tmp_path, capsys, outcome):  # noqa: F811
+def test_a_failing_hub_is_told_and_the_same_command_goes_on(name, server, command, tmp_path, capsys, outcome):
     match, kind, _ = FAILURES[name]
     studies.read(tmp_path / "hub.yml")
     server.fail(match, kind, **({"Retry-After": "7"} if kind == 429 else {}))
@@ -61,7 +61,7 @@ def test_a_failing_hub_is_told_and_the_same_command_goes_on(name, server, comman
 
 
 @pytest.mark.fault("hub", "the hub: refused connection", "nothing listens at the hub's address", "a sentence")
-def test_a_hub_that_is_not_there(server, command, capsys, outcome):  # noqa: F811
+def test_a_hub_that_is_not_there(server, command, capsys, outcome):
     server.close()
     assert command() == 2
     outcome(told(capsys))
@@ -79,7 +79,7 @@ def test_a_hub_that_is_not_there(server, command, capsys, outcome):  # noqa: F81
         ),
     ],
 )
-def test_a_slow_or_broken_transfer_is_finished(kind, times, server, command, tmp_path, outcome):  # noqa: F811
+def test_a_slow_or_broken_transfer_is_finished(kind, times, server, command, tmp_path, outcome):
     server.fail("GET /cdn/", kind, times=times)
     assert command() == 0
     assert whole(tmp_path)

@@ -97,8 +97,8 @@ def test_a_run_that_is_killed_at_random_moments_is_always_continued_by_the_same_
     assert set(program.jobs_finished().values()) == {1}
     whom = "the command" if alone else "the command and all it started"
     outcome(
-        f"killed when {', '.join(map(str, places))} jobs of {len(program.jobs_finished())} were finished; completed with the same "
-        "results, byte by byte; no finished job was run again",
+        f"killed when {', '.join(map(str, places))} of {len(program.jobs_finished())} jobs were finished; completed with the "
+        "same results, byte by byte; no finished job was run again",
         done=f"SIGKILL of {whom} at {kills} random moments of a run of {length:.0f} s, each time followed by the same command",
         expected="it completes with the same results and repeats only what was unfinished",
     )
