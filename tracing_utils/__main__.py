@@ -339,6 +339,8 @@ def _activations(args: argparse.Namespace) -> None:
 def _notebook(args: argparse.Namespace) -> None:
     from . import runner  # noqa: PLC0415
 
+    # Progress bars say into the notebook where they are installed, and that widgets are not; there are no bars to see.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     study = studies.read(args.study)
     with slots.taken() if args.experiment == "steering" else nullcontext():  # the others read activations alone
         runner.run(study, args.set, args.experiment, args.revision, args.activations, Path(args.folder))

@@ -273,14 +273,14 @@ def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFram
         return alt.layer(*layers).properties(width=250, height=110, title=heading)
 
     step = _step(rows) if last else _step(rows).axis(values=[], title=None)
-    exponent = alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent of the weights", tickCount=4))
+    exponent = alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent", tickCount=4))
     model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=step)
     weighted = weighted.transform_filter(f"datum.metric == '{_PHASES[metric]}'").encode(
         x=exponent if last else exponent.axis(labels=False, title=None, grid=False)
     )
     colour = _colour().legend(title=None, orient="bottom", columns=5, symbolOpacity=1)
     title = "information (bits)" if last else _TITLES[metric]
-    headings = ("The model, through training", "Control: no information changes") if first else ("", "")
+    headings = ("the model", "the control") if first else ("", "")
     left = side(model, colour, title, headings[0], "revision", "dimension")
     right = side(weighted, alt.value(_CONTROL), None, headings[1], "exponent")
     return alt.hconcat(left, right, spacing=0).resolve_scale(y="shared")
