@@ -19,7 +19,9 @@ import numpy as np
 from .measure import Row
 
 STATEMENTS = (1000, 4000, 16000)
-CHECKPOINTS = (1, 2, 4, 8)
+CHECKPOINTS = (1, 2, 4, 8, 16)
+EACH = 2000
+"""Statements while checkpoints grow: enough that what is written is far more than an allocator keeps for later."""
 
 
 def _run(statements: int, checkpoints: int) -> dict[str, float]:
@@ -45,7 +47,7 @@ def goal(statements: tuple[int, ...] = STATEMENTS, checkpoints: tuple[int, ...] 
     rows = []
     for what, sizes, asked in (
         ("statements", statements, [(n, 1) for n in statements]),
-        ("checkpoints", checkpoints, [(500, k) for k in checkpoints]),
+        ("checkpoints", checkpoints, [(EACH, k) for k in checkpoints]),
     ):
         found = [_run(*each) for each in asked]
         spent, memory = ([one[key] for one in found] for key in ("seconds", "megabytes"))

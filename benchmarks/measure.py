@@ -3,7 +3,7 @@
 Rule: what is compared is the processor time of one thread inside a process, on the same inputs, in pairs that take turns at
 going first; a busy machine slows both alike. A row without an agreement is not a comparison.
 
-Public names: `Row`, `Timed`, `seconds`, `paired`, `row`, `apart`, `write`, `table`, `machine`, `COLUMNS`.
+Public names: `Row`, `Timed`, `seconds`, `paired`, `row`, `apart`, `write`, `table`, `cores`, `machine`, `COLUMNS`.
 """
 
 import json
@@ -133,6 +133,11 @@ def table(rows: pd.DataFrame) -> str:
     return shown.to_string(index=False, float_format="{:.3g}".format)
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> dict[str, str]:
     """Return processor, cores allowed, and the versions of what was timed."""
     cpu = Path("/proc/cpuinfo")
@@ -141,6 +146,5 @@ def machine() -> dict[str, str]:
         if cpu.exists()
         else []
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": str(cores), "threads": "1"}
+    found = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": str(cores()), "threads": "1"}
     return found | {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}

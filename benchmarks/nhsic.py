@@ -15,8 +15,8 @@ from tracing_utils import kernels
 
 from .measure import Row, Timed, paired, row, seconds
 
-SIZES = ((1500, 576, 5), (1500, 2048, 5), (5000, 576, 2), (5000, 2048, 1))
-"""Examples, features, pairs; the last ones take a minute each for the literal formula."""
+SIZES = ((1500, 576, 5), (1500, 2048, 5), (5000, 576, 5), (5000, 2048, 1))
+"""Examples, features, pairs; the literal formula takes a minute each for the last ones."""
 
 
 def literal(x: np.ndarray, t: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -35,15 +35,17 @@ def nnterp(folder):
 def transformer_lens(folder):
     """All tokens of every block are cached, of which the last ones are taken."""
     from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoTokenizer
 
     model = TransformerBridge.boot_transformers(folder, device="cpu", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)  # the bridge's own puts a token in front that the model's does not
     names = [f"blocks.{layer}.hook_out" for layer in range(model.cfg.n_layers)]
 
     def run(statements):
         found = []
         for start in range(0, len(statements), BATCH):
             batch = statements[start : start + BATCH]
-            rows = [torch.tensor(row) for row in model.tokenizer(batch)["input_ids"]]  # `to_tokens` drops a first token it knows
+            rows = [torch.tensor(row) for row in tokenizer(batch)["input_ids"]]
             last = torch.tensor([len(row) - 1 for row in rows])
             tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             with torch.inference_mode():

@@ -8,7 +8,9 @@ Usage: python -m benchmarks.steering_sweep [suite]
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,8 +48,17 @@ def per_token(model, tokenizer, statements) -> np.ndarray:
     return np.concatenate(found)
 
 
-def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS) -> Ratio:
-    """Run both ways in turn, so that a busy machine slows both alike."""
+class Ways(NamedTuple):
+    """The two ways over the same settings, and what they are over."""
+
+    layers: tuple[int, ...]
+    statements: int
+    naive: Callable[[], list[np.ndarray]]
+    swept: Callable[[], list[np.ndarray]]
+
+
+def prepared(suite: str = "pocket", asked: int = 120) -> Ways:
+    """Return both ways, their model loaded."""
     target = suites.load(suite).chat
     model, tokenizer = models.load_model(target, head=True), models.load_tokenizer(target)
     tokenizer.padding_side, tokenizer.pad_token_id = "right", tokenizer.pad_token_id or 0
@@ -76,15 +87,21 @@ def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS) -> 
         both = np.concatenate([response.after, response.losses], axis=2)
         return list(both.reshape(-1, both.shape[2]))
 
-    seconds, results = {naive: [], swept: []}, {}
+    return Ways(tuple(layers), len(statements), naive, swept)
+
+
+def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS) -> Ratio:
+    """Run both ways in turn, so that a busy machine slows both alike."""
+    ways = prepared(suite, asked)
+    seconds, results = {ways.naive: [], ways.swept: []}, {}
     for _ in range(repeats):
         for way, spent in seconds.items():
             begun = time.process_time()
             results[way] = way()
             spent.append(time.process_time() - begun)
     slow, fast = (min(spent) for spent in seconds.values())
-    apart = max(float(np.abs(a - b).max()) for a, b in zip(results[naive], results[swept], strict=True))
-    return Ratio(target.suite, tuple(layers), len(statements), slow, fast, apart)
+    apart = max(float(np.abs(a - b).max()) for a, b in zip(*results.values(), strict=True))
+    return Ratio(suite, ways.layers, ways.statements, slow, fast, apart)
 
 
 def main(suite: str = "pocket") -> None:

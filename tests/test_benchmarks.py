@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import extraction, growth, measure, nhsic, probes
+from benchmarks import extraction, growth, measure, nhsic, probes, profiles
 from benchmarks.measure import COLUMNS, Timed
 from tracing_utils import concepts, kernels, suites
 
@@ -90,6 +90,14 @@ def test_scikit_learn_s_plain_protocol_has_our_accuracies_and_other_labels_have_
 def test_growth_is_the_slope_of_the_logarithms():
     assert growth._exponent([1, 2, 4], [3, 6, 12]) == pytest.approx(1)
     assert growth._exponent([1, 2, 4], [1, 4, 16]) == pytest.approx(2)
+
+
+def test_a_profile_names_the_function_that_takes_most_and_its_shares_are_the_whole():
+    numbers = np.random.default_rng(0).permutation(200_000).tolist()
+    table = profiles.of("sorting", lambda: [abs(number) for number in sorted(numbers)])
+    assert table.columns.tolist() == list(profiles.COLUMNS)
+    assert {"sorted", "abs"} <= set(table["part"])
+    assert table["share"].sum() == pytest.approx(1)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="benchmarks/results.csv is not there; `make bench` writes it")

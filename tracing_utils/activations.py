@@ -58,7 +58,9 @@ def encode(
         ValueError: if a statement has no token or more tokens than the model has positions, or the model does not know
             a token.
     """
-    ids = tokenizer(list(statements))["input_ids"]
+    # A tokenizer keeps a hundred bytes and more of each token until it returns: some statements at a time.
+    parts = (list(statements[start : start + 1000]) for start in range(0, len(statements), 1000))
+    ids = [row for part in parts for row in tokenizer(part)["input_ids"]]
     most = getattr(model.config, "max_position_embeddings", None) or max(map(len, ids))
     for statement, row in zip(statements, ids, strict=True):
         if not 0 < len(row) <= most:
@@ -217,7 +219,7 @@ def whole(file: Path) -> bool:
         return False
     with safe_open(file, "numpy") as stored:
         names = list(stored.keys())
-    return all(sha256(_view(file, name)).hexdigest() == told.get(_digest(name)) for name in names)
+    return all(_sha256(file, name) == told.get(_digest(name)) for name in names)
 
 
 def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
@@ -287,7 +289,7 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
                     file.seek(begin + size * row)
                     file.write(values)
         file.flush()
-        digests = {_digest(name): sha256(_view(part, name)).hexdigest() for name in ids}
+        digests = {_digest(name): _sha256(part, name) for name in ids}
         file.seek(0)
         file.write(_told(header | {"__metadata__": metadata | digests}))
     os.replace(part, path)
@@ -315,15 +317,33 @@ def of(
         raise ValueError(f"The activations file must exist; {file} does not. Leave it empty to compute the activations.")
     if not _keys(checkpoint, [concepts]).items() <= _metadata(Path(file)).items():
         raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
-    found = _view(Path(file), _name(concepts))
-    if sha256(found).hexdigest() != _metadata(Path(file)).get(_digest(_name(concepts))):
+    if _sha256(Path(file), _name(concepts)) != _metadata(Path(file)).get(_digest(_name(concepts))):
         raise ValueError(f"{file} must hold what was written; it was damaged since. Delete it, and it is computed again.")
+    found = _view(Path(file), _name(concepts))
     return found if found.nbytes > MEMORY else np.array(found)
+
+
+def _place(file: Path, name: str) -> tuple[int, dict]:
+    """Return where a tensor of a safetensors file begins, in bytes, and what the header tells of it."""
+    with file.open("rb") as stored:
+        length = int.from_bytes(stored.read(8), "little")
+        told = json.loads(stored.read(length))[name]
+    return 8 + length + told["data_offsets"][0], told
 
 
 def _view(file: Path, name: str) -> np.memmap:
     """Return a tensor of a safetensors file without reading it."""
+    begin, told = _place(file, name)
+    return np.memmap(file, dtype="<f4", mode="r", offset=begin, shape=tuple(told["shape"]))
+
+
+def _sha256(file: Path, name: str) -> str:
+    """Return the sha256 of a tensor of a safetensors file, of which a megabyte is held at a time."""
+    begin, told = _place(file, name)
+    first, end = told["data_offsets"]
+    made = sha256()
     with file.open("rb") as stored:
-        length = int.from_bytes(stored.read(8), "little")
-        told = json.loads(stored.read(length))[name]
-    return np.memmap(file, dtype="<f4", mode="r", offset=8 + length + told["data_offsets"][0], shape=tuple(told["shape"]))
+        stored.seek(begin)
+        for at in range(first, end, 1 << 20):
+            made.update(stored.read(min(1 << 20, end - at)))
+    return made.hexdigest()

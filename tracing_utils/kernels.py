@@ -62,7 +62,7 @@ def smoother(kernel: Matrix, epsilon: float = EPSILON) -> Matrix:
     return lower + lower.T
 
 
-_COLUMNS = 128  # of the kernel, at most, that `WideSmoother` looks at
+_COLUMNS = 64  # of the kernel, at most, that `WideSmoother` looks at
 _AT_ONCE = 32
 _REST = 5e-4  # share of epsilon that may be left of an example's kernel with itself
 
@@ -72,8 +72,9 @@ class WideSmoother:
 
     With s = 2 sigma^2 d and g(x) = exp(-|x|^2 / s) the kernel is g(x) g(y) exp(2 x.y / s). Constant and linear term of
     that series are d + 1 features, but they alone are off by a thousandth on trained models, where a few statements lie
-    far out. So columns of the remainder, those with most of it first, are added (incomplete Cholesky), and what is then
-    left acts like a small multiple of the identity. Values are those of `smoother` to a few 1e-5 (see "What it costs").
+    far out. So columns of the remainder, those with most of it first, are added (incomplete Cholesky), and of what is then
+    left the diagonal is kept. That makes the smoother R = diag(own) + M M': a number for each example, and few columns.
+    Values are those of `smoother` to 1e-5 or so (see "What it costs").
 
     Source: Cotter et al. 2011 (Taylor features of the Gaussian kernel); Bach and Jordan 2002 (incomplete Cholesky).
     """
@@ -89,33 +90,32 @@ class WideSmoother:
             at = np.argpartition(rest, -min(_AT_ONCE, len(rest)))[-_AT_ONCE:]
             product = (points[at] @ points.T).astype(np.float64) * (2 / size)
             column = near[at, None] * near * (np.expm1(product) - product) - columns[:, at].T @ columns
-            own = column[:, at] + 1e-6 * rest.max() * np.eye(len(at))  # twins have one column between them
-            new = solve_triangular(np.linalg.cholesky(own), column, lower=True)
+            block = column[:, at] + 1e-6 * rest.max() * np.eye(len(at))  # twins have one column between them
+            new = solve_triangular(np.linalg.cholesky(block), column, lower=True)
             columns, rest = np.vstack([columns, new]), np.maximum(rest - (new**2).sum(0), 0)
         points *= (near * np.sqrt(2 / size)).astype(np.float32)[:, None]
-        self.map = np.hstack([near[:, None] - near.mean(), points, columns.T], dtype=np.float32)
-        self.map -= self.map.mean(0, dtype=np.float64).astype(np.float32)
-        # R = (K + r I) (K + r I + c I)^-1, K the kernel of the map and r the mean of what is left of the diagonal.
-        c, r = epsilon * len(features), rest.mean()
-        gram = (self.map.T @ self.map).astype(np.float64)
-        gram[np.diag_indices(len(gram))] += c + r
-        self.factor, self.share = np.linalg.cholesky(gram), c / (c + r)
-        inverse, _ = lapack.dtrtri(self.factor, lower=1)
-        self.trace = len(gram) - (c + r) * np.vdot(inverse, inverse)
+        made = np.hstack([near[:, None] - near.mean(), points, columns.T], dtype=np.float32)
+        made -= made.mean(0, dtype=np.float64).astype(np.float32)
+        # With K = F F' + D: R = I - c (F F' + D + c I)^-1, of which the inverse is taken over the features (Woodbury).
+        c = epsilon * len(features)
+        weights = (rest + c).astype(np.float32)[:, None] ** -0.5
+        made *= weights
+        gram = (made.T @ made).astype(np.float64)
+        gram[np.diag_indices(len(gram))] += 1
+        factor = np.linalg.cholesky(gram).astype(np.float32)
+        self.columns = weights * np.float32(c**0.5) * solve_triangular(factor, made.T, lower=True).T
+        self.own = rest / (rest + c)
+        self.shared = np.einsum("ij,ij->i", self.columns, self.columns).astype(np.float64)
 
     def alignment(self, other: "WideSmoother", order: Int[np.ndarray, " example"] | None = None) -> float:
         """Return tr(R_A R_B), nHSIC of the two; the examples of A may change places first."""
-        own = self.map if order is None else self.map[order]
-        product = solve_triangular(self.factor, (own.T @ other.map).astype(np.float64), lower=True)
-        product = solve_triangular(other.factor, product.T, lower=True)
-        a, b = self.share, other.share
-        crossed = (1 - a) * b * other.trace + (1 - b) * a * self.trace + (1 - a) * (1 - b) * len(own)
-        return float(a * b * np.vdot(product, product) + crossed)
+        columns, own, shared = (a if order is None else a[order] for a in (self.columns, self.own, self.shared))
+        product = (columns.T @ other.columns).astype(np.float64)  # a long sum in float32 is off by 1e-5
+        return float(own @ other.own + own @ other.shared + shared @ other.own + np.vdot(product, product))
 
     def quadratic(self, u: Float[np.ndarray, "*draw example"]) -> Float[np.ndarray, "*draw"] | np.floating:
         """Return u' R u."""
-        pulled = solve_triangular(self.factor, (u @ self.map).T.astype(np.float64), lower=True)
-        return (1 - self.share) * (u**2).sum(-1) + self.share * (pulled**2).sum(0)
+        return (u**2) @ self.own + ((u @ self.columns) ** 2).sum(-1)
 
 
 def released_smoother(features: Float[np.ndarray, "example feature"]) -> Matrix | WideSmoother:

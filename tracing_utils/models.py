@@ -160,10 +160,12 @@ def _refuse_strays(folder: Path, weights: list[str]) -> None:
 
 
 def _refuse_non_finite(model: PreTrainedModel, folder: Path) -> None:
-    for name, weight in model.named_parameters():
-        # One pass without a mask in memory: a sum is finite only if every term is.
-        if not torch.isfinite(weight.detach().sum(dtype=torch.float32)):
-            raise ValueError(f"{folder} must hold finite weights; {name} has NaN or infinity. Leave this checkpoint out.")
+    names, weights = zip(*model.named_parameters(), strict=True)
+    # One pass without a mask in memory: a sum is finite only if every term is.
+    finite = torch.isfinite(torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights]))
+    if not finite.all():
+        name = names[int(finite.int().argmin())]
+        raise ValueError(f"{folder} must hold finite weights; {name} has NaN or infinity. Leave this checkpoint out.")
 
 
 def _first_line(error: Exception) -> str:
@@ -187,8 +189,9 @@ def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: b
         head, dtype = model.base_model is not model, model.dtype
         model.to("meta")  # two models at a time may not fit
         return load_model(checkpoint, head=head, dtype=dtype, trust_remote_code=trust_remote_code)
-    model.load_state_dict(weights, strict=False, assign=True)
-    model.tie_weights()
+    for name, own in (*model.named_parameters(), *model.named_buffers()):
+        if name in weights:
+            own.data = weights[name]  # tied weights are one parameter, and stay one
     _refuse_non_finite(model, checkpoint.folder)
     return model
 
@@ -198,9 +201,9 @@ def _assignable(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -
     if any(isinstance(step, WeightConverter) for step in get_model_conversion_mapping(model)):
         return None
     files = weight_names(path.name for path in folder.iterdir())
-    if not all(name.endswith(".safetensors") for name in files):
+    if not all(name.endswith(".safetensors") for name in files) or not (folder / "config.json").is_file():
         return None
-    if _shape(_config(folder, trust_remote_code)) != _shape(model.config):
+    if _shape(folder, trust_remote_code) != _deciding(model.config):
         return None
     wanted, prefix, found = model.state_dict(), model.base_model_prefix + ".", {}
     for file in files:
@@ -219,7 +222,18 @@ def _assignable(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -
     return found if all(found[name].shape == wanted[name].shape for name in found) else None
 
 
-def _shape(config) -> dict:
+_SHAPES: dict[bytes, dict] = {}
+
+
+def _shape(folder: Path, trust_remote_code: bool) -> dict:
+    """Return what of a folder's configuration decides the computation; files of equal bytes are understood once."""
+    told = (folder / "config.json").read_bytes()
+    if trust_remote_code or told not in _SHAPES:  # code that lies beside a configuration may differ where that does not
+        _SHAPES[told] = _deciding(_config(folder, trust_remote_code))
+    return _SHAPES[told]
+
+
+def _deciding(config) -> dict:
     """Return what of a configuration decides the computation."""
     told = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
     return {key: value for key, value in config.to_dict().items() if key not in told}

@@ -1,0 +1,42 @@
+"""The goals by their numbers, as "What it costs" names them.
+
+Rule: a goal takes one thread of one process, so that two may run beside each other on two cores.
+
+Public names: `GOALS`, `run`.
+"""
+
+import time
+
+import numpy as np
+import torch
+
+from tracing_utils import activations, concepts, suites
+
+from . import extraction, growth, next_checkpoint, nhsic, probes, whole_table
+from .measure import Row
+
+
+def _trained() -> Row:
+    checkpoint = suites.load("pocket").checkpoints[-1]
+    sets = [concepts.load("pocket", name) for name in concepts.DIMENSIONS]
+    acts = np.concatenate([activations.of(checkpoint, chosen) for chosen in sets])
+    return nhsic.trained(acts, np.concatenate([chosen.labels for chosen in sets]))
+
+
+GOALS = {
+    6: whole_table.goal,
+    1: extraction.goal,
+    2: lambda: [*nhsic.goal(), _trained()],
+    7: growth.goal,
+    5: next_checkpoint.sweep,
+    3: probes.goal,
+    4: next_checkpoint.swap,
+}
+"""Those that take longest first."""
+
+
+def run(number: int) -> tuple[list[Row], float]:
+    """Return the rows of a goal, and the seconds it took by the clock."""
+    torch.set_num_threads(1)
+    begun = time.monotonic()
+    return GOALS[number](), time.monotonic() - begun
