@@ -1,7 +1,8 @@
 """Time a sweep over layers and multipliers against steering the whole model for each setting, as a ratio.
 
-The naive way is what one writes first with transformers: for every setting the whole model, steered, on batches of sixteen
-statements in the order of the file, padded and masked; the logits of all positions; `log_softmax`; the targets gathered.
+The naive way is what one writes first with transformers: the whole model, without a vector and then for every setting, on
+batches of sixteen statements in the order of the file, padded and masked; the logits of all positions; `log_softmax`; the
+targets gathered.
 
 Usage: python -m benchmarks.steering_sweep [suite]
 """
@@ -72,20 +73,23 @@ def prepared(suite: str = "pocket", asked: int = 120) -> Ways:
     statements = [chosen.statements[i] for i in rows] + list(neutral)
     vector = np.random.default_rng(0).standard_normal(model.config.hidden_size).astype(np.float32)
 
+    def scores() -> np.ndarray:
+        score = per_token(model, tokenizer, statements)
+        return np.concatenate([score[index[:, 0]] - score[index[:, 1]], -score[len(rows) :]])
+
     def naive() -> list[np.ndarray]:
-        found = []
+        found = [scores()]
         for layer in layers:
             for multiplier in MULTIPLIERS:
                 with steering.steer(model, vector, layer=layer, multiplier=multiplier):
-                    score = per_token(model, tokenizer, statements)
-                found.append(np.concatenate([score[index[:, 0]] - score[index[:, 1]], -score[len(rows) :]]))
+                    found.append(scores())
         return found
 
     def swept() -> list[np.ndarray]:
         sweep = steering.Sweep(model, tokenizer, chosen, pairs, layers, neutral)
         response = steering.dose_response(sweep, layers, np.stack([vector] * len(layers)), MULTIPLIERS, sweep.unsteered())
         both = np.concatenate([response.after, response.losses], axis=2)
-        return list(both.reshape(-1, both.shape[2]))
+        return [np.concatenate([response.before, response.plain.losses]), *both.reshape(-1, both.shape[2])]
 
     return Ways(tuple(layers), len(statements), naive, swept)
 

@@ -221,7 +221,7 @@ def test_code_that_is_trusted_runs_with_a_warning_that_says_what_it_means(with_c
 
 
 def kept(model, checkpoint) -> bool:
-    return models._assignable(model, checkpoint.folder, False) is not None
+    return models._assignable(model, model.state_dict(), checkpoint.folder, False) is not None
 
 
 @pytest.fixture

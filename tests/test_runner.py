@@ -1,6 +1,7 @@
 """One notebook through papermill: refused, failed, killed, or whole."""
 
 import json
+import shutil
 
 import jupytext
 import nbformat
@@ -116,6 +117,22 @@ def test_the_key_changes_with_weights_statements_and_parameters_and_with_nothing
     (elsewhere / "toxicity.csv").write_text((own_statements / "privacy.csv").read_text().replace("neighbour", "teacher"))
     other = studies.Study("s", str(suite_folder), (str(elsewhere),), dimensions=("toxicity",))
     assert runner.key(other, "moved", "probing", "step1") != first
+
+
+def test_the_key_of_steering_changes_with_the_weights_of_a_judge_that_lies_in_a_folder(suite_folder, own_statements, tmp_path):
+    judge = shutil.copytree(suite_folder / "step0", tmp_path / "judge")
+    study = studies.Study("s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), toxicity_judge=str(judge))
+
+    def keys():
+        runner.key.cache_clear()  # of another process
+        return [runner.key(study, own_statements.name, experiment, "step1") for experiment in ("steering", "probing")]
+
+    before = keys()
+    assert keys() == before
+    shutil.copy(suite_folder / "step1" / "model.safetensors", judge)
+    after = keys()
+    assert after[0] != before[0]
+    assert after[1] == before[1]
 
 
 def test_the_key_of_an_experiment_covers_the_modules_its_notebook_reaches():

@@ -113,12 +113,16 @@ def test_one_flag_says_where_jobs_run(monkeypatch, tmp_path):
     assert _where(arguments(profile=tmp_path)) == ["--workflow-profile", str(tmp_path)]
 
 
-def test_a_profile_that_is_not_there_and_one_without_its_plug_in_get_one_sentence(tmp_path, capsys):
+def test_a_profile_that_is_not_there_or_lacks_its_plug_in_or_its_cluster_gets_one_sentence(tmp_path, capsys, monkeypatch):
     with pytest.raises(ValueError, match=r"Unknown profile 'profiles/slrum'.*Did you mean 'profiles/slurm'"):
         _where(arguments(profile=PROJECT.joinpath("profiles/slrum").relative_to(PROJECT)))
     (tmp_path / "config.yaml").write_text("executor: no-such-cluster\n")
     with pytest.raises(ValueError, match="pip install snakemake-executor-plugin-no-such-cluster"):
         _where(arguments(profile=tmp_path))
+    monkeypatch.setattr("tracing_utils.__main__.find_spec", lambda _name: True)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(ValueError, match=r"profiles/slurm needs Slurm; there is no `sbatch` here"):
+        _where(arguments(profile=PROJECT / "profiles/slurm"))
     with pytest.raises(SystemExit):  # the profile says how many
         _parser().parse_args(["run", "--study", "studies/pocket.yml", "--profile", "profiles/slurm", "--cores", "2"])
     assert "not allowed with argument" in capsys.readouterr().err

@@ -282,6 +282,8 @@ def _where(args: argparse.Namespace) -> list[str]:
             f"{args.profile} needs Snakemake's plug-in for {executor}, which is not installed: pip install "
             f"snakemake-executor-plugin-{executor} (for Slurm: pip install -e .[cluster])"
         )
+    if executor == "slurm" and not shutil.which("sbatch"):
+        raise ValueError(f"{args.profile} needs Slurm; there is no `sbatch` here. Start the run on a machine of the cluster.")
     return ["--workflow-profile", str(args.profile.resolve())]
 
 

@@ -62,8 +62,8 @@ def smoother(kernel: Matrix, epsilon: float = EPSILON) -> Matrix:
     return lower + lower.T
 
 
-_COLUMNS = 64  # of the kernel, at most, that `WideSmoother` looks at
-_AT_ONCE = 32
+_COLUMNS = 48  # of the kernel, at most, that `WideSmoother` looks at
+_AT_ONCE = 24
 _REST = 5e-4  # share of epsilon that may be left of an example's kernel with itself
 
 
@@ -91,7 +91,7 @@ class WideSmoother:
             product = (points[at] @ points.T).astype(np.float64) * (2 / size)
             column = near[at, None] * near * (np.expm1(product) - product) - columns[:, at].T @ columns
             block = column[:, at] + 1e-6 * rest.max() * np.eye(len(at))  # twins have one column between them
-            new = solve_triangular(np.linalg.cholesky(block), column, lower=True)
+            new = solve_triangular(np.linalg.cholesky(block), column, lower=True, check_finite=False)
             columns, rest = np.vstack([columns, new]), np.maximum(rest - (new**2).sum(0), 0)
         points *= (near * np.sqrt(2 / size)).astype(np.float32)[:, None]
         made = np.hstack([near[:, None] - near.mean(), points, columns.T], dtype=np.float32)
@@ -103,7 +103,7 @@ class WideSmoother:
         gram = (made.T @ made).astype(np.float64)
         gram[np.diag_indices(len(gram))] += 1
         factor = np.linalg.cholesky(gram).astype(np.float32)
-        self.columns = weights * np.float32(c**0.5) * solve_triangular(factor, made.T, lower=True).T
+        self.columns = weights * np.float32(c**0.5) * solve_triangular(factor, made.T, lower=True, check_finite=False).T
         self.own = rest / (rest + c)
         self.shared = np.einsum("ij,ij->i", self.columns, self.columns).astype(np.float64)
 

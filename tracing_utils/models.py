@@ -125,7 +125,7 @@ def load_model(
             f"{folder} must hold weights of the shapes its config.json tells; {len(other)} have others, the first is {name}: "
             f"{list(came)} instead of {list(wanted)}."
         )
-    _refuse_non_finite(model, folder)
+    _refuse_non_finite(dict(model.named_parameters()), folder)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -159,12 +159,11 @@ def _refuse_strays(folder: Path, weights: list[str]) -> None:
             raise ValueError(f"{folder} must hold the files that {index.name} names; {brief(stray[0])} is none of its weights.")
 
 
-def _refuse_non_finite(model: PreTrainedModel, folder: Path) -> None:
-    names, weights = zip(*model.named_parameters(), strict=True)
+def _refuse_non_finite(weights: dict[str, Tensor], folder: Path) -> None:
     # One pass without a mask in memory: a sum is finite only if every term is.
-    finite = torch.isfinite(torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights]))
+    finite = torch.isfinite(torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights.values()]))
     if not finite.all():
-        name = names[int(finite.int().argmin())]
+        name = list(weights)[int(finite.int().argmin())]
         raise ValueError(f"{folder} must hold finite weights; {name} has NaN or infinity. Leave this checkpoint out.")
 
 
@@ -184,42 +183,54 @@ def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: b
     Raises:
         ValueError: as `load_model`.
     """
-    weights = _assignable(model, checkpoint.folder, trust_remote_code)
+    own = model.state_dict(keep_vars=True)
+    weights = _assignable(model, own, checkpoint.folder, trust_remote_code)
     if weights is None:
         head, dtype = model.base_model is not model, model.dtype
         model.to("meta")  # two models at a time may not fit
         return load_model(checkpoint, head=head, dtype=dtype, trust_remote_code=trust_remote_code)
-    for name, own in (*model.named_parameters(), *model.named_buffers()):
-        if name in weights:
-            own.data = weights[name]  # tied weights are one parameter, and stay one
-    _refuse_non_finite(model, checkpoint.folder)
+    for name, weight in weights.items():
+        own[name].data = weight  # tied weights are one parameter, and stay one
+    _refuse_non_finite({name: own[name] for name in weights if isinstance(own[name], nn.Parameter)}, checkpoint.folder)
     return model
 
 
-def _assignable(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -> dict[str, Tensor] | None:
+def _assignable(
+    model: PreTrainedModel, own: dict[str, Tensor], folder: Path, trust_remote_code: bool
+) -> dict[str, Tensor] | None:
     """Return the weights in `folder` by the model's own names, or None where that is not sure to be right."""
-    if any(isinstance(step, WeightConverter) for step in get_model_conversion_mapping(model)):
+    if _fuses(model):
         return None
     files = weight_names(path.name for path in folder.iterdir())
     if not all(name.endswith(".safetensors") for name in files) or not (folder / "config.json").is_file():
         return None
     if _shape(folder, trust_remote_code) != _deciding(model.config):
         return None
-    wanted, prefix, found = model.state_dict(), model.base_model_prefix + ".", {}
+    prefix, found = model.base_model_prefix + ".", {}
     for file in files:
         try:
             with safe_open(folder / file, "pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 - not a dict
-                    for own in (name, prefix + name, name.removeprefix(prefix)):
-                        if own in wanted:
-                            found[own] = stored.get_tensor(name).to(wanted[own].device, wanted[own].dtype)
+                    for known in (name, prefix + name, name.removeprefix(prefix)):
+                        if known in own:
+                            found[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
                             break
         except (OSError, SafetensorError):
             return None  # load_model says what is wrong
     tied = set(model.all_tied_weights_keys)
-    if wanted.keys() - found.keys() - tied or tied & found.keys():
+    if own.keys() - found.keys() - tied or tied & found.keys():
         return None
-    return found if all(found[name].shape == wanted[name].shape for name in found) else None
+    return found if all(found[name].shape == own[name].shape for name in found) else None
+
+
+_FUSES: dict[tuple[type, str], bool] = {}
+
+
+def _fuses(model: PreTrainedModel) -> bool:
+    """Return whether transformers fuses or splits weights of this kind of model as it loads them."""
+    if (kind := (type(model), model.config.model_type)) not in _FUSES:
+        _FUSES[kind] = any(isinstance(step, WeightConverter) for step in get_model_conversion_mapping(model))
+    return _FUSES[kind]
 
 
 _SHAPES: dict[bytes, dict] = {}

@@ -22,7 +22,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from . import activations, concepts, downloads, ledger, results
+from . import activations, concepts, downloads, ledger, results, suites
 from .errors import unknown
 from .studies import Study, parameters
 from .suites import PROJECT
@@ -116,9 +116,15 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
         "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
         "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
         "libraries": _libraries(),
+        "judge": _judge(study.toxicity_judge) if study.toxicity_judge and experiment == "steering" else [],
         "preferences": downloads.sha256(Path(study.preferences)) if study.preferences and experiment == "steering" else "",
     }
     return _hash(content)
+
+
+def _judge(name: str) -> list[str]:
+    """Return the hashes of a classifier that lies in a folder; one on a hub is told by its name, a parameter."""
+    return ledger.identity(suites.load(name).checkpoints[0]) if Path(name).is_dir() else []
 
 
 def _hash(content: object) -> str:
