@@ -416,7 +416,7 @@ def high_accuracy(evidence: Evidence) -> Parts:
 
 
 @_claim(
-    title="I(T;X), as nHSIC, rises and then falls",
+    title="What states share with the input, I(T;X), rises and then falls",
     paper="Pages 7-8, Figure 7: first a short phase of fitting, then a long one of compression.",
     statistic="for some checkpoint between the first and the last: rise of nHSIC(T;X) up to it; and fall after it minus a tenth "
     "of that rise; mean over the layers above the first",
@@ -440,7 +440,7 @@ def tx_rises_then_falls(evidence: Evidence) -> list[Parts]:
 
 
 @_claim(
-    title="I(T;Y), as nHSIC, keeps rising",
+    title="What they share with the label, I(T;Y), keeps rising",
     paper="Pages 7-8, Figure 7: I(T;Y) continues to rise in both phases.",
     statistic="rise of nHSIC(T;Y), mean over layers, from the first to the middle and from the middle to the last third of the "
     "checkpoints",
@@ -454,7 +454,7 @@ def ty_keeps_rising(evidence: Evidence) -> Parts:
 
 
 @_claim(
-    title="Both are near zero at the start",
+    title="Both kinds of information are near zero at the start",
     paper="Pages 7-8: at initialisation both are about zero.",
     statistic="a tenth of the mean of nHSIC over later checkpoints minus its value at step 0, both above their chance floor, "
     "mean over the layers; for T;X (without the first layer) and T;Y",
@@ -477,7 +477,7 @@ def near_zero_at_start(evidence: Evidence) -> Parts:
 
 
 @_claim(
-    title="The middle layers hold most I(T;Y)",
+    title="The middle layers share most with the label",
     paper="Pages 7-8, Figure 7: middle layers have larger I(T;Y).",
     statistic="nHSIC(T;Y) of the middle third of the layers minus that of the lower third, and minus that of the upper third, in "
     "the second half of training",
@@ -491,7 +491,7 @@ def middle_layers_hold_ty(evidence: Evidence) -> Parts:
 
 
 @_claim(
-    title="A vector from mid-training helps the tuned model",
+    title="Adding a vector from mid-training helps the chat model",
     paper="Pages 4-7, Tables 1 and 2: the vector of checkpoint 179 of 360 raises AmberChat's scores.",
     statistic="gain by the vector of the checkpoint nearest to half of training; and that gain minus a random direction's; mean "
     "over steered layers and positive multipliers",
@@ -509,7 +509,7 @@ def midtraining_vector_helps(evidence: Evidence) -> Parts:
 
 
 @_claim(
-    title="It helps more than the tuned model's own vector",
+    title="It helps more than the chat model's own vector",
     paper="Pages 4-7, Tables 1 and 2: checkpoint 179's vector scores above AmberChat's own.",
     statistic="gain by the mid-training vector minus gain by the chat model's own, on the same pairs, at the same norm",
     threshold="above 0",
@@ -522,7 +522,7 @@ def beats_own_vector(evidence: Evidence) -> Parts:
 
 
 @_claim(
-    title="Steering costs little",
+    title="Adding a vector costs the chat model little",
     paper="Pages 4-7, Table 1 and Figure 4: general ability falls slightly; a perplexity below 6 is reasonable (from 4.5).",
     statistic="the loss on neutral texts that the paper's bound allows (nats per token) minus what the mid-training vector adds",
     threshold="above 0",

@@ -21,8 +21,8 @@ from .charts import _CONTROL, _HEIGHT, _TITLES, _WIDTH, COLOURS, _choice, _colou
 _DASHES = {
     "probe": [1, 0],
     "lexical floor": [6, 3],
-    "surface": [1, 3],
-    "shuffled labels": [2, 2],
+    "surface": [1, 4],
+    "shuffled labels": [4, 1],
     "control task": [8, 2, 2, 2],
 }
 _CONTROLS = ("lexical floor", "surface", "shuffled labels", "control task")
@@ -105,7 +105,7 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
     y = alt.Y("value:Q", title=_TITLES["accuracy"], scale=alt.Scale(domain=[round(low, 2), round(high, 2)], zero=False))
     base = alt.Chart(rows).transform_filter(shown)
     over = _over_training(base, rows, steps, y).properties(
-        width=400, height=270, title=_title("'layer ' + layer + ', through training'")
+        width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'")
     )
     across = _over_layers(base, y).properties(width=150, height=270, title=_title("'all layers, at step ' + step"))
     meta = {"ticks": {"at": steps}, "pick": {"at": "step", "layer": "layer"}}
@@ -119,7 +119,10 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
 
 def _dash(methods: tuple[str, ...], columns: int = 3) -> alt.StrokeDash:
     scale = alt.Scale(domain=list(methods), range=[_DASHES[method] for method in methods])
-    legend = alt.Legend(title=None, orient="bottom", columns=columns, symbolStrokeColor=_CONTROL, symbolSize=300)
+    legend = alt.Legend(
+        title=None, orient="bottom", columns=columns, symbolStrokeColor=_CONTROL, symbolSize=300,
+        labelExpr="datum.label == 'probe' ? 'probe (coloured)' : datum.label",
+    )  # fmt: skip
     return alt.StrokeDash("method:N", scale=scale, legend=legend)
 
 
