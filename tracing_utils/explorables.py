@@ -389,10 +389,23 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     table = table[["what", "against", "goal", "ratio", "low", "high", "target", "reached"]]
     table = table.assign(row=table["what"] + " : " + table["against"], goal="goal " + table["goal"].astype(str))
     # Names stand above their marks, inside the panel: beside it they would leave a phone no room for it.
-    axis = alt.Axis(labelAlign="left", labelPadding=-4, labelOffset=-11, labelLimit=250, ticks=False, domain=False, grid=False)
-    base = alt.Chart(table).encode(y=alt.Y("row:N", sort=None, title=None, axis=axis, scale=alt.Scale(paddingInner=0.5)))
-    x = alt.X("ratio:Q", scale=alt.Scale(type="log"), title="times faster")
-    shade = alt.Color("reached:N", scale=alt.Scale(domain=["yes", "no", "no target"], range=["#0072B2", "#D55E00", _CONTROL]))
+    axis = alt.Axis(
+        labelAlign="left",
+        labelPadding=-4,
+        labelOffset=-11,
+        labelLimit=270,
+        labelFontSize=9,
+        ticks=False,
+        domain=False,
+        grid=False,
+    )
+    base = alt.Chart(table).encode(y=alt.Y("row:N", sort=None, title=None, axis=axis, scale=alt.Scale(padding=0.6)))
+    decades = alt.Axis(values=[0.1, 1, 10, 100, 1000], format="~g")
+    x = alt.X("ratio:Q", scale=alt.Scale(type="log"), title="times faster", axis=decades)
+    words = "{yes: 'reached', no: 'missed'}[datum.label] || datum.label"
+    legend = alt.Legend(title=None, orient="bottom", symbolOpacity=1, labelExpr=words)
+    scale = alt.Scale(domain=["yes", "no", "no target"], range=["#0072B2", "#D55E00", _CONTROL])
+    shade = alt.Color("reached:N", scale=scale, legend=legend)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
     spread = base.mark_rule(strokeWidth=3, opacity=0.35).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=_CONTROL, thickness=2, size=16).encode(x="target:Q")
