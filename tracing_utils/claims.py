@@ -11,7 +11,7 @@ on statements or pairs, and from the spread over half-samples (delete-half jackk
 intervals from Student's t with groups - 1 or halves - 1 degrees of freedom. No test chooses a layer or a checkpoint by
 what it then reports.
 
-Public names: `Evidence`, `Claim`, `CLAIMS`, `VERDICTS`, `COLUMNS`, `judge`, `summary`.
+Public names: `Evidence`, `Claim`, `CLAIMS`, `VERDICTS`, `COLUMNS`, `judge`, `summary`, `titles`.
 """
 
 import math
@@ -641,11 +641,16 @@ def judge(evidences: Iterable[Evidence], claims: Sequence[str] = tuple(CLAIMS)) 
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return claims by concept sets, each cell counting the verdicts over dimensions in words ("3 supported, 2 inconclusive")."""
+    """Return claims, as they are worded now, by concept sets; a cell counts the verdicts ("3 supported, 2 inconclusive")."""
 
     def words(verdicts: pd.Series) -> str:
         return ", ".join(f"{n} {verdict}" for verdict in VERDICTS if (n := int((verdicts == verdict).sum())))
 
-    wide = table.groupby(["title", "concept_set"], sort=False)["verdict"].agg(words).unstack()
-    titles, sets = (table[column].drop_duplicates() for column in ("title", "concept_set"))
-    return wide.reindex(index=titles, columns=sets).fillna(VERDICTS[3])
+    wide = table.groupby(["claim", "concept_set"], sort=False)["verdict"].agg(words).unstack()
+    names, sets = (table[column].drop_duplicates() for column in ("claim", "concept_set"))
+    return wide.reindex(index=names, columns=sets).fillna(VERDICTS[3]).rename(index=titles())
+
+
+def titles() -> dict[str, str]:
+    """Return the wording of each claim; a table that was published before may hold another."""
+    return {claim.name: claim.title for claim in CLAIMS.values()}
