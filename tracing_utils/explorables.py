@@ -393,7 +393,7 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
         labelAlign="left",
         labelPadding=-4,
         labelOffset=-11,
-        labelLimit=270,
+        labelLimit=250,
         labelFontSize=9,
         ticks=False,
         domain=False,

@@ -129,7 +129,7 @@
   function wrap(spec, room) {
     let columns = spec.columns;
     while (columns > 1 && 0.8 * breadth(spec, columns) + 40 * columns > room) columns -= 1;
-    const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, 3) } : value);
+    const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, 2) } : value);
     const narrow = room < 420 ? JSON.parse(JSON.stringify(spec), fewer) : spec;
     return columns ? { ...narrow, columns } : narrow;
   }
