@@ -74,7 +74,7 @@ class WideSmoother:
     that series are d + 1 features, but they alone are off by a thousandth on trained models, where a few statements lie
     far out. So columns of the remainder, those with most of it first, are added (incomplete Cholesky), and of what is then
     left the diagonal is kept. That makes the smoother R = diag(own) + M M': a number for each example, and few columns.
-    Values are those of `smoother` to 1e-5 or so (see "What it costs").
+    Values are those of `smoother` to a few 1e-5 on trained models (see "What it costs").
 
     Source: Cotter et al. 2011 (Taylor features of the Gaussian kernel); Bach and Jordan 2002 (incomplete Cholesky).
     """
