@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tracing_utils import plan, processes, runner, slots, studies
+from tracing_utils.run import gpus, plan, processes, runner, studies
 
 processes.end_with_run()
 study = studies.read(config["study"])
@@ -37,7 +37,7 @@ def ends(experiment, ending):
 
 
 # On one machine, one checkpoint is fetched while those before it are computed, one a GPU; no more lie on the disk.
-AHEAD = 1 + max(1, len(slots.gpus()))
+AHEAD = 1 + max(1, len(gpus.visible()))
 
 
 def here():

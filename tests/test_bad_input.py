@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from tracing_utils.__main__ import main
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 
 class Desk:

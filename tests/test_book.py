@@ -21,9 +21,10 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright import sync_api
 from sphinx.application import Sphinx
 
-from tracing_utils import handouts, studies, vega
-from tracing_utils import pages as pages_extension
-from tracing_utils.suites import PROJECT
+from tracing_utils.book import handouts, vega
+from tracing_utils.book import pages as pages_extension
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import studies
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the built pages are not opened in a browser")
@@ -364,7 +365,7 @@ def test_no_page_scrolls_sideways_on_a_small_phone(visits, guilty_visit):
 @needs_chromium
 def test_every_chart_names_its_code_and_links_to_it(visits):
     links = {(page, link) for page, seen in visits.items() for link in seen.chart_links}
-    assert sum("api.html#tracing_utils.charts." in link for _, link in links) >= 4
+    assert sum("api.html#tracing_utils.book.charts." in link for _, link in links) >= 4
     assert sum(link.endswith(".csv") for _, link in links) >= 4
     dead = [link for page, link in links if leads_nowhere(page, os.path.relpath(unquote(link)[7:], page.parent))]
     assert not dead

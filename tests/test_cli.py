@@ -1,8 +1,8 @@
 """The command line: what a user reads; what a user mistypes is in `test_bad_input`."""
 
-from tracing_utils import controls
 from tracing_utils.__main__ import main
-from tracing_utils.evaluation import Estimate
+from tracing_utils.core.evaluation import Estimate
+from tracing_utils.experiments.probing import controls
 
 
 def test_the_suites_are_listed_with_their_checkpoints(capsys):

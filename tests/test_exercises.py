@@ -7,9 +7,10 @@ import jupytext
 import nbformat
 import pytest
 
-from tracing_utils import handouts, runner
 from tracing_utils.__main__ import main
-from tracing_utils.suites import PROJECT
+from tracing_utils.book import handouts
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import runner
 
 PAGE = PROJECT / "book" / "teach" / "exercises.md"
 SHARED, SOLUTIONS = handouts.exercises(PAGE)

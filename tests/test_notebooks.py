@@ -8,7 +8,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from tracing_utils import results, runner, studies
+from tracing_utils import results
+from tracing_utils.run import runner, studies
 
 NOTEBOOKS = sorted((runner.PROJECT / "notebooks").glob("*.md"))
 STUDY = {"dimensions": ("privacy",), "seeds": 1, "examples": 40, "steering_layers": (0, 1), "multipliers": (-1.0, 2.0)}

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tracing_utils import controls
-from tracing_utils.concepts import DIMENSIONS, load, subset
-from tracing_utils.perturbations import PERTURBATIONS
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments.probing import controls
+from tracing_utils.statements.concepts import DIMENSIONS, load, subset
+from tracing_utils.statements.perturbations import PERTURBATIONS
 
 FOLDER = PROJECT / "tracing_utils" / "data" / "pocket"
 COLUMNS = ["statement", "label", "group", "category"]

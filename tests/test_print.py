@@ -10,8 +10,8 @@ import pytest
 import yaml
 from playwright import sync_api
 
-from tracing_utils import pages, vega
-from tracing_utils.suites import PROJECT
+from tracing_utils.book import pages, vega
+from tracing_utils.core.paths import PROJECT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the book is not printed")
@@ -31,7 +31,7 @@ A note in the margin.
 ```{code-cell} python
 :tags: [remove-input]
 import pandas as pd
-from tracing_utils import charts, vega
+from tracing_utils.book import charts, vega
 
 vega.enable()
 loss = pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0], "href": ["second.html", "second.html"]})

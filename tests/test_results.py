@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from tracing_utils import results
-from tracing_utils.evaluation import Estimate
+from tracing_utils.checkpoints.suites import Checkpoint
+from tracing_utils.core.evaluation import Estimate
 from tracing_utils.results import COLUMNS, collect, gains, row, write
-from tracing_utils.suites import Checkpoint
 
 CHECKPOINT = Checkpoint("tiny", "step8", 8, 8 * 4096, Path(), Path())
 CHAT = Checkpoint("tiny", "chat", -1, None, Path(), Path())

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.planning import write_study
-from tracing_utils import concepts, ledger, plan, runner, slots, studies, suites
 from tracing_utils.__main__ import _parser, _where
-from tracing_utils.suites import PROJECT
+from tracing_utils.checkpoints import ledger, suites
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import gpus, plan, runner, studies
+from tracing_utils.statements import concepts
 
 
 @pytest.fixture
@@ -104,9 +106,9 @@ def arguments(**given):
 
 
 def test_one_flag_says_where_jobs_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(slots, "gpus", lambda: ["0", "1", "2"])
+    monkeypatch.setattr(gpus, "gpus", lambda: ["0", "1", "2"])
     assert _where(arguments()) == ["--workflow-profile", str(PROJECT / "profiles/laptop"), "--cores", "3", "--resources", "gpu=3"]
-    monkeypatch.setattr(slots, "gpus", lambda: [])
+    monkeypatch.setattr(gpus, "gpus", lambda: [])
     assert "--resources" not in _where(arguments())
     assert _where(arguments(cores=None))[-2:] == ["--cores", str(len(os.sched_getaffinity(0)))]
     (tmp_path / "config.yaml").write_text("jobs: 3\n")

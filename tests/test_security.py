@@ -21,9 +21,13 @@ from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 from playwright import sync_api
 
-from tracing_utils import charts, downloads, hub, provenance, results, runner, studies, suites, vega
-from tracing_utils.errors import file_name
-from tracing_utils.suites import PROJECT
+from tracing_utils import results
+from tracing_utils.book import charts, vega
+from tracing_utils.checkpoints import hub, suites
+from tracing_utils.core import downloads
+from tracing_utils.core.errors import file_name
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import provenance, runner, studies
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: hostile pages are not opened in a browser")
@@ -79,7 +83,7 @@ def test_yaml_is_read_by_loaders_that_make_plain_values_only():
     loaders = re.findall(r"yaml\.(\w*load\w*)\(([^)]*)\)", "".join(path.read_text() for path in SOURCES))
     assert {name for name, _ in loaders} == {"safe_load", "load"}
     assert [arguments for name, arguments in loaders if name == "load"] == ["text, _Loader"]
-    from tracing_utils.strict_yaml import _Loader  # noqa: PLC0415 - of this test alone
+    from tracing_utils.core.strict_yaml import _Loader  # noqa: PLC0415 - of this test alone
 
     assert not set(_Loader.yaml_constructors) & {"tag:yaml.org,2002:python/object"}
     assert all(not str(tag).startswith("tag:yaml.org,2002:python") for tag in _Loader.yaml_constructors)

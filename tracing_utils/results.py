@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .concepts import ConceptSet
-from .errors import brief, file_name, unknown
-from .evaluation import Estimate
-from .suites import PROJECT, Checkpoint
+from .checkpoints.suites import Checkpoint
+from .core.errors import brief, file_name, unknown
+from .core.evaluation import Estimate
+from .core.paths import PROJECT
+from .statements.concepts import ConceptSet
 
 COLUMNS = (
     "suite", "revision", "step", "tokens", "layer", "dimension", "concept_set",

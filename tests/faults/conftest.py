@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 from program import Program
 
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 # A shell starts what runs in the background with Ctrl-C ignored, and what is started from there inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

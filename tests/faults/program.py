@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tracing_utils import results
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 STOPPED = "Stopped; what was finished is kept; the same command continues.\n"
 _MARK = "TRACING_UTILS_RUN"

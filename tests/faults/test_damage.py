@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 from program import wait_for
 
-from tracing_utils import downloads
+from tracing_utils.core import downloads
 
 fault = pytest.mark.fault
 

@@ -6,8 +6,9 @@ import pytest
 from hub_server import HubServer
 from test_hub import FAILURES, files, pythia  # noqa: F401 - fixtures
 
-from tracing_utils import ledger, models, studies
 from tracing_utils.__main__ import main
+from tracing_utils.checkpoints import ledger, models
+from tracing_utils.run import studies
 
 DONE = {
     "cut for good": "each transfer of the weights is cut in the middle",
@@ -30,7 +31,7 @@ def whole(tmp_path) -> bool:
     """Is the fetched checkpoint the one of the hub's metadata, and can it be loaded?"""
     from dataclasses import replace  # noqa: PLC0415
 
-    from tracing_utils import hub, suites  # noqa: PLC0415
+    from tracing_utils.checkpoints import hub, suites  # noqa: PLC0415
 
     (described,) = hub.resolve([studies.read(tmp_path / "hub.yml").loaded["step8"]])
     here = suites.placed(described, tmp_path / "there")
@@ -89,7 +90,7 @@ def test_a_slow_or_broken_transfer_is_finished(kind, times, server, command, tmp
 
 @pytest.mark.fault("hub", "the hub: a revision moves", "a branch gets other weights between listing and download", "as listed")
 def test_a_revision_that_moves_between_listing_and_download(server, files, pythia, tmp_path, outcome):  # noqa: F811
-    from tracing_utils import hub  # noqa: PLC0415
+    from tracing_utils.checkpoints import hub  # noqa: PLC0415
 
     (listed,) = hub.resolve([pythia["step8"]])
     server.publish("tests/pythia", "step8", files(seed=50))

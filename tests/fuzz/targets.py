@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracing_utils import results, studies, suites, tables
+from tracing_utils import results
+from tracing_utils.checkpoints import suites
+from tracing_utils.run import studies
+from tracing_utils.statements import user_files
 
 DESK = Path(tempfile.mkdtemp(prefix="parsers-"))
 """Where files lie that a parser reads by name."""
@@ -40,7 +43,7 @@ def _study(data: bytes) -> None:
 
 def _statements(suffix: str) -> Callable[[bytes], None]:
     def parse(data: bytes) -> None:
-        table = tables.read(data, f"privacy{suffix}")
+        table = user_files.read(data, f"privacy{suffix}")
         assert set(table["label"]) == {0, 1}
         table.to_csv(index=False).encode()
 
@@ -49,7 +52,7 @@ def _statements(suffix: str) -> Callable[[bytes], None]:
 
 def _preferences(suffix: str) -> Callable[[bytes], None]:
     def parse(data: bytes) -> None:
-        assert all(chosen.strip() and rejected.strip() for _, (chosen, rejected) in tables.read_pairs(data, f"pairs{suffix}"))
+        assert all(chosen.strip() and rejected.strip() for _, (chosen, rejected) in user_files.read_pairs(data, f"pairs{suffix}"))
 
     return parse
 

@@ -1,0 +1,1 @@
+"""nHSIC as the paper has it, debiased CKA, and information in bits."""

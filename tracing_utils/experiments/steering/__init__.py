@@ -1,0 +1,1 @@
+"""Steering vectors from checkpoints, and what they do to the chat model."""

@@ -1,0 +1,1 @@
+"""The bundled suite: how it is trained, and its model card."""
