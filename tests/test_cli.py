@@ -2,7 +2,7 @@
 
 from tracing_utils.__main__ import main
 from tracing_utils.core.evaluation import Estimate
-from tracing_utils.experiments.probing import controls
+from tracing_utils.experiments.probing import floors
 
 
 def test_the_suites_are_listed_with_their_checkpoints(capsys):
@@ -28,7 +28,7 @@ def test_a_warning_about_a_set_is_printed_below_it(own_statements, capsys):
 def test_without_a_name_every_set_that_is_here_is_listed_and_what_is_not_here_is_said(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
     floor = {metric: Estimate(0.5, 0.4, 0.6, 600) for metric in ("accuracy", "auroc")}
-    monkeypatch.setattr(controls, "lexical_floor", lambda chosen: floor)
+    monkeypatch.setattr(floors, "lexical_floor", lambda chosen: floor)
     assert main(["concepts"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 3 * 5

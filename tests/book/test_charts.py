@@ -185,7 +185,7 @@ def test_every_chart_is_written_the_same_way_twice():
         assert json.dumps(make().to_dict()) == json.dumps(make().to_dict())
 
 
-CONTROLS = ("lexical floor", "surface", "shuffled labels", "control task")
+CONTROLS = ("floor", "lexical floor", "shuffled labels", "control task")
 
 
 @pytest.mark.parametrize("name", ["probe_trajectories", "training"])
@@ -199,7 +199,7 @@ def test_every_number_of_a_trajectory_is_the_table_s(name):
         at = (row["concept_set"], row["dimension"], row["step"])
         assert row["value"] == known[(*at, row["layer"], "logistic")]
         for control in CONTROLS:
-            layer = float("nan") if control in ("lexical floor", "surface") else row["layer"]
+            layer = float("nan") if control in ("floor", "lexical floor") else row["layer"]
             assert row[control] == known[(*at, layer, control)]
 
 
@@ -277,7 +277,7 @@ def svg(spec: dict, **parameters) -> str:
     return re.sub(r"(gradient|clip)_?\d+", "", vl_convert.vegalite_to_svg(moved, vl_version="6.4"))
 
 
-SWITCHES = ("lexical_floor", "surface", "shuffled_labels", "control_task", "untrained")
+SWITCHES = ("floor", "lexical_floor", "shuffled_labels", "control_task", "untrained")
 
 
 @pytest.mark.parametrize(

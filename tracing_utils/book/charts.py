@@ -55,7 +55,8 @@ _PROTOCOLS = {
     "released, grouped": "#E69F00",
     "released": "#D55E00",
     "control task": "#888888",
-    "lexical floor": "#444444",
+    "floor": "#444444",
+    "lexical floor": "#999999",
     "surface": "#BBBBBB",
 }
 

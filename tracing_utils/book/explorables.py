@@ -20,12 +20,12 @@ from .charts import COLOURS, _CONTROL, _HEIGHT, _TITLES, _WIDTH, _choice, _colou
 
 _DASHES = {
     "probe": [1, 0],
+    "floor": [1, 4],
     "lexical floor": [6, 3],
-    "surface": [1, 4],
     "shuffled labels": [4, 1],
     "control task": [8, 2, 2, 2],
 }
-_CONTROLS = ("lexical floor", "surface", "shuffled labels", "control task")
+_CONTROLS = ("floor", "lexical floor", "shuffled labels", "control task")
 _KEEP = ["step", "revision", "layer", "dimension", "concept_set", "value", "low", "high"]
 
 
