@@ -5,7 +5,7 @@ Rule: a chart never computes and never saves; what it draws is in the table it w
 Charts that the reader plays with, and that only pages show, are in `explorables`.
 
 Public names: `COLOURS`, `protocol_comparison`, `onset_steps`, `checkpoint_matrix`, `by_layer`, `two_phases`,
-`dose_response`, `effect_by_source`, `gain_and_cost`, `probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
+`dose_response`, `effect_by_source`, `gain_and_cost`, `side_effects`, `probe_and_effect`, `loss_curve`, `layer_profile`, `beside_paper`.
 """
 
 import math
@@ -288,78 +288,78 @@ def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFram
 
 
 _GAIN = "gain (nats per token)"
-_SWEPT = {"vector": [1, 0], "random direction": [6, 3], "shuffled labels": [2, 2]}
-_GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "multiplier", "value", "low", "high", "n"]
+_NULLS = ("random direction", "shuffled labels")
+_GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "dose", "value", "low", "high", "n"]
 
 
-def _gain_layers(base: alt.Chart, dashes: dict[str, list[int]]) -> list[alt.Chart]:
-    """Return band, line and points of a gain; `dashes` tells the methods apart."""
-    legend = alt.Legend(title=None, orient="bottom", symbolStrokeColor=_CONTROL)
-    dash = alt.StrokeDash("method:N", scale=alt.Scale(domain=list(dashes), range=list(dashes.values())), legend=legend)
-    tooltip = [
-        "revision",
-        "layer",
-        "method",
-        "multiplier",
-        *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")),
-        "n",
-    ]
+def _gain_layers(base: alt.Chart) -> list[alt.Chart]:
+    """Return band, line and points of a gain."""
+    tooltip = ["revision", "layer", "dose", *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")), "n"]
     y = alt.Y("value:Q", title=_GAIN)
     return [
-        base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=_GAIN), y2="high:Q", detail="method:N", color=_colour()),
-        base.mark_line().encode(y=y, color=_colour(), strokeDash=dash),
+        base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=_GAIN), y2="high:Q", color=_colour()),
+        base.mark_line().encode(y=y, color=_colour()),
         base.mark_point(filled=True, size=35).encode(y=y, color=_colour(), tooltip=tooltip),
     ]
 
 
+def _drawn(base: alt.Chart) -> alt.Chart:
+    """Return the gains of null directions as ticks, random ones grey and those of shuffled labels light."""
+    scale = alt.Scale(domain=list(_NULLS), range=[_CONTROL, "#CCCCCC"])
+    legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolOpacity=1)
+    nulls = base.transform_filter(alt.FieldOneOfPredicate("method", list(_NULLS)))
+    tooltip = ["method", "layer", alt.Tooltip("value", format="+.4f")]
+    return nulls.mark_tick(opacity=0.5, thickness=1, size=22, orient="horizontal").encode(
+        y=alt.Y("value:Q", title=_GAIN), stroke=alt.Stroke("method:N", scale=scale, legend=legend), tooltip=tooltip
+    )
+
+
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain in preference over the multiplier, with a random direction and shuffled labels on the same axes.
+    """Chart the gain in preference over the dose, in front of the gains of directions that mean nothing.
 
     Args:
-        table: rows of a sweep in `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
+        table: rows of a sweep in `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets, and
+            those of the target's null directions, which stand behind every source.
         description: the alt text.
     """
     table = table[_GAIN_COLUMNS]
-    layers = sorted(int(layer) for layer in table["layer"].unique())
-    sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
-    shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
-    base = alt.Chart(table).transform_filter(shown).encode(x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
-    panel = alt.layer(*_gain_layers(base, _SWEPT))
+    vectors = table[~table["method"].isin(_NULLS)]
+    layers = sorted(int(layer) for layer in vectors["layer"].unique())
+    sources, sets = (list(dict.fromkeys(vectors[column])) for column in ("revision", "concept_set"))
+    shown = "datum.layer == layer && datum.concept_set == statements"
+    base = alt.Chart().transform_filter(shown).encode(x=alt.X("dose:Q", title="dose (sd)", axis=alt.Axis(grid=False)))
+    own = base.transform_filter("datum.revision == source && datum.method == 'vector'")
+    panel = alt.layer(_drawn(base), *_gain_layers(own), data=table)
     choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
     chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
     return chart.resolve_scale(y="independent")
 
 
 def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain of each checkpoint's vector over its step, with the chat model's own vector as a level line.
+    """Chart the gain of each checkpoint's vector over its step, in front of the range of null directions.
+
+    The level line is the chat model's own vector.
 
     Args:
-        table: rows of `results/<study>/steering.csv` with metric `gain`, possibly of several concept sets.
+        table: rows of `results/<study>/steering.csv` with metric `gain` at one dose, possibly of several concept sets; those
+            with method `null range` have the 95 % range of the null directions as their interval.
         description: the alt text.
     """
     table = table[_GAIN_COLUMNS]
-    layers = sorted(int(layer) for layer in table["layer"].unique())
-    strengths = sorted(float(multiplier) for multiplier in table["multiplier"].unique())
-    sets = list(dict.fromkeys(table["concept_set"]))
-    shown = "datum.layer == layer && datum.multiplier == multiplier && datum.concept_set == statements"
-    base = alt.Chart().transform_filter(shown)
-    sources = base.transform_filter("datum.revision != 'chat'").encode(x=_step(table))
+    layers, sets = sorted(int(layer) for layer in table["layer"].unique()), list(dict.fromkeys(table["concept_set"]))
+    base = alt.Chart().transform_filter("datum.layer == layer && datum.concept_set == statements")
+    sources = base.transform_filter("datum.revision != 'chat' && datum.method == 'vector'").encode(x=_step(table))
     own = base.transform_filter("datum.revision == 'chat' && datum.method == 'vector'")
     rule = own.mark_rule(strokeDash=[6, 3], color=_CONTROL).encode(y=alt.Y("value:Q", title=_GAIN))
-    layered = alt.layer(*_gain_layers(sources, {"vector": [1, 0], "random direction": [2, 2]}), rule, data=table)
-    chart = _facets(
-        layered.properties(width=_NARROW, height=_HEIGHT),
-        table,
-        description,
-        _choice("layer", layers, layers[-1]),
-        _choice("multiplier", strengths, strengths[-1]),
-        _choice("statements", sets, sets[0]),
-    )
-    return chart.resolve_scale(y="independent")
+    null = base.transform_filter("datum.method == 'null range'").mark_rect(color=_CONTROL, opacity=0.25)
+    null = null.encode(y=alt.Y("low:Q", title=_GAIN), y2="high:Q")
+    layered = alt.layer(null, *_gain_layers(sources), rule, data=table).properties(width=_NARROW, height=_HEIGHT)
+    choices = _choice("layer", layers, layers[-1]), _choice("statements", sets, sets[0])
+    return _facets(layered, table, description, *choices).resolve_scale(y="independent")
 
 
 def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain against the perplexity it costs, settings joined in the order of the multiplier.
+    """Chart the gain against the perplexity it costs, settings joined in the order of the dose.
 
     Args:
         table: columns of a steering table with metric `gain`, and `cost` (perplexity as a multiple of the unsteered).
@@ -370,11 +370,33 @@ def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
     sources, sets = (list(dict.fromkeys(table[column])) for column in ("revision", "concept_set"))
     shown = "datum.layer == layer && datum.revision == source && datum.concept_set == statements"
     x = alt.X("cost:Q", title="perplexity / unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
-    base = alt.Chart(table).transform_filter(shown).encode(x=x, order="multiplier:Q")
-    panel = alt.layer(*_gain_layers(base, _SWEPT)[1:])
+    base = alt.Chart(table).transform_filter(shown).encode(x=x, order="dose:Q")
+    panel = alt.layer(*_gain_layers(base)[1:])
     choices = _choice("layer", layers, layers[-1]), _choice("source", sources, sources[-1]), _choice("statements", sets, sets[0])
     chart = _facets(panel.properties(width=_NARROW, height=_HEIGHT), table, description, *choices)
     return chart.resolve_scale(x="independent", y="independent")
+
+
+def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
+    """Chart what the vector of each dimension does to the preferences of every dimension, as a map with its numbers.
+
+    Args:
+        table: rows of `results/<study>/steering.csv` with metric `side_effect`, possibly of several sources and sets.
+        description: the alt text.
+    """
+    table = table[["revision", "dimension", "vector_of", "concept_set", "value", "low", "high", "p", "p_loss"]]
+    base, choices = _chosen(alt.Chart(table), table)
+    order, reach = list(COLOURS), float(table["value"].abs().max())
+    scale = alt.Scale(scheme="purplegreen", domain=[-reach, reach])
+    axis = alt.Axis(labelAngle=-30)
+    base = base.encode(
+        x=alt.X("dimension:N", sort=order, title="pairs of", axis=axis),
+        y=alt.Y("vector_of:N", sort=order, title="vector of"),
+        tooltip=["vector_of", "dimension", *(alt.Tooltip(c, format="+.4f") for c in ("value", "low", "high")), "p", "p_loss"],
+    )
+    cells = base.mark_rect().encode(color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title=_GAIN, orient="bottom")))
+    numbers = base.mark_text(fontSize=11).encode(text=alt.Text("value:Q", format="+.3f"))
+    return alt.layer(cells, numbers).add_params(*choices).properties(width=330, height=190, description=description)
 
 
 def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:

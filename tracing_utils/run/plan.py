@@ -180,7 +180,7 @@ def _published() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:
 def _steered(study: Study, table: pd.DataFrame) -> float:
     """Return what steering's time grows with: operations a token x statements asked x settings."""
     asked = study.asked * sum(len(study.dimensions_of(name)) for name in study.sets)
-    return float((table["flops"] / table["tokens"]).sum() * asked * len(study.steering_layers) * len(study.multipliers))
+    return float((table["flops"] / table["tokens"]).sum() * asked * len(study.steering_layers) * len(study.doses))
 
 
 def _read_by_notebooks(table: pd.DataFrame) -> float:
@@ -217,7 +217,7 @@ def needs(study: Study) -> dict[str, Needs]:
     characters = sum(len(statement) for found in sets.values() for statements in found for statement in statements)
     read = max(sum(map(len, found)) for found in sets.values()) * layers * d_model
     dimensions = max(len(study.dimensions_of(name)) for name in study.sets)
-    asked = 2 * parameters * study.asked * dimensions * len(study.steering_layers) * len(study.multipliers)
+    asked = 2 * parameters * study.asked * dimensions * len(study.steering_layers) * len(study.doses)
     model = max(weights, 4 * parameters)
     found = {
         "weights": Needs(*_asked(0, weights / _SLOW_DOWNLOAD)),

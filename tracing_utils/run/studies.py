@@ -46,7 +46,7 @@ class Study:
         statements: most statements a dimension and set, whole groups drawn at random; None for all.
         examples: number of statements nHSIC and CKA are computed on (their values depend on it).
         steering_layers: layers the vectors are taken from and added to.
-        multipliers: strengths of steering, in units of the target's own difference of means.
+        doses: strengths of steering, in standard deviations of the target's projections onto a vector.
         asked: most held-out statements a part that steering is chosen on, and tested on.
         measures: which of `MEASURES` are taken with the chosen settings of the target's own vectors and of featured revisions.
         preferences: a file of preference pairs (`chosen`, `rejected`) that gives the universal vector, as .csv or .jsonl.
@@ -69,7 +69,7 @@ class Study:
     statements: int | None = None
     examples: int = 600
     steering_layers: tuple[int, ...] = (2, 4)
-    multipliers: tuple[float, ...] = (-4.0, 2.0, 4.0)
+    doses: tuple[float, ...] = (-4.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 4.0)
     asked: int = 120
     measures: tuple[str, ...] = ("trust",)
     preferences: str | None = None
@@ -283,7 +283,7 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
         "mutual_information": {"examples": study.examples},
         "steering": {
             "layers": list(study.steering_layers),
-            "multipliers": list(study.multipliers),
+            "doses": list(study.doses),
             "asked": study.asked,
             "measures": list(study.measures) if _in_depth(study, revision) else [],
             "preferences": study.preferences or "",
