@@ -40,7 +40,7 @@ def project(tmp_path, own_statements):
             "tiny-pythia: {repository: tests/pythia, chat: tests/chat, tokens_per_step: 1024, licence: none, about: t}\n"
         )
     (copy / "tiny.yml").write_text(
-        "suite: tiny-pythia\nconcepts: mine\nseeds: 1\nexamples: 40\nsteering_layers: [1]\nmultipliers: [-2, 2]\n"
+        "suite: tiny-pythia\nconcepts: mine\nseeds: 1\nexamples: 40\nsteering_layers: [1]\ndoses: [-2, 2]\n"
     )
     return copy
 

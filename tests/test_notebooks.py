@@ -12,7 +12,7 @@ from tracing_utils import results
 from tracing_utils.run import runner, studies
 
 NOTEBOOKS = sorted((runner.PROJECT / "notebooks").glob("*.md"))
-STUDY = {"dimensions": ("privacy",), "seeds": 1, "examples": 40, "steering_layers": (0, 1), "multipliers": (-1.0, 2.0)}
+STUDY = {"dimensions": ("privacy",), "seeds": 1, "examples": 40, "steering_layers": (0, 1), "doses": (-1.0, 2.0)}
 
 
 def code_cells(path):

@@ -107,7 +107,7 @@ SAVED = json.dumps(
     }
 )  # fmt: skip
 STUDY = (
-    "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nseeds: 2\nmultipliers: [-4, .5]\nsteering_layers: [0, 4]\n"
+    "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nseeds: 2\ndoses: [-4, .5]\nsteering_layers: [0, 4]\n"
     "experiments: [probing]\ndimensions: [privacy]\nprotocols: [released]\nfeatured: [step0]\nallow_duplicates: true\n"
 )
 REGISTRY = (

@@ -41,7 +41,7 @@ def test_every_entry_of_a_full_file_is_taken(write):
         "statements": 300,
         "examples": 100,
         "steering_layers": [0, 1],
-        "multipliers": [-1, 1.5],
+        "doses": [-1, 1.5],
         "asked": 50,
         "measures": ["trust", "ability"],
         "featured": ["step8"],
@@ -115,10 +115,10 @@ def test_steering_also_takes_the_chat_model_s_own_vectors_and_needs_a_chat_model
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_notebook_is_told_what_its_study_says(write, experiment):
-    study = read(write(seeds=2, examples=50, steering_layers=[1], multipliers=[3]))
+    study = read(write(seeds=2, examples=50, steering_layers=[1], doses=[3]))
     told = parameters(study, "pocket", experiment, "step8")
     assert (told["suite"], told["revision"], told["concept_set"]) == (study.suite, "step8", "pocket")
-    own = {"probing": ("seeds", 2), "mutual_information": ("examples", 50), "steering": ("multipliers", [3.0])}
+    own = {"probing": ("seeds", 2), "mutual_information": ("examples", 50), "steering": ("doses", [3.0])}
     name, value = own[experiment]
     assert told[name] == value
     assert not {key for other, (key, _) in own.items() if other != experiment} & set(told)
