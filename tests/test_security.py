@@ -24,6 +24,7 @@ from playwright import sync_api
 from tracing_utils import results
 from tracing_utils.book import charts, vega
 from tracing_utils.checkpoints import hub, suites
+from tracing_utils.checkpoints.types import Remote
 from tracing_utils.core import downloads
 from tracing_utils.core.errors import file_name
 from tracing_utils.core.paths import PROJECT
@@ -205,7 +206,7 @@ def test_a_source_archive_of_a_package_index_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     with pytest.raises(ValueError, match=r"pip could not download trap==1\.0"):
-        downloads.wheel("trap==1.0", "0" * 64)
+        downloads.fetch_wheel("trap==1.0", "0" * 64)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -228,7 +229,7 @@ def test_a_hub_whose_commits_are_paths_writes_nothing_elsewhere(
     info = hub._api().model_info("tests/evil", revision="step1", files_metadata=True)
     info.sha = "../../../evil"
     monkeypatch.setattr(hub, "_api", lambda: type("Api", (), {"model_info": lambda *_, **__: info})())
-    hub._told(suites.Remote("tests/evil", "../../../evil"), "evil")
+    hub._told(Remote("tests/evil", "../../../evil"), "evil")
     assert not list(tmp_path.rglob("evil.json"))
 
 

@@ -49,7 +49,7 @@ def _ledger(args: argparse.Namespace) -> None:
     from .checkpoints import hub, ledger  # noqa: PLC0415 - the hub's client and pandas take seconds to import
 
     suite = hub.resolve_suite(replace(suites.load(args.suite), chat=None))
-    table = ledger.read(suite.checkpoints, suite.final)
+    table = ledger.table(suite.checkpoints, suite.final)
     shown = table.assign(sha256=table["sha256"].str[:12], commit=table["commit"].str[:8], GB=table["bytes"] / 1e9)
     columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "faults"]
     print(shown[columns].to_string(index=False, float_format="%.3f"))
@@ -244,7 +244,7 @@ def _checked_ledger(study: studies.Study):
     from .checkpoints import ledger  # noqa: PLC0415 - pandas takes a second to import
 
     studies.check_layers(study)
-    table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
+    table = ledger.table([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
 

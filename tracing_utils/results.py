@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .checkpoints.suites import Checkpoint
+from .checkpoints.types import Checkpoint
 from .core.errors import brief, file_name, unknown
 from .core.evaluation import Estimate
 from .core.paths import PROJECT

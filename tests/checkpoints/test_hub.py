@@ -13,6 +13,7 @@ from huggingface_hub import constants, snapshot_download
 from tracing_utils.__main__ import _write_resolved, main
 from tracing_utils.checkpoints import hub, ledger, models, suites
 from tracing_utils.checkpoints.hub import HubError
+from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.run import studies
 
 STEPS = ("step0", "step1", "step2", "step8", "step64", "step1000")
@@ -40,7 +41,7 @@ def pythia(server, files):
 def copied(checkpoint, folder):
     """Return the same files as a local checkpoint."""
     shutil.copytree(checkpoint.folder, folder)
-    return suites.Checkpoint("local", checkpoint.revision, checkpoint.step, None, folder, folder)
+    return Checkpoint("local", checkpoint.revision, checkpoint.step, None, folder, folder)
 
 
 def test_revisions_come_from_the_hub_in_the_order_of_training_and_no_file_is_asked_for(server, pythia):
@@ -131,7 +132,7 @@ def test_checkpoints_in_folders_of_one_revision_are_a_suite(server, files, tmp_p
     assert [c.step for c in suite.checkpoints] == [0, 50, 1000]
     described = hub.resolve(suite.checkpoints)
     assert len({ledger.weights_sha256(c) for c in described}) == 3
-    ledger.check(ledger.read(described))
+    ledger.check(ledger.table(described))
     fetched = hub.fetch(described[1], tmp_path / "w")
     assert {path.name for path in fetched.folder.iterdir()} >= {"config.json", "model.safetensors"}
     models.load_model(fetched, head=False)
@@ -152,17 +153,17 @@ def test_a_revision_without_a_tokenizer_takes_the_main_branch_s_and_one_without_
     server.publish("tests/bare", "step0", files(tokenizer=False))
     (lonely,) = hub.resolve(suites.load("hub:tests/bare").checkpoints)
     with pytest.raises(ValueError, match=r"these have not: step0 \(no tokenizer\)"):
-        ledger.check(ledger.read([lonely]))
+        ledger.check(ledger.table([lonely]))
     server.publish("tests/bare", "main", files(seed=1))
     (helped,) = hub.resolve(suites.load("hub:tests/bare").checkpoints)
     assert helped.remote.tokenizer.repo == "tests/bare"
-    ledger.check(ledger.read([helped]))
+    ledger.check(ledger.table([helped]))
 
 
 def test_pickled_weights_are_fetched_only_where_there_are_no_safetensors(server, files, tmp_path):
     server.publish("tests/old", "ckpt_000", files("llama", pickled=True))
     (described,) = hub.resolve(suites.load("hub:tests/old").checkpoints)
-    assert ledger.read([described])["faults"].tolist() == ["only .bin weights"]
+    assert ledger.table([described])["faults"].tolist() == ["only .bin weights"]
     assert (hub.fetch(described, tmp_path / "w").folder / "pytorch_model.bin").is_file()
 
 
@@ -176,7 +177,7 @@ def test_the_ledger_of_a_whole_suite_needs_no_file(server, files):
         server.publish("tests/bad", f"step{step}", content)
     server.publish("tests/bad", "main", files(seed=9))
     suite = hub.resolve_suite(suites.load("hub:tests/bad"))
-    made = ledger.read(suite.checkpoints, suite.final).set_index("revision")
+    made = ledger.table(suite.checkpoints, suite.final).set_index("revision")
     assert server.downloaded() == []
     assert made["duplicate_of"][made["duplicate_of"] != ""].to_dict() == {"step2000": "step1000", "step4000": "main"}
     assert made["faults"][made["faults"] != ""].to_dict() == {
@@ -195,7 +196,7 @@ def test_a_configuration_that_names_no_family_is_seen_before_the_download(server
     server.publish("tests/custom", "step0", files() | {"config.json": b'{"architectures": ["Own"]}'})
     (described,) = hub.resolve(suites.load("hub:tests/custom").checkpoints)
     with pytest.raises(ValueError, match=r"step0 \(no model_type in config\.json\)"):
-        ledger.check(ledger.read([described]))
+        ledger.check(ledger.table([described]))
 
 
 def test_revisions_that_share_a_commit_are_resolved_side_by_side(server, files):

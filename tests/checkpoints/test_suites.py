@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracing_utils.checkpoints import suites
-from tracing_utils.checkpoints.suites import Checkpoint, load, parse_revision, select
+from tracing_utils.checkpoints.suites import load, select
+from tracing_utils.checkpoints.types import Checkpoint, parse_revision, tokenizer_names, tokens_seen, weight_names
 from tracing_utils.core.paths import PROJECT
 
 
@@ -121,11 +122,11 @@ def test_one_entry_stands_for_every_combination_of_its_variables():
 
 def test_tokens_are_those_of_the_name_or_counted_from_the_step():
     amber = suites.entry("amber")
-    assert suites.tokens_seen(amber, 0, None) == 1_706_976 * 2048  # the first checkpoint has seen a share of the data
-    assert suites.tokens_seen(amber, 358, None) == 359 * 1_706_976 * 2048
-    assert suites.tokens_seen(suites.entry("olmo-2-1b"), 10_000, 21 * 10**9) == 21 * 10**9
-    assert suites.tokens_seen(suites.entry("pythia-70m"), 143_000, None) == 143_000 * 2_097_152
-    assert suites.tokens_seen({}, 5, None) is None
+    assert tokens_seen(amber, 0, None) == 1_706_976 * 2048  # the first checkpoint has seen a share of the data
+    assert tokens_seen(amber, 358, None) == 359 * 1_706_976 * 2048
+    assert tokens_seen(suites.entry("olmo-2-1b"), 10_000, 21 * 10**9) == 21 * 10**9
+    assert tokens_seen(suites.entry("pythia-70m"), 143_000, None) == 143_000 * 2_097_152
+    assert tokens_seen({}, 5, None) is None
 
 
 def test_a_folder_with_one_model_is_a_suite_of_one_and_its_own_chat_model(family_checkpoints):
@@ -152,12 +153,12 @@ def test_a_suite_that_is_saved_is_read_back_as_it_was(suite_folder, tmp_path):
     ],
 )
 def test_weights_are_what_transformers_reads_safetensors_first(names, weights):
-    assert suites.weight_names(names) == weights
+    assert weight_names(names) == weights
 
 
 def test_a_tokenizer_needs_a_vocabulary():
-    assert suites.tokenizer_names(["tokenizer_config.json", "special_tokens_map.json"]) == []
-    assert suites.tokenizer_names(["vocab.json", "merges.txt", "README.md"]) == ["merges.txt", "vocab.json"]
+    assert tokenizer_names(["tokenizer_config.json", "special_tokens_map.json"]) == []
+    assert tokenizer_names(["vocab.json", "merges.txt", "README.md"]) == ["merges.txt", "vocab.json"]
 
 
 def test_a_folder_of_checkpoints_is_read_in_the_order_of_training(suite_folder):

@@ -31,10 +31,11 @@ def whole(tmp_path) -> bool:
     """Is the fetched checkpoint the one of the hub's metadata, and can it be loaded?"""
     from dataclasses import replace  # noqa: PLC0415
 
-    from tracing_utils.checkpoints import hub, suites  # noqa: PLC0415
+    from tracing_utils.checkpoints import hub  # noqa: PLC0415
+    from tracing_utils.checkpoints.types import placed  # noqa: PLC0415
 
     (described,) = hub.resolve([studies.read(tmp_path / "hub.yml").loaded["step8"]])
-    here = suites.placed(described, tmp_path / "there")
+    here = placed(described, tmp_path / "there")
     models.load_model(here, head=False)
     return ledger.identity(replace(here, remote=None)) == ledger.identity(described)
 

@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import activations, hub, suites
-from tracing_utils.checkpoints.suites import Checkpoint, Remote, RemoteFile
+from tracing_utils.checkpoints.types import Checkpoint, CheckpointSuite, Remote, RemoteFile
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import plan, studies
 
@@ -26,7 +26,7 @@ def on_hub(monkeypatch, study):
 
     def build(entry: dict, files: tuple[RemoteFile, ...] = ()) -> studies.Study:
         far = [Checkpoint("far", f"step{n}", n, None, None, None, Remote("me/far", "main", files=files)) for n in (0, 1, 4)]
-        monkeypatch.setitem(study.__dict__, "loaded", suites.CheckpointSuite("far", tuple(far), None, "", ""))
+        monkeypatch.setitem(study.__dict__, "loaded", CheckpointSuite("far", tuple(far), None, "", ""))
         monkeypatch.setattr(suites, "entry", lambda _: entry)
         return study
 

@@ -7,8 +7,6 @@ head; batches are padded on the right without an attention mask, which is exact 
 real token never sees what follows); a hook on each block gathers the last tokens on the device, and each
 batch is copied once, on a GPU while the next one runs. `check` tests all this on a model before it is used.
 A file of activations is written batch by batch and read where it is looked at; no set has to fit in memory.
-
-Public names: `BUDGET`, `MEMORY`, `batches`, `encode`, `extract`, `check`, `save`, `whole`, `of`.
 """
 
 import json
@@ -26,7 +24,9 @@ from safetensors import SafetensorError, safe_open
 
 from ..statements.concepts import ConceptSet
 from . import ledger
-from .suites import Checkpoint
+from .types import Checkpoint
+
+__all__ = ["BUDGET", "MEMORY", "batches", "check", "encode", "extract", "of", "save", "whole"]
 
 if TYPE_CHECKING:
     import torch

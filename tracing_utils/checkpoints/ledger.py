@@ -2,8 +2,6 @@
 
 Rule: the ledger is made before anything is downloaded or computed, for a suite on the hub from its metadata
 alone; a study over duplicated or incomplete checkpoints is refused.
-
-Public names: `weights_sha256`, `identity`, `tokenizer_identity`, `read`, `check`, `blob_id`.
 """
 
 import hashlib
@@ -18,19 +16,16 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from ..core import downloads
-from .suites import Checkpoint, tokenizer_names, weight_names
+from ..core.downloads import blob_id
+from .types import Checkpoint, tokenizer_names, weight_names
+
+__all__ = ["check", "identity", "table", "tokenizer_identity", "weights_sha256"]
 
 NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
 NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
 NO_JSON = "config.json is no JSON object"
 DAMAGED = "damaged"
 _FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED)
-
-
-def blob_id(path: Path) -> str:
-    """Return the id git gives a file's content, which is what the hub tells of small files."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _files(checkpoint: Checkpoint) -> dict[str, int]:
@@ -99,7 +94,7 @@ def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
     return [_once(blob_id, folder / name) for name in names]
 
 
-def read(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:
+def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:
     """Return one row a checkpoint: what it is, whose weights it repeats, and what is wrong with it.
 
     Args:
@@ -197,11 +192,11 @@ def _gaps(steps: list[int]) -> dict[int, list[str]]:
     return found
 
 
-def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
+def check(rows: pd.DataFrame, allow_duplicates: bool = False) -> None:
     """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only told.
 
     Args:
-        table: from `read`.
+        rows: from `table`.
         allow_duplicates: let revisions that hold the same weights pass.
 
     Raises:
@@ -210,7 +205,7 @@ def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
     """
     lacking = [
         f"{revision} ({fault})"
-        for revision, faults in zip(table["revision"], table["faults"], strict=True)
+        for revision, faults in zip(rows["revision"], rows["faults"], strict=True)
         for fault in faults.split("; ")
         if fault.startswith(_FATAL)
     ]
@@ -220,7 +215,7 @@ def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
             "Leave them out with `revisions:` in the study."
         )
     sets = defaultdict(list)
-    for revision, original in zip(table["revision"], table["duplicate_of"], strict=True):
+    for revision, original in zip(rows["revision"], rows["duplicate_of"], strict=True):
         if original:
             sets[original].append(revision)
     if sets and not allow_duplicates:

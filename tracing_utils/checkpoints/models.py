@@ -2,9 +2,6 @@
 
 Rule: "layer" is the 0-based index of a block, and its activation is the block's *output* before any final
 norm. transformers' `hidden_states[-1]` is after that norm and is not used here.
-
-Public names: `load_model`, `load_tokenizer`, `at_hand`, `swap`, `choose_dtype`, `sizes`, `blocks`, `block_output`,
-`with_block_output`.
 """
 
 import json
@@ -27,7 +24,11 @@ from transformers.utils import logging
 
 from ..core import downloads
 from ..core.errors import brief
-from .suites import Checkpoint, weight_names
+from .types import Checkpoint, weight_names
+
+__all__ = [
+    "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "sizes", "swap", "with_block_output",
+]  # fmt: skip
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
 

@@ -1,8 +1,6 @@
 """YAML that people write by hand: one mapping, each key once, nothing but plain values.
 
 Rule: what could be meant in two ways is refused, and no file can make the program run code or grow without bound.
-
-Public names: `read`, `parse`.
 """
 
 from pathlib import Path
@@ -10,6 +8,8 @@ from pathlib import Path
 import yaml
 
 from .errors import brief
+
+__all__ = ["load", "parse"]
 
 _MOST = 1_000_000  # bytes
 
@@ -41,7 +41,7 @@ def _refusal(problem: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 
-def read(path: Path) -> dict:
+def load(path: Path) -> dict:
     """Return the mapping that a file holds.
 
     Raises:

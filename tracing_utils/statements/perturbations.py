@@ -1,8 +1,6 @@
 """Perturb a sentence's surface and leave its meaning: six ways, each at a stated rate.
 
 Rule: every function takes its randomness from the generator it is given; the same seed perturbs the same way.
-
-Public names: `PERTURBATIONS`, `perturb`.
 """
 
 from collections.abc import Callable
@@ -10,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..core.errors import unknown
+
+__all__ = ["PERTURBATIONS", "perturb"]
 
 # The neighbours of each letter on a QWERTY keyboard.
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")

@@ -1,8 +1,6 @@
 """Tables of statements that a user brings: read them, refuse what is wrong in one sentence, warn about what is doubtful.
 
 Rule: a refusal names the file and the first row that is wrong; rows are counted as a spreadsheet counts them.
-
-Public names: `SUFFIXES`, `read`, `read_pairs`, `same_text`, `near_duplicates`.
 """
 
 import csv
@@ -17,8 +15,7 @@ import pandas as pd
 
 from ..core.errors import brief
 
-SUFFIXES = (".csv", ".jsonl")
-"""Of the files that are read."""
+__all__ = ["near_duplicates", "read_pairs", "read_statements", "same_text"]
 
 _SMALLEST = 20
 _GROUPS = 5  # of which each is once the tested part
@@ -27,7 +24,7 @@ _IMBALANCE = 0.2
 _NEAR = 0.8
 
 
-def read(data: bytes, file: str) -> pd.DataFrame:
+def read_statements(data: bytes, file: str) -> pd.DataFrame:
     """Check a CSV or JSONL of statements and return it.
 
     Args:

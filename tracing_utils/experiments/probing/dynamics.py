@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
 
 from ... import results
-from ...checkpoints.suites import Checkpoint
+from ...checkpoints.types import Checkpoint
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
 from . import probes
