@@ -229,7 +229,7 @@ def test_a_hub_whose_commits_are_paths_writes_nothing_elsewhere(
     info = hub._api().model_info("tests/evil", revision="step1", files_metadata=True)
     info.sha = "../../../evil"
     monkeypatch.setattr(hub, "_api", lambda: type("Api", (), {"model_info": lambda *_, **__: info})())
-    hub._told(Remote("tests/evil", "../../../evil"), "evil")
+    hub._metadata(Remote("tests/evil", "../../../evil"), "evil")
     assert not list(tmp_path.rglob("evil.json"))
 
 

@@ -250,14 +250,6 @@ def test_a_selection_tolerates_holes():
     assert [c.step for c in select(trajectory([0, 1, 100_000]), 4)] == [0, 1, 100_000]
 
 
-def test_a_selection_may_be_even_in_the_step():
-    everything = trajectory(range(0, 1001, 10))
-    assert [c.step for c in select(everything, 5, spacing="even")] == [0, 250, 500, 750, 1000]
-    assert [c.step for c in select(everything, 5)] != [0, 250, 500, 750, 1000]
-    with pytest.raises(ValueError, match=r"Unknown spacing 'evn'; known: log, even\. Did you mean 'even'\?"):
-        select(everything, 5, spacing="evn")
-
-
 def test_one_checkpoint_is_no_trajectory():
     with pytest.raises(ValueError, match="At least 2 checkpoints make a trajectory; 1 were asked for"):
         select(trajectory([0, 1, 2]), 1)

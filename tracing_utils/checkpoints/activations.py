@@ -112,8 +112,8 @@ def _stream(
     row = last = torch.empty(0)
 
     def on_device(values: Sequence) -> torch.Tensor:
-        made = torch.tensor(values)
-        return made.pin_memory().to(base.device, non_blocking=True) if gpu else made
+        tensor = torch.tensor(values)
+        return tensor.pin_memory().to(base.device, non_blocking=True) if gpu else tensor
 
     def gather(_module, _inputs, output) -> None:
         gathered.append(models.block_output(output)[row, last])
@@ -214,12 +214,12 @@ def _digest(name: str) -> str:
 
 def whole(file: Path) -> bool:
     """Return whether a file that `save` wrote still holds what was written."""
-    told = _metadata(file)
-    if not told:
+    metadata = _metadata(file)
+    if not metadata:
         return False
     with safe_open(file, "numpy") as stored:
         names = list(stored.keys())
-    return all(_sha256(file, name) == told.get(_digest(name)) for name in names)
+    return all(_sha256(file, name) == metadata.get(_digest(name)) for name in names)
 
 
 def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
@@ -281,9 +281,9 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        file.write(told := _told(header))
+        file.write(header_bytes := _header_bytes(header))
         for name, tokens in ids.items():
-            begin = len(told) + header[name]["data_offsets"][0]
+            begin = len(header_bytes) + header[name]["data_offsets"][0]
             for rows, batch in _stream(model, tokens):
                 for row, values in zip(rows, batch.astype("<f4", copy=False), strict=True):
                     file.seek(begin + size * row)
@@ -291,15 +291,15 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
         file.flush()
         digests = {_digest(name): _sha256(part, name) for name in ids}
         file.seek(0)
-        file.write(_told(header | {"__metadata__": metadata | digests}))
+        file.write(_header_bytes(header | {"__metadata__": metadata | digests}))
     os.replace(part, path)
 
 
-def _told(header: dict) -> bytes:
+def _header_bytes(header: dict) -> bytes:
     """Return a header as a safetensors file begins with it."""
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % 8)
-    return len(told).to_bytes(8, "little") + told
+    content = json.dumps(header).encode()
+    content += b" " * (-len(content) % 8)
+    return len(content).to_bytes(8, "little") + content
 
 
 def of(
@@ -319,31 +319,31 @@ def of(
         raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
     if _sha256(Path(file), _name(concepts)) != _metadata(Path(file)).get(_digest(_name(concepts))):
         raise ValueError(f"{file} must hold what was written; it was damaged since. Delete it, and it is computed again.")
-    found = _view(Path(file), _name(concepts))
-    return found if found.nbytes > MEMORY else np.array(found)
+    stored = _view(Path(file), _name(concepts))
+    return stored if stored.nbytes > MEMORY else np.array(stored)
 
 
 def _place(file: Path, name: str) -> tuple[int, dict]:
     """Return where a tensor of a safetensors file begins, in bytes, and what the header tells of it."""
     with file.open("rb") as stored:
         length = int.from_bytes(stored.read(8), "little")
-        told = json.loads(stored.read(length))[name]
-    return 8 + length + told["data_offsets"][0], told
+        entry = json.loads(stored.read(length))[name]
+    return 8 + length + entry["data_offsets"][0], entry
 
 
 def _view(file: Path, name: str) -> np.memmap:
     """Return a tensor of a safetensors file without reading it."""
-    begin, told = _place(file, name)
-    return np.memmap(file, dtype="<f4", mode="r", offset=begin, shape=tuple(told["shape"]))
+    begin, entry = _place(file, name)
+    return np.memmap(file, dtype="<f4", mode="r", offset=begin, shape=tuple(entry["shape"]))
 
 
 def _sha256(file: Path, name: str) -> str:
     """Return the sha256 of a tensor of a safetensors file, of which a megabyte is held at a time."""
-    begin, told = _place(file, name)
-    first, end = told["data_offsets"]
-    made = sha256()
+    begin, entry = _place(file, name)
+    first, end = entry["data_offsets"]
+    digest = sha256()
     with file.open("rb") as stored:
         stored.seek(begin)
         for at in range(first, end, 1 << 20):
-            made.update(stored.read(min(1 << 20, end - at)))
-    return made.hexdigest()
+            digest.update(stored.read(min(1 << 20, end - at)))
+    return digest.hexdigest()

