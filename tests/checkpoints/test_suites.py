@@ -110,6 +110,45 @@ def test_an_entry_of_the_registry_has_documented_fields_and_one_place(name):
     assert "{" not in "".join(value for value in entry.values() if isinstance(value, str))
 
 
+WRONG_ENTRIES = {
+    "a misspelt field": ("folder: f\n  licences: x", "Unknown entry of 'a' in suites.yml 'licences'", "Did you mean 'licence'?"),
+    "a word for a number": (
+        "folder: f\n  parameters: many",
+        "suites.yml: parameters of 'a' must be a number above 0, not 'many'.",
+    ),
+    "a number for text": ("folder: 3", "suites.yml: folder of 'a' must be text, not 3."),
+    "a word for a switch": ("folder: f\n  remote_code: 'yes'", "remote_code of 'a' must be true or false, not 'yes'."),
+    "no place": ("faults: none", "suites.yml: 'a' must have one of folder, repository, wheel; it has 0."),
+    "two places": ("folder: f\n  repository: o/r", "it has 2."),
+    "half a wheel": ("wheel: {member: m}", "wheel of 'a' must be requirement, digest and member, not {'member': 'm'}."),
+    "no regular expression": ("folder: f\n  revisions: '['", "suites.yml: revisions of 'a' must be a regular expression: "),
+    "variables without values": (
+        "folder: f\n  for: [n]",
+        "suites.yml: for of 'a' must hold variables with their values, not ['n'].",
+    ),
+    "a variable without values": (
+        "folder: f\n  for: {n: {}}",
+        "suites.yml: n of 'a' must hold its values, each with fields or none.",
+    ),
+    "an unknown variable": ("folder: '{m}'\n  for: {n: {x: {}}}", "Unknown variable of suites.yml 'm'; known: n."),
+    "a field of one value": ("folder: f\n  for: {n: {x: {chats: c}}}", "Unknown entry of 'a' in suites.yml 'chats'", "'chat'?"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ENTRIES)
+def test_a_wrong_entry_of_the_registry_is_one_sentence(case):
+    written, *said = WRONG_ENTRIES[case]
+    assert suites.registry("a:\n  licence: none\n  about: a suite\n  folder: f\n")
+    with pytest.raises(ValueError) as error:
+        suites.registry(f"a:\n  licence: none\n  about: a suite\n  {written}\n")
+    assert all(part in str(error.value) for part in said), error.value
+
+
+def test_an_entry_without_a_licence_is_refused():
+    with pytest.raises(ValueError, match=r"suites\.yml must name its licence of 'a'; the entry is missing\."):
+        suites.registry("a:\n  about: a suite\n  folder: f\n")
+
+
 def test_one_entry_stands_for_every_combination_of_its_variables():
     entry = suites.entry("pythia-1.4b-deduped")
     assert entry["repository"] == "EleutherAI/pythia-1.4b-deduped"
