@@ -20,7 +20,9 @@ def project(tmp_path_factory, suite_folder, own_statements):
     shutil.copy(PROJECT / "Snakefile", copy)
     shutil.copytree(suite_folder, copy / "tiny", ignore=shutil.ignore_patterns("chat", "step2", "step8", "step64"))
     shutil.copytree(own_statements, copy / "mine")
-    (copy / "tiny.yml").write_text("suite: tiny\nconcepts: mine\nseeds: 1\nexamples: 40\nfeatured: [step1]\n")
+    (copy / "tiny.yml").write_text(
+        "suite: tiny\nconcepts: mine\nprobing: {seeds: 1}\nmutual_information: {examples: 40}\nfeatured: [step1]\n"
+    )
     return copy
 
 

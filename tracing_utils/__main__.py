@@ -141,12 +141,8 @@ def _write_resolved(study: studies.Study, folder: Path) -> Path:
 
         suites.save(hub.resolve_suite(study.loaded, study.needed()), folder / "suite.json")
         study = replace(study, suite=str(folder / "suite.json"))
-    content = {key: getattr(study, key) for key in study.__dataclass_fields__ if key != "name"}
-    content["suite"] = _absolute(content["suite"])
-    content["concepts"] = [_absolute(source) for source in content["concepts"]]
-    content = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in content.items() if value not in (None, ())
-    }
+    content = study.entries()
+    content |= {"suite": _absolute(study.suite), "concepts": [_absolute(source) for source in study.concepts]}
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
@@ -243,7 +239,7 @@ def _checked_ledger(study: studies.Study):
     """Return the ledger of a study's checkpoints, or refuse them."""
     from .checkpoints import ledger  # noqa: PLC0415 - pandas takes a second to import
 
-    studies.check_layers(study)
+    study.check_options()
     table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
