@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.errors import unknown
 
-__all__ = ["Experiment", "Summary", "get", "names", "owner"]
+__all__ = ["Experiment", "Summary", "get", "names", "owner", "summary"]
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,10 @@ def get(name: str) -> Experiment:
 def owner(summary: str) -> str:
     """Return the experiment that a summary belongs to."""
     return next(name for name in names() if summary in get(name).summaries)
+
+
+def summary(name: str) -> Callable:
+    """Return the function that writes a summary; see `Summary`."""
+    experiment = owner(name)
+    module, _, function = get(experiment).summaries[name].function.partition(":")
+    return getattr(import_module(f"{__name__}.{experiment}.{module}"), function)

@@ -3,13 +3,13 @@
 Rule: a plan asks nothing, changes nothing and downloads no weights; what it has to assume, it says.
 
 Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `Needs`, `needs`,
-`Machines`, `totals`, `stages`, `describe`, `overview`.
+`describe`.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -318,93 +318,6 @@ def _peak(table: pd.DataFrame, gpus: int = 1) -> float:
     """Return the bytes on disk at most: a checkpoint a GPU and one that arrives, one more of activations, all evidence."""
     weights, activations_ = table["download"].nlargest(gpus + 1), table["activations"].nlargest(gpus + 2)
     return float(weights.sum() + activations_.sum() + table["evidence"].sum())
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What a study is run on, and the rates assumed of it.
-
-    Attributes:
-        gpus: how many, over all machines.
-        gpu: a key of `GPUS`; each reaches `UTILISATION` of its rate.
-        cores: a GPU, for the notebooks that run no model.
-        network: bytes a second that the site receives from the hub in all.
-        disk: bytes a second that one GPU's machine writes or reads.
-    """
-
-    gpus: int
-    gpu: str = "h100"
-    cores: int = 16
-    network: float = _DOWNLOAD
-    disk: float = 1e9
-
-
-def totals(study: Study) -> dict[str, int | float]:
-    """Return what a whole study takes, whatever it runs on.
-
-    Returns:
-        checkpoints; statements and tokens a checkpoint; download, activations and evidence in bytes, the disk at the peak
-        with 1, 8 and 64 GPUs; flops of extraction; flops of steering, two for each parameter and token of the statements
-        asked, on the part that settings are chosen on and on the test part; core_seconds of the notebooks that run no
-        model, by what a published run took.
-    """
-    table = costs(study)
-    tokens = table["tokens"].iloc[0] / table["statements"].iloc[0]
-    notebooks = notebook_seconds(study, table)
-    return {
-        "checkpoints": len(table),
-        "statements": int(table["statements"].iloc[0]),
-        "tokens": int(table["tokens"].iloc[0]),
-        **{name: float(table[name].sum()) for name in ("download", "activations", "evidence", "flops")},
-        **{f"disk_{gpus}": _peak(table, gpus) for gpus in (1, 8, 64)},
-        "steering_flops": 2 * tokens * sum(model_operations(study, table, name) for name in study.runs()),
-        "core_seconds": sum(seconds for name, seconds in notebooks.items() if not experiments.get(name).passes),
-    }
-
-
-def stages(total: dict[str, int | float], machines: Machines) -> dict[str, float]:
-    """Return the seconds of each stage of a study; they overlap, so the slowest is the time of all, nearly.
-
-    The weights are written, read to be checked by their hash, and read to be loaded; activations are written and read.
-
-    Example:
-        >>> total = {"download": 1e12, "activations": 0, "flops": 1e18, "steering_flops": 0, "core_seconds": 16e3}
-        >>> stages(total, Machines(8, "h100"))["network"]
-        10000.0
-    """
-    moved = 3 * total["download"] + 2 * total["activations"]
-    return {
-        "network": total["download"] / machines.network,
-        "disk": moved / (machines.disk * machines.gpus),
-        "GPU": (total["flops"] + total["steering_flops"]) / (GPUS[machines.gpu] * 1e12 * UTILISATION * machines.gpus),
-        "cores": total["core_seconds"] / (machines.cores * machines.gpus),
-    }
-
-
-def overview(planned: Sequence[Study], gpu: str) -> pd.DataFrame:
-    """Return one row a study: what it downloads, holds on disk and computes, and how long a GPU takes for the activations.
-
-    Args:
-        planned: the studies.
-        gpu: a key of `GPUS`.
-    """
-    rows = []
-    for study in planned:
-        table = costs(study)
-        operations = float(table["flops"].sum())
-        rows.append(
-            {
-                "study": study.name,
-                "checkpoints": len(table),
-                "statements": int(table["statements"].iloc[0]),
-                "download": _size(float(table["download"].sum())),
-                "disk": _size(_peak(table)),
-                "TFLOP": operations / 1e12,
-                "gpu": gpu,
-                "gpu_time": _duration(operations / (GPUS[gpu] * 1e12 * UTILISATION)),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _size(number: float) -> str:
