@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from .errors import brief, unknown
 
-__all__ = ["Count", "Counts", "Names", "Numbers", "Switch", "Text", "Validated", "validate"]
+__all__ = ["Count", "Counts", "Names", "Number", "Numbers", "Switch", "Text", "Validated", "validate"]
 
 _MOST = 10**9
 
@@ -41,6 +41,7 @@ _Name = Annotated[str, Field(strict=True, pattern=r"\S")]
 Text = Annotated[str, Field(strict=True, description="text"), AfterValidator(_not_blank)]
 Switch = Annotated[bool, Field(strict=True, description="true or false")]
 Count = Annotated[int, Field(strict=True, ge=1, le=_MOST, description=f"a positive whole number up to {_MOST:,}")]
+Number = Annotated[_Finite, Field(description=f"a finite number up to {_MOST:,}")]
 Names = Annotated[tuple[_Name, ...], Field(min_length=1, description="a list of names"), AfterValidator(_each_once)]
 Counts = Annotated[
     tuple[_Whole, ...],
@@ -53,14 +54,14 @@ Numbers = Annotated[
     AfterValidator(_each_once),
 ]
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model")
 
 
 def validate(model: type[_Model], values: Mapping[Any, object], file: str, owner: str = "") -> _Model:
     """Return `values` as a `model`.
 
     Args:
-        model: each field has a description, which completes "<key> must be ...".
+        model: a model or dataclass of pydantic; each field has a description, which completes "<key> must be ...".
         values: as YAML gives them, by key.
         file: its name, which errors begin with.
         owner: what the keys belong to, where a file holds several such mappings (a suite, an experiment).
@@ -69,13 +70,13 @@ def validate(model: type[_Model], values: Mapping[Any, object], file: str, owner
         ValueError: one sentence, for the first of: an unknown key (with the nearest one), a missing key, a wrong value.
             A validator of the model that raises `ValueError("must ...")` writes the end of that sentence itself.
     """
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    fields = {field.alias or name: field for name, field in model.__pydantic_fields__.items()}
     of = f" of {owner}" if owner else ""
     for key in values:
         if key not in fields:
             raise unknown(f"entry{of} in {file}" if owner else f"entry of {file}", key, fields)
     try:
-        return model.model_validate(dict(values))
+        return model(**values)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
     fault = min(faults, key=lambda fault: fault["type"] != "missing")
