@@ -149,14 +149,14 @@ def _stream(
 # Of different length, so that a batch of them is padded.
 _TRIAL = ("The lamp on the table by the window went out.", "Nobody knew why.", "It was late, and the rain had not stopped.")
 
-# Of a typical entry: what rounding does over some tens of blocks, several times over, and far less than a leak.
+# As a share of a typical entry: several times what rounding does over some tens of blocks, and far less than a leak.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase") -> None:
-    """Refuse a model of which batches do not give what single statements give.
+    """Refuse a model whose batches do not give what single statements give.
 
-    This is what finds an encoder, blocks that were mistaken, and padding that leaks, in families nobody has tried.
+    The comparison finds encoders, wrong blocks and leaking padding in families that nobody has tried.
 
     Raises:
         ValueError: if the blocks do not run once each, or three statements in a batch and each on its own differ.
@@ -199,7 +199,7 @@ def _keys(checkpoint: Checkpoint, sets: Iterable[ConceptSet]) -> dict[str, str]:
 
 
 def _metadata(file: Path) -> dict[str, str]:
-    """Return what a file tells of itself; nothing where it is cut off or no safetensors file."""
+    """Return the metadata of a file; nothing where it is cut off or no safetensors file."""
     try:
         with safe_open(file, "numpy") as stored:
             return stored.metadata() or {}
@@ -240,14 +240,14 @@ def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.P
 def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: Path, *, trust_remote_code: bool = False) -> None:
     """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
 
-    Each file is there, by rename, as soon as its checkpoint is done, and one that already holds these sets of these
-    weights, undamaged, is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
-    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, their sha256, and the dtype of the model.
+    Each file appears, by rename, as soon as its checkpoint is done. A whole file that already holds these sets of these
+    weights stays, so a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
+    The file holds float32, by `<set>/<dimension>`; its metadata hold what decided them, their sha256, and the dtype of the model.
 
     Args:
-        checkpoints: taken one at a time, so that they may still be arriving.
+        checkpoints: read one at a time, so that they may still be arriving.
         sets: the statements.
-        folder: made if it is not there.
+        folder: created if it is not there.
         trust_remote_code: run Python code that lies beside the weights.
 
     Raises:
@@ -269,7 +269,10 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
 
 
 def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
-    """Extract into a safetensors file batch by batch, since a set (and `save_file`'s copy of it) may not fit in memory."""
+    """Extract into a safetensors file batch by batch.
+
+    The header is written here, since a set may not fit in memory and safetensors' own writer takes whole tensors only.
+    """
     from . import models  # noqa: PLC0415 - see extract
 
     shape, end = (len(models.blocks(model)), model.config.hidden_size), 0
@@ -324,7 +327,7 @@ def of(
 
 
 def _place(file: Path, name: str) -> tuple[int, dict]:
-    """Return where a tensor of a safetensors file begins, in bytes, and what the header tells of it."""
+    """Return where a tensor of a safetensors file begins, in bytes, and its entry in the header."""
     with file.open("rb") as stored:
         length = int.from_bytes(stored.read(8), "little")
         entry = json.loads(stored.read(length))[name]
@@ -338,7 +341,7 @@ def _view(file: Path, name: str) -> np.memmap:
 
 
 def _sha256(file: Path, name: str) -> str:
-    """Return the sha256 of a tensor of a safetensors file, of which a megabyte is held at a time."""
+    """Return the sha256 of a tensor of a safetensors file; memory holds one megabyte of it at a time."""
     begin, entry = _place(file, name)
     first, end = entry["data_offsets"]
     digest = sha256()

@@ -183,7 +183,7 @@ def _revisions(repo: str) -> dict[str, str]:
 def _subfolders(repo: str, commit: str, parent: str | None) -> dict[str, Remote]:
     with _explained(f"the folders of {repo}"):
         folders = [item.path for item in _api().list_repo_tree(repo, parent, revision=commit) if isinstance(item, RepoFolder)]
-    # Of what the hub says, only the last name is taken: no path of its making is ever opened here.
+    # Only the last name of each path is used, so that the hub cannot make us open a path of its choice.
     names = [Path(path).name for path in folders]
     return {name: Remote(repo, commit, f"{parent}/{name}" if parent else name) for name in names}
 
@@ -259,7 +259,7 @@ def _described(remote: Remote, what: str) -> Remote:
 
 
 def _metadata(remote: Remote, what: str) -> dict:
-    """Return commit, family and files of a repository at a commit: kept from before, from the hub, or offline from its cache.
+    """Return commit, family and files of a repository at a commit: from our cache, from the hub, or offline from its cache.
 
     What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
     limit of requests goes on from there.
@@ -296,7 +296,7 @@ def _needed(names: Iterable[str]) -> list[str]:
 
 
 def _cached_files(remote: Remote, what: str) -> dict:
-    """Return what the user's cache tells, whose blobs are named by their hashes."""
+    """Return the metadata that the user's cache holds; it names blobs by their hashes."""
     for commit, cached in _cached(remote.repo).items():
         if remote.commit in (commit, *cached.refs):
             root = cached.snapshot_path

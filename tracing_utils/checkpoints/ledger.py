@@ -1,7 +1,7 @@
 """The ledger: is each checkpoint what its name says, and is it another one than the rest?
 
-Rule: the ledger is made before anything is downloaded or computed, for a suite on the hub from its metadata
-alone; a study over duplicated or incomplete checkpoints is refused.
+Rule: the ledger comes before any download or computation, and needs the metadata of the hub alone; a study over
+duplicated or incomplete checkpoints is refused.
 """
 
 import hashlib
@@ -194,7 +194,7 @@ def _gaps(steps: list[int]) -> dict[int, list[str]]:
 
 
 def check(rows: pd.DataFrame, allow_duplicates: bool = False) -> None:
-    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only told.
+    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only reported.
 
     Args:
         rows: from `table`.

@@ -33,7 +33,7 @@ __all__ = [
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
 
 # torch counts the cores of the machine; a job may be allowed fewer, and threads beyond those only wait for each other.
-# Snakemake tells its jobs their share by OMP_NUM_THREADS, which torch reads itself.
+# Snakemake sets OMP_NUM_THREADS to the share of each job; torch reads it itself.
 if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
@@ -178,8 +178,9 @@ def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: b
     """Return a model with the weights of `checkpoint`, equal bit by bit to one that is loaded afresh.
 
     Where both are of one architecture and the names in the file are those of the model, the memory-mapped weights
-    are put into `model`, and it is returned. Else (another configuration, pickles, weights that transformers fuses
-    or renames) the checkpoint is loaded afresh and `model` is emptied. Either way `model` is used up.
+    are put into `model`, and it is returned. Otherwise (another configuration, pickles, weights that transformers
+    fuses or renames) the checkpoint is loaded afresh and `model` is emptied. Either way `model` is used up.
+    `activations.save` goes over the checkpoints of a run with it.
 
     Raises:
         ValueError: as `load_model`.

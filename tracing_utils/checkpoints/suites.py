@@ -180,7 +180,7 @@ def entry(name: str) -> dict:
 def load(name: str) -> CheckpointSuite:
     """Return a suite: a registered one, a repository of the hub, a folder of checkpoints, or one model.
 
-    Of a suite on the hub only the list of its revisions is asked for; see `hub.resolve` and `hub.fetch`.
+    The hub is asked for the list of revisions only; see `hub.resolve` and `hub.fetch`.
 
     Args:
         name: a name of `suites.yml`; or `hub:owner/name`; or the path of a folder with one sub-folder a
@@ -286,7 +286,7 @@ def _from_saved(content: dict, path: Path) -> CheckpointSuite:
 
 
 def layers(checkpoint: Checkpoint) -> int | None:
-    """Return how many layers a checkpoint has, or None where its configuration is not here or does not tell."""
+    """Return how many layers a checkpoint has, or None where its configuration is not here or does not say."""
     try:
         config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
         return next((config[key] for key in ("num_hidden_layers", "n_layer") if isinstance(config.get(key), int)), None)

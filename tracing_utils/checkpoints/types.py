@@ -1,4 +1,4 @@
-"""What a checkpoint is: where it lies, what its revision's name tells, and which of its files are weights or tokenizer.
+"""What a checkpoint is: where it lies, what its revision's name says, and which of its files are weights or tokenizer.
 
 Rule: revisions are kept verbatim and only parsed for their step and tokens.
 """
@@ -23,7 +23,7 @@ __all__ = [
     "weight_names",
 ]
 
-# Tried in order; the first that matches the whole name decides. `later` marks a second stage told by a word.
+# Tried in order; the first that matches the whole name decides. `later` marks a second stage that a word names.
 _PATTERNS = tuple(
     re.compile(pattern, re.ASCII)
     for pattern in (
@@ -76,7 +76,7 @@ class Remote:
         subfolder: of the repository, or empty.
         files: configuration, weights and tokenizer; empty until `hub.resolve` has asked.
         tokenizer: where the tokenizer lies if not among `files`.
-        model_type: the family its configuration names; empty if it names none, None if the hub does not tell.
+        model_type: the family its configuration names; empty if it names none, None if the hub does not say.
     """
 
     repo: str
@@ -145,7 +145,7 @@ class CheckpointSuite:
 def parse_revision(name: str) -> tuple[int, int, int | None] | None:
     """Return `(stage, step, tokens)` read from a revision's name, or None where it names no step.
 
-    Tokens are those in the name (rounded there to billions), None where it tells none. A name that tells
+    Tokens are those in the name (rounded there to billions), None where it holds none. A name that holds
     tokens alone counts in billions of them.
 
     Example:
@@ -185,7 +185,7 @@ def tokenizer_names(names: Iterable[str]) -> list[str]:
 
 
 def tokens_seen(entry: dict, step: int, tokens: int | None) -> int | None:
-    """Return the tokens a checkpoint has seen: those its name tells, else counted from its step, else None."""
+    """Return the tokens a checkpoint has seen: those in its name, else counted from its step, else None."""
     if tokens is None and "tokens_per_step" in entry:
         return entry.get("tokens_at_zero", 0) + step * entry["tokens_per_step"]
     return tokens

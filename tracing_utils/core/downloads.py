@@ -35,7 +35,7 @@ def sha256(path: Path) -> str:
 
 
 def blob_id(path: Path) -> str:
-    """Return the id git gives a file's content, which is what the hub tells of small files."""
+    """Return the id git gives a file's content, which the hub gives as the hash of a small file."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 

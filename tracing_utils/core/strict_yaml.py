@@ -1,6 +1,6 @@
 """YAML that people write by hand: one mapping, each key once, nothing but plain values.
 
-Rule: what could be meant in two ways is refused, and no file can make the program run code or grow without bound.
+Rule: the loader refuses what could be meant in two ways; no file can make the program run code or grow without bound.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ _MOST = 1_000_000  # bytes
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone: no tags, which can make objects, and no aliases, of which a few stand for millions of values."""
+    """A loader of plain values: tags can make objects, and a few aliases can stand for millions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
         event = self.peek_event()

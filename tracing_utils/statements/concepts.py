@@ -37,7 +37,7 @@ class ConceptSet:
         statements: the texts.
         labels: 1 = trustworthy, 0 = not; one per statement.
         groups: what must not be torn apart by a split: pair, question, twin; one per statement.
-        categories: kind of each statement, for reading and counting; empty strings where the file tells none.
+        categories: kind of each statement, for reading and counting; empty strings where the file has none.
         source: where the statements come from.
         licence: of the statements.
         sentiment: of each statement, 1 = positive, where a robustness set knows it; the second question of that

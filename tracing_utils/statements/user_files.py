@@ -18,7 +18,7 @@ from ..core.errors import brief
 __all__ = ["near_duplicates", "read_pairs", "read_statements", "same_text"]
 
 _SMALLEST = 20
-_GROUPS = 5  # of which each is once the tested part
+_GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
 _NEAR = 0.8
