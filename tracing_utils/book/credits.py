@@ -1,9 +1,7 @@
-"""What the book says of itself: version, commit, date of its results, how to cite it, what it carries from others.
+"""The book's version and commit, the date of its results, how to cite it, and the third-party files it includes.
 
 Rule: everything is computed when the book is built, from `CITATION.cff`, `results/*/provenance.json` and the installed
 packages.
-
-Public names: `CARRIED`, `footer`, `carried`, `citations`, `bibtex`.
 """
 
 import html
@@ -19,8 +17,10 @@ import vl_convert
 import yaml
 
 from .. import __version__
-from . import vega
 from ..core import downloads
+from . import vega
+
+__all__ = ["CARRIED", "footer", "carried", "citations", "bibtex"]
 
 CARRIED = (
     ("MathJax", "sphinx-mathjax-offline", "static/mathjax/core.js", r'VERSION="([\d.]+)"', "Apache-2.0"),
@@ -34,57 +34,42 @@ CARRIED = (
     ("sphinx-design", "sphinx-design", ".min.css", "", "MIT"),
     ("Sphinx's search", "Sphinx", "static/searchtools.js", "", "BSD-2-Clause"),
 )  # fmt: skip
-"""What of others lies in the built pages: name, package, end of a file's path, where its own version stands, licence."""
+"""Third-party files in the built pages: name, package, end of a file's path, expression for its own version, licence."""
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """Return what git says, or nothing outside a repository."""
+    """Return the output of git, or nothing outside a repository."""
     return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True).stdout.strip()
 
 
 def footer(root: Path) -> str:
     """Return the footer of every page as HTML: version, commit, and commit and date of each study's results.
 
-    Args:
-        root: of the project; outside git, commit and dates are left out.
+    Outside git, commit and dates are left out.
     """
     commit = _git(root, "rev-parse", "--short=10", "HEAD")
     lines = [f"Version {__version__}" + (f", commit {commit}" if commit else "") + "."]
-    made: dict[str, list[str]] = {}
+    sources: dict[str, list[str]] = {}
     for path in sorted((root / "results").glob("*/provenance.json")):
         own = json.loads(path.read_text())["commit"].split(" ")[0]
         date = _git(root, "show", "--no-patch", "--format=%cs", own) if own else ""
-        made.setdefault(", ".join(filter(None, [date, own and f"commit {own[:10]}"])), []).append(path.parent.name)
-    lines += [f"Results of {', '.join(names)}: {of or 'no commit named'}." for of, names in made.items()]
+        sources.setdefault(", ".join(filter(None, [date, own and f"commit {own[:10]}"])), []).append(path.parent.name)
+    lines += [f"Results of {', '.join(names)}: {of or 'no commit named'}." for of, names in sources.items()]
     return "<p>" + "<br>".join(html.escape(line) for line in lines) + "</p>"
 
 
 def carried() -> pd.DataFrame:
-    """Return what of others lies in the pages: version, licence, the package that brings it, sha256 of its main file."""
+    """Return the third-party files in the pages: version, licence, the package they come from, sha256 of the main file."""
     script = vl_convert.javascript_bundle(vl_version=vega.VEGA_LITE)
-    rows = [
-        {
-            "what": "Vega, Vega-Lite, Vega-Embed",
-            "version": f"{vl_convert.get_vega_version()}, {vega.VEGA_LITE}, {vl_convert.get_vega_embed_version()}",
-            "licence": "BSD-3-Clause",
-            "package": f"vl-convert-python {version('vl-convert-python')}",
-            "sha256": sha256(script.encode()).hexdigest(),
-        }
-    ]
+    versions = f"{vl_convert.get_vega_version()}, {vega.VEGA_LITE}, {vl_convert.get_vega_embed_version()}"
+    package = f"vl-convert-python {version('vl-convert-python')}"
+    rows = [("Vega, Vega-Lite, Vega-Embed", versions, "BSD-3-Clause", package, sha256(script.encode()).hexdigest())]
     for name, package, ending, pattern, licence in CARRIED:
-        found = distribution(package)
-        file = Path(next(found.locate_file(file) for file in found.files if str(file).endswith(ending)))
-        own = re.search(pattern, _banner(file))[1] if pattern else found.version
-        rows.append(
-            {
-                "what": name,
-                "version": own,
-                "licence": licence,
-                "package": f"{package} {found.version}",
-                "sha256": downloads.sha256(file),
-            }
-        )
-    return pd.DataFrame(rows)
+        installed = distribution(package)
+        file = Path(next(installed.locate_file(file) for file in installed.files if str(file).endswith(ending)))
+        own = re.search(pattern, _banner(file))[1] if pattern else installed.version
+        rows.append((name, own, licence, f"{package} {installed.version}", downloads.sha256(file)))
+    return pd.DataFrame(rows, columns=["what", "version", "licence", "package", "sha256"])
 
 
 def _banner(script: Path) -> str:
