@@ -1,7 +1,7 @@
 """Charts: a tidy table in, an Altair chart out.
 
-Rule: a chart never computes and never saves; it draws the table it gets. Charts that the reader plays with, and that only
-pages show, are in `explorables`.
+Rule: a chart never computes and never saves; it draws the table it gets: rows of `results/<study>/*.csv`, or the columns that
+its docstring names. `description` is its alt text. Charts that the reader plays with are in `explorables`.
 """
 
 import math
@@ -35,12 +35,7 @@ def _by_layer_or_level(table: pd.DataFrame, names: tuple[str, ...]) -> tuple[alt
 
 
 def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the accuracy of both protocols, of the steps between them and of controls over the layers, one panel a dimension.
-
-    Args:
-        table: accuracy rows of `results/<study>/probing.csv`; rows without a layer are drawn as level lines.
-        description: the alt text.
-    """
+    """Chart the accuracy rows of `probing.csv` over the layers, one panel a dimension: protocols and controls."""
     table = table[table["method"].isin(list(_PROTOCOLS))]
     table = table[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
     methods = [method for method in _PROTOCOLS if method in set(table["method"])]
@@ -58,12 +53,7 @@ def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart
 
 
 def onset_steps(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the onset step of every layer, and of the selected layer, with its ends, one panel a dimension.
-
-    Args:
-        table: rows of `results/<study>/dynamics.csv` with metric `onset_step`; rows without an onset are left out.
-        description: the alt text.
-    """
+    """Chart the onset step of each layer and of the selected layer with its interval (rows `onset_step` of `dynamics.csv`)."""
     table = table.dropna(subset=["value"])[["dimension", "concept_set", "layer", "value", "low", "high", "n"]]
     layers = [str(layer) for layer in options(table, "layer")]
     table = table.assign(layer=table["layer"].astype("Int64").astype("string").fillna("selected"))
@@ -76,13 +66,7 @@ def onset_steps(table: pd.DataFrame, description: str) -> alt.FacetChart:
 
 
 def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt.FacetChart:
-    """Chart a metric of all pairs of checkpoints as a map, one panel a dimension.
-
-    Args:
-        table: rows of `results/<study>/dynamics.csv`; those of the metric with method `logistic` are drawn.
-        metric: `direction_cosine` or `transfer_accuracy`.
-        description: the alt text.
-    """
+    """Chart `direction_cosine` or `transfer_accuracy` of `dynamics.csv` for all pairs of checkpoints, one map a dimension."""
     rows = table[(table["metric"] == metric) & (table["method"] == "logistic")].astype({"to_step": int})
     rows = rows[["step", "to_step", "revision", "to_revision", "dimension", "concept_set", "value", "low", "high"]]
     middle = 0.5 if metric == "transfer_accuracy" else 0.0
@@ -100,14 +84,7 @@ def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt
 
 
 def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = "") -> alt.FacetChart:
-    """Chart a metric over steps, one line a layer, one panel a dimension.
-
-    Args:
-        table: rows of a tidy table.
-        metric: of the rows to draw.
-        description: the alt text.
-        floor: name of the control method whose mean over layers is drawn as a dashed line, if any.
-    """
+    """Chart a metric over steps, one line a layer, one panel a dimension; the mean of the control `floor` is dashed."""
     rows = table[table["metric"] == metric].astype({"layer": int})
     rows = rows[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
     base = alt.Chart(rows).encode(x=step_axis(rows)).transform_filter(shown("statements"))
@@ -134,13 +111,8 @@ _METHODS = ("released", "covariance", "probe")
 def two_phases(table: pd.DataFrame, control: pd.DataFrame, description: str) -> alt.VConcatChart:
     """Chart four measures over training, each next to the same measure of features that are only reweighted.
 
-    One row a measure, both panels on one axis: the model, one line a dimension; the control, whose information is
-    the same throughout.
-
-    Args:
-        table: rows of `results/<study>/mutual_information.csv`.
-        control: rows of `results/<study>/reweighting.csv`.
-        description: the alt text.
+    One row a measure, both panels on one axis: the model (rows of `mutual_information.csv`), one line a dimension, and the
+    control (rows of `reweighting.csv`), whose information is the same throughout.
     """
     rows = table[table["metric"].isin(_PHASES) & table["method"].isin(_METHODS)].astype({"layer": int})
     rows = rows[["step", "revision", "layer", "dimension", "concept_set", "metric", "value", "low", "high", "n"]]
@@ -199,25 +171,27 @@ def _gain_layers(base: alt.Chart, dashes: dict[str, list[int]]) -> list[alt.Char
 
 
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain in preference over the multiplier, with a random direction and shuffled labels on the same axes.
+    """Chart the gain (nats per token) over the multiplier, with a random direction and shuffled labels on the same axes."""
+    return _sweep(table[_GAIN_COLUMNS], description, x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
 
-    Args:
-        table: rows of a sweep in `results/<study>/steering.csv` with metric `gain`.
-        description: the alt text.
-    """
-    table, names = table[_GAIN_COLUMNS], ("layer", "source", "statements")
-    base = alt.Chart(table).transform_filter(shown(*names)).encode(x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
-    chart = panels(alt.layer(*_gain_layers(base, _SWEPT)), table, description, controls(table, *names), NARROW)
+
+def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain against `cost`, the perplexity as a multiple of the unsteered, joined in the order of the multiplier."""
+    x = alt.X("cost:Q", title="perplexity / unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
+    chart = _sweep(table[[*_GAIN_COLUMNS, "cost"]], description, band=False, x=x, order="multiplier:Q")
+    return chart.resolve_scale(x="independent", y="independent")
+
+
+def _sweep(table: pd.DataFrame, description: str, band: bool = True, **encoded: alt.X | str) -> alt.FacetChart:
+    """Return the gain of a sweep of multipliers, with its controls."""
+    names = ("layer", "source", "statements")
+    layers = _gain_layers(alt.Chart(table).transform_filter(shown(*names)).encode(**encoded), _SWEPT)
+    chart = panels(alt.layer(*layers[not band :]), table, description, controls(table, *names), NARROW)
     return chart.resolve_scale(y="independent")
 
 
 def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain of each checkpoint's vector over its step, with the chat model's own vector as a level line.
-
-    Args:
-        table: rows of `results/<study>/steering.csv` with metric `gain`.
-        description: the alt text.
-    """
+    """Chart the gain of each checkpoint's vector over its step, with the chat model's own vector as a level line."""
     table, names = table[_GAIN_COLUMNS], ("layer", "multiplier", "statements")
     base = alt.Chart().transform_filter(shown(*names))
     sources = base.transform_filter("datum.revision != 'chat'").encode(x=step_axis(table))
@@ -227,27 +201,8 @@ def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
     return panels(layered, table, description, controls(table, *names), NARROW).resolve_scale(y="independent")
 
 
-def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain against the perplexity it costs, settings joined in the order of the multiplier.
-
-    Args:
-        table: columns of a steering table with metric `gain`, and `cost` (perplexity as a multiple of the unsteered).
-        description: the alt text.
-    """
-    table, names = table[[*_GAIN_COLUMNS, "cost"]], ("layer", "source", "statements")
-    x = alt.X("cost:Q", title="perplexity / unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
-    base = alt.Chart(table).transform_filter(shown(*names)).encode(x=x, order="multiplier:Q")
-    chart = panels(alt.layer(*_gain_layers(base, _SWEPT)[1:]), table, description, controls(table, *names), NARROW)
-    return chart.resolve_scale(x="independent", y="independent")
-
-
 def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain of each checkpoint's vector against its probe's accuracy, one point a checkpoint.
-
-    Args:
-        table: columns `revision`, `step`, `dimension`, `concept_set`, `accuracy`, `gain`.
-        description: the alt text.
-    """
+    """Chart the column `gain` of each checkpoint's vector against the column `accuracy` of its probe, one point a checkpoint."""
     table = table[["revision", "step", "dimension", "concept_set", "accuracy", "gain"]]
     points = alt.Chart(table).transform_filter(shown("statements")).mark_point(filled=True, size=45)
     points = points.encode(
@@ -261,13 +216,7 @@ def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:
 
 
 def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:
-    """Chart a metric over the layers, one colour a dimension, controls dashed.
-
-    Args:
-        table: tidy rows; rows without a layer are drawn as level lines.
-        metric: of the rows to draw.
-        description: the alt text.
-    """
+    """Chart a metric over the layers, one colour a dimension, controls dashed; rows without a layer are level lines."""
     rows = table[table["metric"] == metric]
     rows = rows[["revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
     dimension = colour(alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1))
@@ -285,12 +234,7 @@ def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.Lay
 
 
 def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
-    """Chart the training loss over steps.
-
-    Args:
-        table: columns `step` and `loss`.
-        description: the alt text.
-    """
+    """Chart the training loss (columns `step` and `loss`, nats per token) over steps."""
     line = alt.Chart(table).mark_line(color=COLOURS["reliability"])
     line = line.encode(
         x=alt.X("step:Q", scale=alt.Scale(type="log"), axis=alt.Axis(grid=False, title="training step")),

@@ -3,12 +3,13 @@
 Rule: an experiment, a notebook or a module appears in the book because its file exists, not because a list names it.
 """
 
+import math
 import pkgutil
 import re
 from pathlib import Path
 from types import ModuleType
 
-import yaml
+import jupytext
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.matching import Matcher, patmatch
@@ -21,25 +22,16 @@ __all__ = ["API", "fill", "sections", "on_config", "on_outdated", "on_source"]
 API = "book/api"
 """The page that describes the modules; they replace its comment `<!-- modules -->`."""
 
-_FRONT = re.compile(r"---\n(.*?)^---\n", flags=re.S | re.M)
-
 
 def _order(root: Path, page: str) -> tuple:
     """Return the key by which pages are sorted: `chapter` in the page's front matter if it has one, then names and numbers."""
     source = root / f"{page}.md"
-    front = _FRONT.match(source.read_text(encoding="utf-8")) if source.is_file() else None
-    place = (yaml.safe_load(front[1]) if front else {}).get("chapter", float("inf"))
-    return place, [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", page)]
+    front = jupytext.read(source).metadata if source.is_file() else {}
+    return front.get("chapter", math.inf), [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", page)]
 
 
 def fill(contents: SiteMap, pages: set[str], root: Path) -> None:
-    """Replace each pattern in the contents by the pages that match it and that no entry names; drop parts without pages.
-
-    Args:
-        contents: of the book, which are changed.
-        pages: names of all pages.
-        root: folder of the sources.
-    """
+    """Replace each pattern in the contents by those of `pages` that match it and that no entry names; drop empty parts."""
     for document in list(contents.values()):
         for part in document.subtrees:
             items = []

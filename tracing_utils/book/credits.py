@@ -22,18 +22,7 @@ from . import vega
 
 __all__ = ["CARRIED", "footer", "carried", "citations", "bibtex"]
 
-CARRIED = (
-    ("MathJax", "sphinx-mathjax-offline", "static/mathjax/core.js", r'VERSION="([\d.]+)"', "Apache-2.0"),
-    ("sphinx-book-theme", "sphinx-book-theme", "static/styles/sphinx-book-theme.css", "", "BSD-3-Clause"),
-    ("pydata-sphinx-theme", "pydata-sphinx-theme", "static/scripts/pydata-sphinx-theme.js", "", "BSD-3-Clause"),
-    ("Bootstrap", "pydata-sphinx-theme", "static/scripts/bootstrap.js", r"Bootstrap v([\d.]+)", "MIT"),
-    ("Font Awesome Free", "pydata-sphinx-theme", "static/scripts/fontawesome.js", r"Free ([\d.]+)", "MIT, OFL-1.1 and CC-BY-4.0"),
-    ("clipboard.js", "sphinx-copybutton", "_static/clipboard.min.js", r"clipboard.js v([\d.]+)", "MIT"),
-    ("sphinx-copybutton", "sphinx-copybutton", "_static/copybutton_funcs.js", "", "MIT"),
-    ("sphinx-togglebutton", "sphinx-togglebutton", "_static/togglebutton.js", "", "MIT"),
-    ("sphinx-design", "sphinx-design", ".min.css", "", "MIT"),
-    ("Sphinx's search", "Sphinx", "static/searchtools.js", "", "BSD-2-Clause"),
-)  # fmt: skip
+CARRIED = pd.read_csv(Path(__file__).with_name("carried.csv"), keep_default_na=False)
 """Third-party files in the built pages: name, package, end of a file's path, expression for its own version, licence."""
 
 
@@ -64,7 +53,7 @@ def carried() -> pd.DataFrame:
     versions = f"{vl_convert.get_vega_version()}, {vega.VEGA_LITE}, {vl_convert.get_vega_embed_version()}"
     package = f"vl-convert-python {version('vl-convert-python')}"
     rows = [("Vega, Vega-Lite, Vega-Embed", versions, "BSD-3-Clause", package, sha256(script.encode()).hexdigest())]
-    for name, package, ending, pattern, licence in CARRIED:
+    for name, package, ending, pattern, licence in CARRIED.itertuples(index=False):
         installed = distribution(package)
         file = Path(next(installed.locate_file(file) for file in installed.files if str(file).endswith(ending)))
         own = re.search(pattern, _banner(file))[1] if pattern else installed.version

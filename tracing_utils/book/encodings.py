@@ -40,25 +40,14 @@ TITLES = {
 
 _TICKS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
 _LABELS = {"revision": "checkpoint", "low": "interval from", "high": "interval to"}  # columns whose names say too little
-_COLUMNS = {
-    "dimension": "dimension",
-    "statements": "concept_set",
-    "layer": "layer",
-    "source": "revision",
-    "checkpoint": "revision",
-    "multiplier": "multiplier",
-}
+_COLUMNS = {"statements": "concept_set", "source": "revision", "checkpoint": "revision"}  # of controls with another name
 _LAST = {"layer", "source", "checkpoint", "multiplier"}  # controls that begin with their last option
 
 
 def step_axis(table: pd.DataFrame, column: str = "step", title: str = "training step", last: str = "step") -> alt.X:
     """Return the axis of training steps: linear up to step 8, then logarithmic, so that step 0 has a place.
 
-    Args:
-        table: the rows; the axis ends at the largest value of its column `last`.
-        column: what is drawn along the axis.
-        title: of the axis.
-        last: the column that the axis has room for.
+    It draws `column` and ends at the largest value of the column `last`.
     """
     end = int(table[last].max())
     ticks = [tick for tick in _TICKS if tick <= end]
@@ -106,16 +95,10 @@ def options(table: pd.DataFrame, column: str) -> list:
 
 
 def controls(table: pd.DataFrame, *names: str, middle: bool = False) -> list[alt.Parameter]:
-    """Return a list to choose from for each name: `dimension`, `statements`, `layer`, `source`, `checkpoint`, `multiplier`.
-
-    Args:
-        table: the rows to choose among.
-        names: of the controls.
-        middle: begin with the middle layer, not with the last.
-    """
+    """Return a list to choose from for each control; that of layers begins with the last, or with the middle one."""
     lists = []
     for name in names:
-        values = options(table, _COLUMNS[name])
+        values = options(table, _COLUMNS.get(name, name))
         first = len(values) // 2 if middle and name == "layer" else -1 if name in _LAST else 0
         lists.append(select(name, values, values[first]))
     return lists
@@ -123,7 +106,7 @@ def controls(table: pd.DataFrame, *names: str, middle: bool = False) -> list[alt
 
 def shown(*names: str) -> str:
     """Return the filter of the rows that the controls of these names choose, as a Vega expression."""
-    return " && ".join(f"datum.{_COLUMNS[name]} == {name}" for name in names)
+    return " && ".join(f"datum.{_COLUMNS.get(name, name)} == {name}" for name in names)
 
 
 def panels(
@@ -136,6 +119,7 @@ def panels(
 ) -> alt.FacetChart:
     """Return one panel a dimension, in the order of the palette, with the controls of all panels."""
     order = options(table, "dimension")
-    facet = alt.Facet("dimension:N", sort=order, title=None, header=alt.Header(labelFontWeight="bold", labelFontSize=13))
+    header = alt.Header(labelFontWeight="bold", labelFontSize=13)
+    facet = alt.Facet("dimension:N", sort=order, title=None, header=header)
     chart = chart.properties(width=width, height=height).facet(facet, columns=min(3, len(order)))
     return chart.resolve_axis(x="independent").add_params(*choices).properties(description=description)

@@ -1,15 +1,14 @@
 """Charts to play with: the reader drags along training, picks a layer, or switches a control off.
 
-Rule: like `charts`, these draw the table they get and save nothing; only the difference of two checkpoints that the reader
-picks is computed in the page. Only pages show them: no notebook depends on this file.
-
-A chart's `usermeta` says what the page's script adds to Vega's own controls: `ticks` (a slider over places shows the
-training step of its place, and can be played), `pick` (a click or a drag on a mark sets a control from the mark's data)
-and `link` (a parameter that holds the address of the page of the checkpoint on show).
+Rule: like `charts`, these draw the table they get (columns `step`, `revision`, `layer`, `dimension`, `concept_set`, `value`,
+`low`, `high`) and save nothing; only the difference of two checkpoints that the reader picks is computed in the page. Only
+pages show them: no notebook depends on this file. A chart's `usermeta` says what the page's script adds to Vega's own
+controls: `ticks` (a slider over places shows the training step of its place, and can be played), `pick` (a click or a drag
+on a mark sets a control from the mark's data) and `link` (a parameter that holds the address of a checkpoint's page).
 """
 
+import itertools
 import math
-from itertools import pairwise
 
 import altair as alt
 import pandas as pd
@@ -18,24 +17,16 @@ from .encodings import GREY, TITLES, colour, controls, ends, fitted, options, pa
 
 __all__ = ["training", "probe_trajectories", "layer_map", "compare_checkpoints", "information_plane", "ratios"]
 
-_DASHES = {
-    "probe": [1, 0],
-    "lexical floor": [6, 3],
-    "surface": [1, 4],
-    "shuffled labels": [4, 1],
-    "control task": [8, 2, 2, 2],
-}
-_CONTROLS = tuple(_DASHES)[1:]
+_CONTROLS = {"lexical floor": [6, 3], "surface": [1, 4], "shuffled labels": [4, 1], "control task": [8, 2, 2, 2]}
+_DASHES = {"probe": [1, 0]} | _CONTROLS
 _KEEP = ["step", "revision", "layer", "dimension", "concept_set", "value", "low", "high"]
 _PICKED = shown("dimension", "statements")
 
 
 def _slider(steps: list[int], *picked: str) -> tuple[list[alt.Parameter], dict]:
-    """Return a slider `at` over the places of the checkpoints, with the parameter `step` that follows from it, and `usermeta`.
+    """Return a slider `at` over the checkpoints, the parameter `step` that follows from it, and `usermeta`.
 
-    Args:
-        steps: of the checkpoints; the slider begins at the last.
-        picked: further controls that a click on a mark sets.
+    A click on a mark sets the slider and the controls `picked`.
     """
     last = len(steps) - 1
     bind = alt.binding_range(min=0, max=last, step=1, name="training step")
@@ -51,7 +42,7 @@ def _rows(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def _strips(steps: list[int]) -> pd.DataFrame:
     """Return each step with the borders halfway to its neighbours on the axis of `step_axis`."""
     place = [math.log1p(step / 8) for step in steps]
-    halfway = [8 * math.expm1((a + b) / 2) for a, b in pairwise(place)]
+    halfway = [8 * math.expm1((a + b) / 2) for a, b in itertools.pairwise(place)]
     left, right = [steps[0], *halfway], [*halfway, steps[-1]]
     return pd.DataFrame({"step": steps, "left": left, "right": right}).round(1)
 
@@ -66,12 +57,7 @@ def _large_where(condition: str, large: int, small: int) -> dict:
 
 
 def _wide(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the logistic probe's rows with the value of each control in a column of its own, which takes less room.
-
-    Args:
-        table: rows of `results/<study>/probing.csv`.
-        metric: `accuracy`, `auroc` or `log_loss`.
-    """
+    """Return the logistic probe's rows with the value of each control in a column of its own, which takes less room."""
     rows = table[table["metric"] == metric]
     probe = rows[rows["method"] == "logistic"][[*_KEEP, *(["href"] if "href" in table else [])]].astype({"layer": int})
     for name in _CONTROLS:
@@ -97,7 +83,7 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
     """Chart held-out accuracy over training, and the accuracy over the layers at the step that the reader drags to.
 
     Args:
-        table: rows of `results/<study>/probing.csv`.
+        table: rows of `probing.csv`.
         description: the alt text; states the finding.
         page: prefix of the address of a featured checkpoint's notebook, for rows whose `featured` is true.
     """
@@ -169,7 +155,7 @@ def probe_trajectories(table: pd.DataFrame, metric: str, description: str, paper
     """Chart a probe metric over training steps, one panel a dimension, with controls that can be switched off.
 
     Args:
-        table: rows of `results/<study>/probing.csv`.
+        table: rows of `probing.csv`.
         metric: `accuracy`, `auroc` or `log_loss`.
         description: the alt text; states the finding.
         paper: columns `dimension`, `concept_set`, `value`: level lines of the paper's, on the statements it shares.
@@ -179,11 +165,10 @@ def probe_trajectories(table: pd.DataFrame, metric: str, description: str, paper
     if paper is not None:
         rows = rows.merge(paper.rename(columns={"value": "paper"}), on=["dimension", "concept_set"], how="left")
         switches.append("the paper")
-    switched = [
-        alt.param(name=name.replace(" ", "_"), bind=alt.binding_checkbox(name=name), value=name != "untrained")
-        for name in switches
-    ]
-    choices = controls(rows, "layer", "statements", middle=True) + switched
+    choices = controls(rows, "layer", "statements", middle=True)
+    for name in switches:
+        box = alt.binding_checkbox(name=name)
+        choices.append(alt.param(name=name.replace(" ", "_"), bind=box, value=name != "untrained"))
     return panels(_trajectory(rows, metric), rows, description, choices)
 
 
@@ -219,10 +204,7 @@ def _level(base: alt.Chart, name: str) -> list[alt.Chart]:
 def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatChart:
     """Chart a quantity as a map of layers over steps, with its cross-sections through the cell that the reader picks.
 
-    Args:
-        table: columns `step`, `revision`, `layer`, `dimension`, `concept_set`, `value`, `low`, `high`.
-        title: what `value` is; it is white at 0.
-        description: the alt text.
+    `title` says what `value` is; the map is white at 0.
     """
     table = _rows(table, _KEEP)
     steps, choices = options(table, "step"), controls(table, "dimension", "statements", "layer", middle=True)
@@ -233,24 +215,19 @@ def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatCh
     scale = alt.Scale(scheme="purplegreen", domain=[-reach, reach])
     legend = alt.Legend(title=title, orient="top", gradientLength=200, direction="horizontal")
     cells = base.mark_rect(cursor="pointer")
-    cells = cells.encode(color=alt.Color("value:Q", scale=scale, legend=legend), tooltip=_signed("revision", "layer"))
+    cells = cells.encode(
+        color=alt.Color("value:Q", scale=scale, legend=legend), tooltip=tooltip("revision", "layer", form="+.3f")
+    )
     picked = base.transform_filter("datum.layer == layer && datum.step == step")
     area = alt.layer(cells, picked.mark_rect(filled=False, stroke=GREY, strokeWidth=3)).encode(x=columns, y=rows)
     at_step, of_layer = base.transform_filter("datum.step == step"), base.transform_filter("datum.layer == layer")
     column = _section(base, at_step.encode(y=rows.title(None)), "x", title, "layer").properties(title=_title("'at step ' + step"))
     row = _section(base, of_layer.encode(x=columns), "y", title, "step").properties(title=_title("'of layer ' + layer"))
-    parts = (
-        area.properties(width=400, height=150),
-        column.properties(width=110, height=150),
-        row.properties(width=400, height=120),
-    )
+    sizes = ((area, 400, 150), (column, 110, 150), (row, 400, 120))
+    parts = (part.properties(width=width, height=height) for part, width, height in sizes)
     slider, meta = _slider(steps, "layer")
     chart = alt.concat(*parts, columns=2, spacing=10).add_params(*slider, *choices)
     return chart.properties(description=description, usermeta=meta)
-
-
-def _signed(*names: str) -> list[alt.Tooltip]:
-    return tooltip(*names, form="+.3f")
 
 
 def _zero(axis: str, title: str) -> alt.Chart:
@@ -272,7 +249,7 @@ def _section(whole: alt.Chart, part: alt.Chart, axis: str, title: str, along: st
         whole.mark_rule(strokeWidth=0).encode(**ends),
         _zero(axis, title),
         part.mark_rule(strokeWidth=4, opacity=0.3).encode(color=colour(), **ends),
-        points.encode(color=colour(), size=size, tooltip=_signed("revision", "layer"), **value),
+        points.encode(color=colour(), size=size, tooltip=tooltip("revision", "layer", form="+.3f"), **value),
     )
 
 
@@ -280,12 +257,7 @@ def compare_checkpoints(table: pd.DataFrame, title: str, description: str) -> al
     """Chart a quantity over the layers at two checkpoints that the reader picks, and their difference.
 
     The interval of the difference joins those of both as if they were independent (Zou and Donner's MOVER). On the same
-    statements they mostly are not, and the paired interval is then narrower.
-
-    Args:
-        table: columns `step`, `revision`, `layer`, `dimension`, `concept_set`, `value`, `low`, `high`.
-        title: what `value` is.
-        description: the alt text.
+    statements they mostly are not, and the paired interval is then narrower. `title` says what `value` is.
     """
     table = _rows(table, _KEEP)
     steps = options(table, "step")
@@ -310,11 +282,8 @@ def compare_checkpoints(table: pd.DataFrame, title: str, description: str) -> al
 
 def _difference(base: alt.Chart) -> alt.LayerChart:
     """Return the difference at each layer, with its interval."""
-    parts = {
-        f"{name}_{column}": f"datum.step == {name} ? datum.{column} : null"
-        for name in ("from_step", "to_step")
-        for column in ("value", "low", "high")
-    }
+    ends_of = itertools.product(("from_step", "to_step"), ("value", "low", "high"))
+    parts = {f"{name}_{column}": f"datum.step == {name} ? datum.{column} : null" for name, column in ends_of}
     joined = base.transform_filter("datum.step == from_step || datum.step == to_step").transform_calculate(**parts)
     joined = joined.transform_aggregate(**{name: f"max({name})" for name in parts}, groupby=["layer", "dimension"])
     reach = {
@@ -324,17 +293,12 @@ def _difference(base: alt.Chart) -> alt.LayerChart:
     joined = joined.transform_calculate(value="datum.to_step_value - datum.from_step_value")
     joined = joined.transform_calculate(**{end: f"datum.value {width}" for end, width in reach.items()})
     y = alt.Y("value:Q", title="difference")
-    points = joined.mark_point(filled=True, size=60, opacity=1).encode(y=y, tooltip=_signed("layer"))
+    points = joined.mark_point(filled=True, size=60, opacity=1).encode(y=y, tooltip=tooltip("layer", form="+.3f"))
     return alt.layer(_zero("y", "difference"), joined.mark_rule(strokeWidth=4, opacity=0.35).encode(**ends(y)), points)
 
 
 def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
-    """Chart nHSIC(T;Y) against nHSIC(T;X), one point a layer, with the trace of each layer up to the step on show.
-
-    Args:
-        table: columns `step`, `revision`, `layer`, `dimension`, `concept_set`, `nhsic_tx`, `nhsic_ty`.
-        description: the alt text.
-    """
+    """Chart column `nhsic_ty` against `nhsic_tx`, one point a layer, with the trace of each layer up to the step on show."""
     table = _rows(table, ["step", "revision", "layer", "dimension", "concept_set", "nhsic_tx", "nhsic_ty"])
     steps = options(table, "step")
     x, y = (alt.X("nhsic_tx:Q", title=TITLES["nhsic_tx"]), alt.Y("nhsic_ty:Q", title=TITLES["nhsic_ty"]))
@@ -361,9 +325,7 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
 def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart how many times faster one way is than others, with the spread over pairs, and a tick at the target, by goal.
 
-    Args:
-        table: columns `what`, `against`, `goal`, `ratio`, `low`, `high`, `target` (nan: none) and `reached`.
-        description: the alt text.
+    Columns: `what`, `against`, `goal`, `ratio`, `low`, `high`, `target` (nan: none) and `reached`.
     """
     table = table[["what", "against", "goal", "ratio", "low", "high", "target", "reached"]]
     table = table.assign(row=table["what"] + " : " + table["against"], goal="goal " + table["goal"].astype(str))

@@ -16,7 +16,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 __all__ = [
-    "SOLUTION", "LAUNCHED", "solutions", "exercises", "starter", "standalone", "write_starters", "write_standalone",
+    "SOLUTION", "LAUNCHED", "solutions", "starter", "standalone", "write_starters", "write_standalone",
     "repository", "launchers",
 ]  # fmt: skip
 
@@ -30,19 +30,12 @@ _ADMONITION = re.compile(r":::\{admonition\} ([^\n]*)\n(?::class: [^\n]*\n)?(.*?
 _CITED = re.compile(r"\{cite\}`([^`]*)`")
 
 _KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
-_ANSWER = "# Your answer:\n"
 _INSTALL = Path(__file__).with_name("install_cell.txt").read_text(encoding="utf-8")
 
 
 def solutions(text: str) -> list[str]:
     """Return the code of the folded solutions of a page or notebook."""
     return ["\n".join(re.findall(r"```python\n(.*?)```", block, flags=re.S)) for block in SOLUTION.findall(text)]
-
-
-def exercises(path: Path) -> tuple[str, list[str]]:
-    """Return a page's shared first lines of code, and the code of each solution."""
-    text = path.read_text(encoding="utf-8")
-    return re.search(r"```python\n(.*?)```", text, flags=re.S)[1], solutions(text)
 
 
 def _references(project: Path) -> dict[str, str]:
@@ -72,7 +65,7 @@ def _open(text: str) -> list[nbformat.NotebookNode]:
     cells = []
     *asked, rest = SOLUTION.sub("\0", text).split("\0")
     for question in asked:
-        cells += [new_markdown_cell(question.strip()), new_code_cell(_ANSWER)]
+        cells += [new_markdown_cell(question.strip()), new_code_cell("# Your answer:\n")]
     return cells + ([new_markdown_cell(rest.strip())] if rest.strip() else [])
 
 
@@ -95,10 +88,7 @@ def starter(path: Path, project: Path) -> nbformat.NotebookNode:
 def standalone(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
     """Return the notebook of a jupytext source with a first cell that installs the package where it is missing.
 
-    Args:
-        path: of the source.
-        project: its root.
-        source: folder or address of the project, written into that cell; empty: the reader names it there.
+    The cell has `source`, the folder or address of the project; where it is empty, the reader writes it there.
     """
     return _notebook([new_code_cell(_INSTALL.format(source=source)), *jupytext.read(path).cells], project)
 
@@ -141,11 +131,9 @@ def repository(project: Path) -> str:
 
 
 def launchers(project: Path, address: str) -> list[tuple[str, str, str]]:
-    """Return notebook, service and address of each button that opens a notebook elsewhere.
+    """Return notebook, service and address of each button that opens a notebook of the repository at `address` elsewhere.
 
-    Args:
-        project: its root.
-        address: of the repository. Binder clones any; Colab opens files of GitHub alone, here those of the book in `gh-pages`.
+    Binder clones any repository; Colab opens files of GitHub alone, here those of the book in the branch `gh-pages`.
     """
     hub = re.fullmatch(r"https://github\.com/([^/]+/[^/]+?)(?:\.git)?/?", address)
     binder = f"https://mybinder.org/v2/git/{quote(address, safe='')}/HEAD?urlpath=lab/tree/{LAUNCHED}"

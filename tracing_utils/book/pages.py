@@ -51,10 +51,9 @@ def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: ob
         tags["og:description"] = " ".join(paragraphs[0].split()) if paragraphs else ""
     if app.config.html_baseurl:
         tags["og:image"] = f"{app.config.html_baseurl.rstrip('/')}/_static/landing.png"
-    plain = {name: html.escape(str(value), quote=True) for name, value in tags.items() if value}
-    context["metatags"] = context.get("metatags", "") + "".join(
-        f'\n<meta property="{name}" content="{value}">' for name, value in plain.items()
-    )
+    escaped = {name: html.escape(str(value), quote=True) for name, value in tags.items() if value}
+    lines = (f'\n<meta property="{name}" content="{value}">' for name, value in escaped.items())
+    context["metatags"] = context.get("metatags", "") + "".join(lines)
 
 
 def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: object) -> None:
