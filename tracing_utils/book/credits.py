@@ -62,13 +62,9 @@ def carried() -> pd.DataFrame:
 
 
 def _banner(script: Path) -> str:
-    """Return a script with its notice, which bundlers put into a file beside it."""
+    """Return a script with its notice, which bundlers put into a separate file."""
     notice = script.with_name(script.name + ".LICENSE.txt")
     return (notice if notice.exists() else script).read_text(encoding="utf-8")
-
-
-def _authors(entry: dict) -> list[str]:
-    return [author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in entry["authors"]]
 
 
 def citations(root: Path) -> list[dict]:
@@ -78,19 +74,15 @@ def citations(root: Path) -> list[dict]:
     for entry in [book, *book["references"]]:
         where = entry.get("conference", {}).get("name") or f"version {entry['version']}"
         year = str(entry.get("year") or entry["date-released"])[:4]
+        authors = [author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in entry["authors"]]
         known = {"title": entry["title"], "year": year, "where": where, "url": entry.get("url", "")}
-        entries.append({"authors": _authors(entry)} | known)
+        entries.append({"authors": authors} | known)
     return entries
 
 
 def bibtex(entry: dict, key: str) -> str:
     """Return an entry of `citations` as BibTeX."""
     authors = " and ".join(f"{{{name}}}" if "," not in name else name for name in entry["authors"])
-    fields = {
-        "author": authors,
-        "title": f"{{{entry['title']}}}",
-        "year": entry["year"],
-        "note": entry["where"],
-        "url": entry["url"],
-    }
+    fields = {"author": authors, "title": f"{{{entry['title']}}}", "year": entry["year"], "note": entry["where"]}
+    fields["url"] = entry["url"]
     return f"@misc{{{key},\n" + "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value) + "}"

@@ -74,10 +74,11 @@ def ends(y: alt.Y) -> dict:
 
 
 def tooltip(*names: str, form: str = ".3f", more: tuple[str, ...] = ()) -> list[alt.Tooltip]:
-    """Return what a mark says of itself: the columns `names`, its value with the interval in the format `form`, and `more`."""
-    numbers = [alt.Tooltip(f"{name}:Q", format=form, title=_LABELS.get(name, name)) for name in ("value", "low", "high")]
-    first, last = ([alt.Tooltip(name, title=_LABELS.get(name, name)) for name in group] for group in (names, more))
-    return [*first, *numbers, *last]
+    """Return the tooltip of a mark: the columns `names`, its value with the interval in the format `form`, and `more`."""
+    fields = [*names, "value:Q", "low:Q", "high:Q", *more]
+    formats = {"value:Q": {"format": form}, "low:Q": {"format": form}, "high:Q": {"format": form}}
+    titles = [_LABELS.get(field.partition(":")[0], field.partition(":")[0]) for field in fields]
+    return [alt.Tooltip(field, title=title, **formats.get(field, {})) for field, title in zip(fields, titles, strict=True)]
 
 
 def select(name: str, options: list, value: object) -> alt.Parameter:

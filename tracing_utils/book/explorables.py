@@ -329,7 +329,7 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """
     table = table[["what", "against", "goal", "ratio", "low", "high", "target", "reached"]]
     table = table.assign(row=table["what"] + " : " + table["against"], goal="goal " + table["goal"].astype(str))
-    # Names stand above their marks, inside the panel: beside it they would leave a phone no room for it.
+    # Names are above their marks, inside the panel: on a phone there is no room for them next to it.
     label = {"labelAlign": "left", "labelPadding": -4, "labelOffset": -11, "labelLimit": 250, "labelFontSize": 9}
     axis = alt.Axis(ticks=False, domain=False, grid=False, **label)
     base = alt.Chart(table).encode(y=alt.Y("row:N", sort=None, title=None, axis=axis, scale=alt.Scale(padding=0.6)))

@@ -47,16 +47,16 @@ def _references(project: Path) -> dict[str, str]:
     return names
 
 
-def _note(found: re.Match[str]) -> str:
-    title, body = found[1], found[2].strip()
-    if SOLUTION.fullmatch(found[0]):
+def _note(match: re.Match[str]) -> str:
+    title, body = match[1], match[2].strip()
+    if SOLUTION.fullmatch(match[0]):
         return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
     return "\n".join(f"> {line}".rstrip() for line in [f"**{title}**", "", *body.splitlines()])
 
 
 def _plain(text: str, works: dict[str, str]) -> str:
     """Return the book's Markdown in that of any notebook program: folds, notes, and citations of `works`."""
-    cited = _CITED.sub(lambda found: f"({'; '.join(works[key.strip()] for key in found[1].split(','))})", text)
+    cited = _CITED.sub(lambda match: f"({'; '.join(works[key.strip()] for key in match[1].split(','))})", text)
     return _ADMONITION.sub(_note, cited)
 
 

@@ -65,7 +65,7 @@ def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctre
 def _plain_signs(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
     """Escape the signs of formulas and code in docstrings, which would be read as markup."""
     sign = re.compile(r"(?<![\w\\|])\|(?=\w)|\*\*(?=\w)")
-    lines[:] = [sign.sub(lambda found: "".join("\\" + c for c in found[0]), line) for line in lines]
+    lines[:] = [sign.sub(lambda match: "".join("\\" + c for c in match[0]), line) for line in lines]
 
 
 def _without_fields(_app: Sphinx, _what: str, _name: str, member: object, _skip: bool, _options: object) -> bool | None:
@@ -101,9 +101,9 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
         shutil.copyfile(table, target / table.name)
 
 
-def _picture(found: re.Match[str]) -> str:
+def _picture(match: re.Match[str]) -> str:
     """Return a chart as a picture that paper can hold: sharp at any size, with the chart's alt text."""
-    spec = json.loads(found[1])
+    spec = json.loads(match[1])
     source = base64.b64encode(vl_convert.vegalite_to_svg(spec, vl_version=vega.VEGA_LITE).encode()).decode()
     alt = html.escape(spec["description"], quote=True)
     return f'<img class="print-chart" alt="{alt}" src="data:image/svg+xml;base64,{source}">'
@@ -121,7 +121,7 @@ def _on_paper(page: str, root: Path) -> str:
     body = "".join(f"<div>{line}</div>" for line in lines)
     title = f'<div class="print-title"><h1>{html.escape(book["title"])}</h1>{body}</div>'
     heading = re.compile(r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', flags=re.S)
-    page = heading.sub(lambda found: found[1] + title, page, count=1)
+    page = heading.sub(lambda match: match[1] + title, page, count=1)
     page = re.sub(r'(<a\b[^>]*?)\shref="(?!#|[a-z]+:)[^"]*"', r"\1", page)
     return _CHART.sub(_picture, page)
 

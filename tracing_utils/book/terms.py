@@ -74,19 +74,19 @@ def _reference(term: str, words: str, page: str) -> addnodes.pending_xref:
 def link(tree: nodes.document, terms: Iterable[str], page: str) -> None:
     """Make the first use of each term in the tree of a page a reference to it; the tree is changed."""
     waiting = {term.lower(): pattern([term]) for term in terms}
-    found_anywhere = pattern(waiting)
+    any_term = pattern(waiting)
     for node in list(_prose(tree)):
         if isinstance(node, addnodes.pending_xref):
             waiting.pop(node["reftarget"].lower(), None)
             continue
         text, end, pieces = node.astext(), 0, []
-        other_sense = [found.span() for found in _EVERYDAY_SENSE.finditer(text)]
-        for found in found_anywhere.finditer(text):
-            term = next((term for term, form in waiting.items() if form.fullmatch(found[0])), None)
-            if term and not any(begin <= found.start() < stop for begin, stop in other_sense):
+        other_sense = [match.span() for match in _EVERYDAY_SENSE.finditer(text)]
+        for match in any_term.finditer(text):
+            term = next((term for term, form in waiting.items() if form.fullmatch(match[0])), None)
+            if term and not any(begin <= match.start() < stop for begin, stop in other_sense):
                 del waiting[term]
-                pieces += [nodes.Text(text[end : found.start()]), _reference(term, found[0], page)]
-                end = found.end()
+                pieces += [nodes.Text(text[end : match.start()]), _reference(term, match[0], page)]
+                end = match.end()
         if pieces:
             node.parent.replace(node, [piece for piece in [*pieces, nodes.Text(text[end:])] if piece.astext()])
 

@@ -53,11 +53,7 @@ _WORTH_COMPILING = 2**20  # tokens; half as many take half a minute uncompiled
 _EVERY = 16  # steps a row of `loss.csv`
 
 BOS, EOS, PAD, USER, ASSISTANT = "<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>"
-CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}"
-    "{% if m['role'] == 'assistant' %}{{ '<|eos|>' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -406,8 +402,8 @@ def _chat_batch(rows: list[tuple[list[int], int]], recipe: Recipe, step: int) ->
     """Return inputs and targets of `step`; only the tokens of the answer are scored."""
     inputs = torch.zeros((recipe.batch, recipe.context), dtype=torch.int64)
     targets = torch.full((recipe.batch, recipe.context), _UNSCORED)
-    for i, chosen in enumerate(np.random.default_rng([recipe.seed, step]).integers(len(rows), size=recipe.batch)):
-        ids, begin = rows[chosen]
+    for i, drawn in enumerate(np.random.default_rng([recipe.seed, step]).integers(len(rows), size=recipe.batch)):
+        ids, begin = rows[drawn]
         inputs[i, : len(ids) - 1] = torch.tensor(ids[:-1])
         targets[i, begin - 1 : len(ids) - 1] = torch.tensor(ids[begin:])
     return inputs, targets
