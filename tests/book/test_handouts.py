@@ -1,5 +1,6 @@
 """Every exercise has a solution that runs, and what is handed out has none."""
 
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,8 @@ from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import runner
 
 PAGE = PROJECT / "book" / "teach" / "exercises.md"
-SHARED, SOLUTIONS = handouts.exercises(PAGE)
+SHARED = re.search(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)[1]
+SOLUTIONS = handouts.solutions(PAGE.read_text())
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.md"))
 
 
