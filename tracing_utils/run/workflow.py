@@ -208,7 +208,8 @@ def _cause(log: str, code: int) -> str:
     errors = [
         ": ".join(part.strip() for part in match.groups() if part) for match in _CAUSE.finditer(log) if match[2] or match[4]
     ]
-    errors = [" ".join(error.split()) for error in errors if "At least one job did not complete" not in error]
+    errors = [" ".join(error.split()) for error in errors]
+    errors = [error for error in errors if not re.match("Error in (rule|group)|WorkflowError: At least one job", error)]
     # That a command failed says less than what the command wrote.
     errors = [error for error in errors if not error.startswith("CalledProcessError")] or errors
     return f"Snakemake failed: {shorten(errors[-1], 500).rstrip('.')}." if errors else "Snakemake failed."
