@@ -89,11 +89,11 @@ def test_a_slow_or_broken_transfer_is_finished(kind, times, server, command, tmp
 
 @pytest.mark.fault("hub", "the hub: a revision moves", "a branch gets other weights between listing and download", "as listed")
 def test_a_revision_that_moves_between_listing_and_download(server, files, pythia, tmp_path, outcome):  # noqa: F811
-    from tracing_utils.checkpoints import hub  # noqa: PLC0415
+    from tracing_utils.checkpoints import hub, suites  # noqa: PLC0415
 
     (listed,) = hub.resolve([pythia["step8"]])
     server.publish("tests/pythia", "step8", files(seed=50))
-    (moved,) = hub.resolve([__import__("tracing_utils").suites.load("hub:tests/pythia")["step8"]])
+    (moved,) = hub.resolve([suites.load("hub:tests/pythia")["step8"]])
     assert ledger.weights_sha256(moved) != ledger.weights_sha256(listed)
     fetched = hub.fetch(listed, tmp_path / "there")
     assert ledger.weights_sha256(fetched) == ledger.weights_sha256(listed)

@@ -1,5 +1,6 @@
 """From a laptop to a cluster: planning stays cheap, and jobs ask for what they need."""
 
+import ast
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from benchmarks.planning import write_study
 from tracing_utils.checkpoints import ledger
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.run import plan, runner, studies
+from tracing_utils.run import keys, plan, runner, studies
 from tracing_utils.statements import concepts
 
 
@@ -26,19 +27,13 @@ def counted(monkeypatch):
         monkeypatch.setattr(owner, name, lambda *given, **named: calls.update([name]) or original(*given, **named))
 
     for owner, name in (
-        (jupytext, "read"), (runner.ast, "parse"), (runner, "version"), (concepts, "load"), (ledger, "identity"),
+        (jupytext, "read"), (ast, "parse"), (runner, "version"), (concepts, "load"), (ledger, "identity"),
         (concepts, "available"),
     ):  # fmt: skip
         count(owner, name)
-    for kept in (
-        runner._code,
-        runner._modules_code,
-        runner._imported,
-        runner._imports,
-        runner._libraries,
-        runner._concepts_sha256,
-    ):
-        kept.cache_clear()
+    for function in [*vars(runner).values(), *vars(keys).values()]:
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
     return calls
 
 

@@ -49,9 +49,8 @@ def write_resolved(study: Study, folder: Path) -> Path:
         suites.save(hub.resolve_suite(study.loaded, study.needed()), folder / "suite.json")
         study = replace(study, suite=str(folder / "suite.json"))
     study = replace(study, suite=_absolute(study.suite), concepts=tuple(map(_absolute, study.concepts)))
-    content = {key: value for key, value in vars(study).items() if key in study.__dataclass_fields__ and value not in (None, ())}
-    del content["name"]  # is the file's
-    content = {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+    entries = {key: value for key, value in vars(study).items() if key != "name" and value not in (None, ())}
+    content = {key: list(value) if isinstance(value, tuple) else value for key, value in entries.items()}
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
@@ -70,11 +69,7 @@ def checked_ledger(study: Study) -> pd.DataFrame:
 
 
 def placement(cores: int | None = None, profile: Path | None = None) -> list[str]:
-    """Return the options that place Snakemake's jobs.
-
-    Args:
-        cores: jobs at a time on this machine; as many as it has cores if None.
-        profile: a folder with a `config.yaml` of Snakemake, which places the jobs elsewhere.
+    """Return Snakemake's options for jobs on so many cores of this machine (all if None), or where a profile's folder says.
 
     Raises:
         ValueError: if both are given, the profile is unknown, its plug-in is not installed, or its cluster is not here.
@@ -104,8 +99,7 @@ def trace(study: Study, options: list[str], book: bool = False) -> None:
     Raises:
         ValueError: if the checkpoints are refused, a job fails, or another run of the study is under way.
     """
-    folder = PROJECT / "runs" / study.name
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := PROJECT / "runs" / study.name).mkdir(parents=True, exist_ok=True)
     try:
         # The lock dies with its process, so after a kill nobody has to unlock anything.
         with FileLock(folder / ".lock", timeout=0):
