@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tracing_utils import results
+from tracing_utils import experiments, results
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import plan, processes, studies
 from tracing_utils.run.studies import Study
@@ -58,8 +58,8 @@ def totals(study: Study) -> dict[str, int | float]:
         "tokens": int(table["tokens"].iloc[0]),
         **{name: float(table[name].sum()) for name in ("download", "activations", "evidence", "flops")},
         **{f"disk_{gpus}": plan._peak(table, gpus) for gpus in (1, 8, 64)},
-        "steering_flops": 2 * tokens * plan._steered(study, table) if "steering" in study.runs() else 0.0,
-        "core_seconds": sum(seconds for experiment, seconds in notebooks.items() if experiment != "steering"),
+        "steering_flops": 2 * tokens * sum(plan.model_operations(study, table, name) for name in study.runs()),
+        "core_seconds": sum(seconds for name, seconds in notebooks.items() if not experiments.get(name).passes),
     }
 
 

@@ -11,8 +11,10 @@ import jupytext
 import pytest
 
 from benchmarks.planning import write_study
+from tracing_utils import experiments
 from tracing_utils.checkpoints import ledger
 from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments import notebook
 from tracing_utils.run import keys, plan, runner, studies
 from tracing_utils.statements import concepts
 
@@ -31,7 +33,7 @@ def counted(monkeypatch):
         (concepts, "available"),
     ):  # fmt: skip
         count(owner, name)
-    for function in [*vars(runner).values(), *vars(keys).values()]:
+    for function in [found for module in (runner, keys, notebook) for found in vars(module).values()]:
         if hasattr(function, "cache_clear"):
             function.cache_clear()
     return calls
@@ -47,7 +49,7 @@ def test_planning_reads_notebooks_modules_and_sets_once_and_asks_each_run_once(t
     small, large = (studies.read(write_study(tmp_path / str(n), n, 2)) for n in (5, 20))
     all_keys(small)
     first = counted.copy()
-    assert first["read"] == len(studies.EXPERIMENTS)
+    assert first["read"] == len(experiments.names())
     assert first["load"] == 2
     runs = 2 * sum(len(small.traced(experiment)) for experiment in small.runs())
     steered = 2 * len(small.traced("steering"))  # asks about the chat model too

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file
 from scipy import stats
 
 from ..core import evaluation
-from ..run.studies import EXPERIMENTS, Study
+from ..run.studies import Study
 
 VERDICTS = ("supported", "not supported", "inconclusive", "not testable here")
 """What a claim can be found to be, in the order in which tables count them."""
@@ -113,7 +113,7 @@ class Evidence:
             ValueError: if an experiment has evidence of some checkpoints only, or of other statements than the study's.
         """
         concepts, revisions = study.concept_set(concept_set, dimension), study.traced()
-        files = {name: _Files(folder / concept_set / name, dimension) for name in EXPERIMENTS}
+        files = {name: _Files(folder / concept_set / name, dimension) for name, _ in _KEYS.values()}
         parts = {name: files[experiment].stacked(key, revisions) for name, (experiment, key) in _KEYS.items()}
         if parts["selected"] is not None and parts["selected"].shape[1] != len(concepts):
             raise ValueError(
@@ -129,7 +129,7 @@ class Evidence:
             steps=np.array([float(study.loaded[revision].step) for revision in revisions]),
             groups=tuple(concepts.groups),
             floor=None if floors is None else floors[0],  # one for all checkpoints
-            multipliers=np.array(study.multipliers, dtype=float),
+            multipliers=np.array(study.options_of("steering")["multipliers"], dtype=float),
             pair_groups=() if paired is None else tuple(f"{group:.0f}" for group in paired[0]),
             gain_own=None if parts["gain"] is None else files["steering"].one("gain/vector", study.loaded.chat.revision),
             cost=steered - plain[:, None, None] if by_text else None,

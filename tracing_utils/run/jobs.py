@@ -49,11 +49,12 @@ def activations(study: Study, revision: str, out: Path) -> None:
 
 def notebook(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> None:
     """Execute one experiment's notebook for one checkpoint and set of statements."""
+    from .. import experiments
     from . import runner
 
     # Progress bars say into the notebook where they are installed, and that widgets are not; there are no bars to see.
     os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
-    with gpus.reserved() if experiment == "steering" else nullcontext():  # the others read activations alone
+    with gpus.reserved() if experiments.get(experiment).passes else nullcontext():  # the others read activations alone
         runner.run(study, concept_set, experiment, revision, activations, folder)
 
 

@@ -49,9 +49,7 @@ def write_resolved(study: Study, folder: Path) -> Path:
         suites.save(hub.resolve_suite(study.loaded, study.needed()), folder / "suite.json")
         study = replace(study, suite=str(folder / "suite.json"))
     study = replace(study, suite=_absolute(study.suite), concepts=tuple(map(_absolute, study.concepts)))
-    entries = {key: value for key, value in vars(study).items() if key != "name" and value not in (None, ())}
-    content = {key: list(value) if isinstance(value, tuple) else value for key, value in entries.items()}
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(yaml.safe_dump(study.entries(), sort_keys=False))
     return path
 
 
@@ -62,7 +60,7 @@ def _absolute(source: str) -> str:
 
 def checked_ledger(study: Study) -> pd.DataFrame:
     """Return the ledger of a study's checkpoints, or raise `ValueError` if one is not what its name says."""
-    studies.check_layers(study)
+    study.check_options()
     table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
