@@ -10,11 +10,11 @@ import pytest
 from hub_server import files_of
 from huggingface_hub import constants, snapshot_download
 
-from tracing_utils.__main__ import _write_resolved, main
+from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import hub, ledger, models, suites
 from tracing_utils.checkpoints.hub import HubError
 from tracing_utils.checkpoints.types import Checkpoint
-from tracing_utils.run import studies
+from tracing_utils.run import jobs, studies, workflow
 
 STEPS = ("step0", "step1", "step2", "step8", "step64", "step1000")
 
@@ -243,16 +243,16 @@ def test_one_revision_of_a_repository_is_a_suite_of_one_model(server, files, tmp
 
 def test_a_run_asks_the_hub_once_and_its_jobs_work_from_what_it_said(server, pythia, tmp_path):
     (tmp_path / "neox.yml").write_text("suite: hub:tests/pythia\nconcepts: pocket\ncheckpoints: 3\n")
-    resolved = str(_write_resolved(studies.read(tmp_path / "neox.yml"), tmp_path / "runs"))
+    resolved = str(workflow.write_resolved(studies.read(tmp_path / "neox.yml"), tmp_path / "runs"))
     asked = len(server.requests)
-    assert main(["study-ledger", resolved, str(tmp_path / "ledger.csv")]) == 0
+    assert jobs.main(["ledger", resolved, str(tmp_path / "ledger.csv")]) == 0
     table = pd.read_csv(tmp_path / "ledger.csv", keep_default_na=False)
     assert table["revision"].tolist() == ["step0", "step64", "step1000"]
     assert table["commit"].tolist() == [server.repos["tests/pythia"][name] for name in table["revision"]]
     assert set(table["duplicate_of"]) == {""}  # the last one holds what main holds, and may
     assert len(server.requests) == asked
 
-    assert main(["weights", resolved, "step64", str(tmp_path / "runs/weights/step64")]) == 0
+    assert jobs.main(["weights", resolved, "step64", str(tmp_path / "runs/weights/step64")]) == 0
     study = studies.read(resolved)
     models.load_model(study.loaded["step64"], head=False)
     models.load_tokenizer(study.loaded["step64"])

@@ -13,14 +13,13 @@ from safetensors.numpy import load_file, save_file
 from scipy import stats
 
 from tracing_utils import results
-from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import suites
 from tracing_utils.claims import framework, simulation
 from tracing_utils.claims.framework import CLAIMS, VERDICTS, Evidence, judge
 from tracing_utils.core import evaluation
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.steering import likelihoods
-from tracing_utils.run import studies
+from tracing_utils.run import jobs, studies
 from tracing_utils.statements import concepts
 
 SIMULATIONS = 200
@@ -263,7 +262,7 @@ def test_half_a_run_is_refused_and_so_are_other_statements(study, run):
 
 def test_the_job_writes_a_verdict_for_every_claim_set_and_dimension(study, run, tmp_path):
     out = tmp_path / "results" / "claims.csv"
-    assert main(["claims", str(tmp_path / "mine.yml"), str(run), str(out)]) == 0
+    assert jobs.main(["claims", str(tmp_path / "mine.yml"), str(run), str(out)]) == 0
     table = pd.read_csv(out)
     assert tuple(table.columns) == framework.COLUMNS
     assert table["claim"].to_list() == list(CLAIMS)

@@ -88,16 +88,6 @@ def test_the_pocket_study_takes_what_its_published_run_took():
     assert plan.notebook_seconds(study, plan.costs(study)) == pytest.approx(took)
 
 
-def test_the_overview_has_a_row_a_study_with_the_sums_of_its_costs(study, tmp_path):
-    other = tmp_path / "half.yml"
-    other.write_text((tmp_path / "mine.yml").read_text().replace("checkpoints: 3", "checkpoints: 2"))
-    table = plan.overview([study, studies.read(other)], "l4")
-    assert table["study"].tolist() == ["mine", "half"]
-    assert table["download"].tolist() == ["0 B", "0 B"]
-    assert table["TFLOP"].tolist() == pytest.approx([plan.costs(s)["flops"].sum() / 1e12 for s in (study, studies.read(other))])
-    assert table["TFLOP"][1] < table["TFLOP"][0]
-
-
 def test_the_calibration_measures_this_machine():
     assert plan.calibrate(10**6, 64, seconds=0.1) > 1e6
 
