@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -16,13 +16,13 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
 from ..core.validation import Switch, Text, Validated, validate
-from .types import Checkpoint, CheckpointSuite, Remote, RemoteFile, parse_revision, placed, tokens_seen
+from .types import Checkpoint, CheckpointSuite, parse_revision, placed, tokens_seen
 
 __all__ = [
     "HUB", "NotFetchedError", "entry", "families", "known", "layers", "load", "read_saved", "registry", "save", "select",
@@ -264,25 +264,20 @@ def save(suite: CheckpointSuite, path: Path) -> None:
 def read_saved(path: Path) -> CheckpointSuite:
     """Return the suite that `save` wrote; checkpoints of the hub lie in `weights/<revision>` beside the file, if fetched."""
     try:
-        return _from_saved(json.loads(path.read_text(encoding="utf-8")), path)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        suite = TypeAdapter(CheckpointSuite).validate_json(path.read_bytes())
+    except ValidationError as error:
         raise ValueError(
-            f"{path} must be the suite.json of a run; it is another file or damaged ({type(error).__name__}). "
+            f"{path} must be the suite.json of a run; it is another file or damaged ({error.errors()[0]['type']}). "
             "Name a folder of checkpoints, or run the study again."
         ) from None
 
+    def here(checkpoint: Checkpoint | None) -> Checkpoint | None:
+        if checkpoint is None:
+            return None
+        folder = path.parent / "weights" / file_name("revision", checkpoint.revision)
+        return placed(checkpoint, folder) if checkpoint.remote and folder.is_dir() else checkpoint
 
-def _from_saved(content: dict, path: Path) -> CheckpointSuite:
-    def checkpoint(fields: dict) -> Checkpoint:
-        file_name("revision", fields["revision"])  # a folder has this name
-        folders = {key: Path(fields[key]) if fields[key] else None for key in ("folder", "tokenizer")}
-        read = Checkpoint(**fields | folders | {"remote": _remote(fields["remote"])})
-        fetched = path.parent / "weights" / read.revision
-        return placed(read, fetched) if read.remote and fetched.is_dir() else read
-
-    checkpoints = tuple(checkpoint(fields) for fields in content["checkpoints"])
-    others = {key: checkpoint(content[key]) if content[key] else None for key in ("chat", "final")}
-    return CheckpointSuite(**content | others | {"checkpoints": checkpoints})
+    return replace(suite, checkpoints=tuple(map(here, suite.checkpoints)), chat=here(suite.chat), final=here(suite.final))
 
 
 def layers(checkpoint: Checkpoint) -> int | None:
@@ -292,13 +287,6 @@ def layers(checkpoint: Checkpoint) -> int | None:
         return next((config[key] for key in ("num_hidden_layers", "n_layer") if isinstance(config.get(key), int)), None)
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None  # whoever loads the model says what is wrong
-
-
-def _remote(fields: dict | None) -> Remote | None:
-    if fields is None:
-        return None
-    listed = tuple(RemoteFile(**file) for file in fields["files"])
-    return Remote(**fields | {"files": listed, "tokenizer": _remote(fields["tokenizer"])})
 
 
 def select(checkpoints: Sequence[Checkpoint], n: int) -> tuple[Checkpoint, ...]:
