@@ -382,6 +382,9 @@ def encoder(folder: Path) -> None:
     BertForMaskedLM(BertConfig(**small)).save_pretrained(folder)
 
 
+OUTSIDE = {"suite": "s", "revision": "../x", "step": 0, "tokens": None, "folder": None, "tokenizer": None, "remote": None}
+SAVED_SUITE = {"name": "s", "checkpoints": [OUTSIDE], "chat": None, "licence": "none", "about": "", "final": None}
+
 CHECKPOINTS: dict[str, Case] = {
     "a folder without checkpoints": (
         lambda desk: ["ledger", str(desk.folder)], ["must hold checkpoints named like step1000", "holds none"],
@@ -396,7 +399,7 @@ CHECKPOINTS: dict[str, Case] = {
     "a saved suite whose revision is a path": (
         lambda desk: [
             "ledger",
-            str(desk.write("suite.json", json.dumps({"checkpoints": [{"revision": "../x", "folder": None, "tokenizer": None}]}))),
+            str(desk.write("suite.json", json.dumps(SAVED_SUITE))),
         ],
         ["The name of a revision must be", "'../x' is not"],
     ),

@@ -85,7 +85,7 @@ def validate(model: type[_Model], values: Mapping[Any, object], file: str, owner
     key, *inside = map(str, fault["loc"])
     if fault["type"] == "missing" and not inside:
         raise ValueError(f"{file} must name its {key}{of}; the entry is missing.")
-    if fault["type"] == "value_error" and not inside:
+    if fault["type"] == "value_error":
         raise ValueError(f"{file}: {key}{of} {fault['ctx']['error']}")
     raise ValueError(f"{file}: {key}{of} must be {_words(fields[key])}, not {brief(values[key])}.")
 
