@@ -24,7 +24,7 @@ from tracing_utils.core.errors import file_name
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import provenance, runner, studies
 
-SOURCES = sorted((PROJECT / "tracing_utils").glob("*.py"))
+SOURCES = sorted((PROJECT / "tracing_utils").rglob("*.py"))
 
 
 # Code
@@ -54,12 +54,12 @@ RUNS_CODE = {
 def test_no_module_unpickles_evaluates_unpacks_or_calls_a_shell():
     code = "torch.load('x')\neval('1')\narchive.extract('m')"
     assert calls(code) & RUNS_CODE == {"torch.load", "eval", "archive.extract"}
-    found = {path.name: calls(path.read_text()) & RUNS_CODE for path in SOURCES}
+    found = {str(path): calls(path.read_text()) & RUNS_CODE for path in SOURCES}
     assert {name: names for name, names in found.items() if names} == {}
     assert allowed("f(shell=True)\nf(allow_pickle=False, trust_remote_code=word)\nf(trust_remote_code=True)") == [
         "shell=True", "trust_remote_code=True",
     ]  # fmt: skip
-    assert {path.name: names for path in SOURCES if (names := allowed(path.read_text()))} == {}
+    assert {str(path): names for path in SOURCES if (names := allowed(path.read_text()))} == {}
 
 
 def allowed(source: str) -> list[str]:
