@@ -24,7 +24,7 @@ from tracing_utils.core.errors import file_name
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import provenance, runner, studies
 
-SOURCES = sorted((PROJECT / "tracing_utils").glob("*.py"))
+SOURCES = sorted((PROJECT / "tracing_utils").rglob("*.py"))
 
 
 # Code
