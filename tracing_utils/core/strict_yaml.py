@@ -9,7 +9,7 @@ import yaml
 
 from .errors import brief
 
-__all__ = ["load", "parse"]
+__all__ = ["parse", "read_mapping"]
 
 _MOST = 1_000_000  # bytes
 
@@ -41,7 +41,7 @@ def _refusal(problem: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 
-def load(path: Path) -> dict:
+def read_mapping(path: Path) -> dict:
     """Return the mapping that a file holds.
 
     Raises:

@@ -200,7 +200,7 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
     path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - a name that is too long for a file system is none
         raise unknown("study", path, _studies_near(path))
-    content = strict_yaml.load(path)
+    content = strict_yaml.read_mapping(path)
     if isinstance(content.get("concepts"), str) and content["concepts"].strip():
         content["concepts"] = [content["concepts"]]
     entries, options = {}, {}
