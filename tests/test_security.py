@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
-from tracing_utils import results
+from tracing_utils import experiments, results
 from tracing_utils.checkpoints import hub, suites
 from tracing_utils.checkpoints.types import Remote
 from tracing_utils.core import downloads
@@ -85,9 +85,9 @@ def test_a_study_s_word_about_code_stands_in_the_record_of_each_run_and_in_the_p
     for word in ("true", "false"):
         (tmp_path / "mine.yml").write_text(f"suite: {suite_folder}\nconcepts: pocket\ntrust_remote_code: {word}\n")
         study = studies.read(tmp_path / "mine.yml")
-        for experiment in studies.EXPERIMENTS:
-            told = studies.parameters(study, "pocket", experiment, "step8")
-            assert told["trust_remote_code"] is (word == "true")
+        for experiment in experiments.names():
+            values = studies.parameters(study, "pocket", experiment, "step8")
+            assert values["trust_remote_code"] is (word == "true")
     assert '"trust_remote_code": study.trust_remote_code' in Path(provenance.__file__).read_text()
     assert '"parameters": values' in Path(runner.__file__).read_text()  # the record holds what the notebook was told
 
@@ -147,7 +147,7 @@ def test_harmless_names_are_accepted():
 
 FIELDS = {
     "PYTHON", "BOOK", "RUNS", "config[study]", "study.name", "input", "output", "input.activations", "output.activations",
-    "wildcards.set", "wildcards.experiment", "wildcards.revision",
+    "wildcards.set", "wildcards.experiment", "wildcards.revision", "wildcards.summary",
 }  # fmt: skip
 
 
