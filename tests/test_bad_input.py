@@ -72,7 +72,7 @@ def of_suite(suite: str, *said: str) -> Case:
 BOMB = "featured:\n - &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f" - &{later} [{', '.join([f'*{earlier}'] * 9)}]\n" for earlier, later in zip("abcdefgh", "bcdefghi", strict=True)
 )
-FINITE = "multipliers must be a list of finite numbers"
+FINITE = "doses must be a list of finite numbers"
 ONCE_READ = "must be a YAML file; it could not be read"
 
 STUDIES: dict[str, Case] = {
@@ -128,14 +128,10 @@ STUDIES: dict[str, Case] = {
     "a number of 5,000 digits": planned(f"statements: {'1' * 5000}", ONCE_READ, "digits"),
     "a number of 5,000 digits for nothing": planned(f"statements: 0x{'f' * 5000}", "not a number of thousands of digits"),
     "one checkpoint only": planned("checkpoints: 1", "At least 2 checkpoints", "1 were asked for"),
-    "an endless multiplier": planned(
-        "steering: {multipliers: [.inf]}", "multipliers must be a list of finite numbers", "not [inf]"
-    ),
-    "a multiplier without a value": planned(
-        "steering: {multipliers: [.nan]}", "multipliers must be a list of finite numbers", "not [nan]"
-    ),
-    "a multiplier of 400 digits": planned(f"steering: {{multipliers: [1{'0' * 400}]}}", FINITE, "..."),
-    "an empty list": planned("steering: {multipliers: []}", "multipliers must be a list", "not []"),
+    "an endless dose": planned("steering: {doses: [.inf]}", "doses must be a list of finite numbers", "not [inf]"),
+    "a dose without a value": planned("steering: {doses: [.nan]}", "doses must be a list of finite numbers", "not [nan]"),
+    "a dose of 400 digits": planned(f"steering: {{doses: [1{'0' * 400}]}}", FINITE, "..."),
+    "an empty list": planned("steering: {doses: []}", "doses must be a list", "not []"),
     "a layer in words": planned("steering: {layers: [last]}", "layers must be a list of whole numbers from 0", "'last'"),
     "a negative layer": planned("steering: {layers: [-1]}", "layers must be a list of whole numbers from 0", "not [-1]"),
     "a layer that the model has not": (

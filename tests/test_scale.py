@@ -30,7 +30,7 @@ def test_the_totals_of_a_study_are_the_sums_of_its_costs_and_steering_reads_both
     assert total["download"] == 4e9 == table["download"].sum()
     assert total["flops"] == table["flops"].sum()
     options = study.options_of("steering")
-    read = 2 * options["asked"] * len(study.sets) * len(options["layers"]) * len(options["multipliers"])  # of one dimension
+    read = 2 * options["asked"] * len(study.sets) * len(options["layers"]) * len(options["doses"])  # of one dimension
     tokens = table["tokens"][0] / table["statements"][0]
     assert total["steering_flops"] == pytest.approx(4 * 2 * 5e8 * read * tokens, rel=1e-6)
     assert total["disk_1"] == 2e9 + 3 * table["activations"][0] + table["evidence"].sum()

@@ -504,7 +504,7 @@ def test_a_click_on_a_map_chooses_layer_and_step_of_its_sections(opened):
 def test_a_control_can_be_taken_away_and_brought_back(opened):
     chart = opened("probing.html", "fig-probing")
     before = drawing(chart)
-    for name in ("lexical floor", "surface", "shuffled labels", "control task", "untrained", "the paper"):
+    for name in ("floor", "lexical floor", "shuffled labels", "control task", "untrained", "the paper"):
         switch = chart.get_by_role("checkbox", name=name)
         switch.press("Space")
         assert drawing(chart) != before, name

@@ -33,7 +33,7 @@ def tidy(methods: dict[str, tuple[int | None, ...]], metric: str, **more) -> pd.
 
 def probing() -> pd.DataFrame:
     methods = {"logistic": LAYERS, "shuffled labels": LAYERS, "lexical floor": (None,)}
-    return tidy(methods | {"control task": LAYERS, "surface": (None,)}, "accuracy")
+    return tidy(methods | {"control task": LAYERS, "floor": (None,)}, "accuracy")
 
 
 def protocols() -> pd.DataFrame:
@@ -52,12 +52,18 @@ def matrix(metric: str = "transfer_accuracy") -> pd.DataFrame:
 
 
 def steering() -> pd.DataFrame:
-    both = {"vector": LAYERS, "random direction": LAYERS, "shuffled labels": LAYERS}
-    return pd.concat([tidy(both, "gain", multiplier=multiplier) for multiplier in (-2.0, 2.0)])
+    drawn = tidy({"random direction": LAYERS, "shuffled labels": LAYERS, "null range": LAYERS}, "gain", dose=2.0)
+    drawn = drawn.query("step == 512").assign(revision="chat", step=-1)
+    return pd.concat([*(tidy({"vector": LAYERS}, "gain", dose=dose) for dose in (-2.0, 2.0)), drawn])
+
+
+def side_effects() -> pd.DataFrame:
+    rows = tidy({"vector": (1,)}, "side_effect", dose=2.0, p=0.3, p_loss=0.71).query("step == 512")
+    return pd.concat([rows.assign(vector_of=dimension) for dimension in ("privacy", "fairness")])
 
 
 def own() -> pd.DataFrame:
-    return steering().query("step == 512").assign(revision="chat", step=-1)
+    return steering().query("step == 512 and method == 'vector'").assign(revision="chat", step=-1)
 
 
 def plane() -> pd.DataFrame:
@@ -130,11 +136,14 @@ CHARTS = {
     "information_plane": lambda: explorables.information_plane(plane(), TEXT),
     "two_phases": lambda: charts.two_phases(information(), control(), TEXT),
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
-    "gain_and_cost": lambda: charts.gain_and_cost(steering().assign(cost=lambda t: 1 + t["multiplier"].abs() / 10), TEXT),
+    "gain_and_cost": lambda: charts.gain_and_cost(
+        steering().query("method == 'vector'").assign(cost=lambda t: 1 + t["dose"].abs() / 10), TEXT
+    ),
+    "side_effects": lambda: charts.side_effects(side_effects(), TEXT),
     "probe_and_effect": lambda: charts.probe_and_effect(
         probing().query("method == 'logistic'").assign(accuracy=lambda t: t["value"], gain=lambda t: t["value"] / 10), TEXT
     ),
-    "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]), TEXT),
+    "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]).query("dose == 2"), TEXT),
     "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),
     "layer_profile without controls": lambda: charts.layer_profile(
         tidy({"covariance": LAYERS}, "participation_ratio").query("step == 64"), "participation_ratio", TEXT
@@ -183,7 +192,7 @@ def test_every_chart_is_written_the_same_way_twice():
         assert json.dumps(make().to_dict()) == json.dumps(make().to_dict())
 
 
-CONTROLS = ("lexical floor", "surface", "shuffled labels", "control task")
+CONTROLS = ("floor", "lexical floor", "shuffled labels", "control task")
 
 
 @pytest.mark.parametrize("name", ["probe_trajectories", "training"])
@@ -197,7 +206,7 @@ def test_every_number_of_a_trajectory_is_the_table_s(name):
         at = (row["concept_set"], row["dimension"], row["step"])
         assert row["value"] == known[(*at, row["layer"], "logistic")]
         for control in CONTROLS:
-            layer = float("nan") if control in ("lexical floor", "surface") else row["layer"]
+            layer = float("nan") if control in ("floor", "lexical floor") else row["layer"]
             assert row[control] == known[(*at, layer, control)]
 
 
@@ -275,7 +284,7 @@ def svg(spec: dict, **parameters) -> str:
     return re.sub(r"(gradient|clip)_?\d+", "", vl_convert.vegalite_to_svg(moved, vl_version="6.4"))
 
 
-SWITCHES = ("lexical_floor", "surface", "shuffled_labels", "control_task", "untrained")
+SWITCHES = ("floor", "lexical_floor", "shuffled_labels", "control_task", "untrained")
 
 
 @pytest.mark.parametrize(
@@ -359,3 +368,12 @@ def test_a_map_of_checkpoints_is_white_where_nothing_is_told():
             "domain"
         ]
         assert (low + high) / 2 == pytest.approx(middle)
+
+
+def test_null_directions_stand_behind_every_source_and_its_own_gains_alone_have_lines():
+    """The layers of the chart, from behind: ticks of the null at its dose, then band, line and points of the source chosen."""
+    null, *effect = CHARTS["dose_response"]().to_dict()["spec"]["layer"]
+    assert null["mark"]["type"] == "tick"
+    assert "random direction" in json.dumps(null) and "source" not in json.dumps(null["transform"])
+    assert [layer["mark"]["type"] for layer in effect] == ["area", "line", "point"]
+    assert all("datum.revision == source" in json.dumps(layer["transform"]) for layer in effect)

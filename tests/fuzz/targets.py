@@ -109,7 +109,7 @@ SAVED = json.dumps(
 )  # fmt: skip
 STUDY = (
     "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nprobing: {seeds: 2, protocols: [released]}\n"
-    "steering: {layers: [0, 4], multipliers: [-4, .5]}\n"
+    "steering: {layers: [0, 4], doses: [-4, .5]}\n"
     "experiments: [probing]\ndimensions: [privacy]\nfeatured: [step0]\nallow_duplicates: true\n"
 )
 REGISTRY = (

@@ -13,7 +13,7 @@ from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fi
 
 __all__ = [
     "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
-    "gain_and_cost", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper",
+    "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper",
 ]  # fmt: skip
 
 _PROTOCOLS = {
@@ -22,7 +22,8 @@ _PROTOCOLS = {
     "released, grouped": "#E69F00",
     "released": "#D55E00",
     "control task": GREY,
-    "lexical floor": "#444444",
+    "floor": "#444444",
+    "lexical floor": "#999999",
     "surface": "#BBBBBB",
 }
 _BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
@@ -153,52 +154,93 @@ def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFram
 
 
 _GAIN = "gain (nats per token)"
-_SWEPT = {"vector": [1, 0], "random direction": [6, 3], "shuffled labels": [2, 2]}
-_GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "multiplier", "value", "low", "high", "n"]
+_NULLS = ("random direction", "shuffled labels")
+_GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "dose", "value", "low", "high", "n"]
 
 
-def _gain_layers(base: alt.Chart, dashes: dict[str, list[int]]) -> list[alt.Chart]:
-    """Return band, line and points of a gain; `dashes` distinguishes the methods."""
-    legend = alt.Legend(title=None, orient="bottom", symbolStrokeColor=GREY)
-    dash = alt.StrokeDash("method:N", scale=alt.Scale(domain=list(dashes), range=list(dashes.values())), legend=legend)
-    says = tooltip("revision:N", "layer:Q", "method:N", "multiplier:Q", form="+.4f", more=("n:Q",))
+def _gain_layers(base: alt.Chart) -> list[alt.Chart]:
+    """Return band, line and points of a gain."""
     base, y = base.encode(color=colour()), alt.Y("value:Q", title=_GAIN)
     return [
-        base.mark_area(opacity=0.18).encode(**ends(y), detail="method:N"),
-        base.mark_line().encode(y=y, strokeDash=dash),
-        base.mark_point(filled=True, size=35).encode(y=y, tooltip=says),
+        base.mark_area(opacity=0.18).encode(**ends(y)),
+        base.mark_line().encode(y=y),
+        base.mark_point(filled=True, size=35).encode(
+            y=y, tooltip=tooltip("revision:N", "layer:Q", "dose:Q", form="+.4f", more=("n:Q",))
+        ),
     ]
 
 
+def _drawn(base: alt.Chart) -> alt.Chart:
+    """Return the gains of null directions as ticks, random ones grey and those of shuffled labels light."""
+    scale = alt.Scale(domain=list(_NULLS), range=[GREY, "#CCCCCC"])
+    legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolOpacity=1)
+    nulls = base.transform_filter(alt.FieldOneOfPredicate("method", list(_NULLS)))
+    says = ["method", "layer", alt.Tooltip("value", format="+.4f")]
+    return nulls.mark_tick(opacity=0.5, thickness=1, size=22, orient="horizontal").encode(
+        y=alt.Y("value:Q", title=_GAIN), stroke=alt.Stroke("method:N", scale=scale, legend=legend), tooltip=says
+    )
+
+
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain (nats per token) over the multiplier, with a random direction and shuffled labels on the same axes."""
-    return _sweep(table[_GAIN_COLUMNS], description, x=alt.X("multiplier:Q", axis=alt.Axis(grid=False)))
-
-
-def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain against `cost`, the perplexity as a multiple of the unsteered, joined in the order of the multiplier."""
-    x = alt.X("cost:Q", title="perplexity / unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
-    chart = _sweep(table[[*_GAIN_COLUMNS, "cost"]], description, band=False, x=x, order="multiplier:Q")
-    return chart.resolve_scale(x="independent", y="independent")
-
-
-def _sweep(table: pd.DataFrame, description: str, band: bool = True, **encoded: alt.X | str) -> alt.FacetChart:
-    """Return the gain of a sweep of multipliers, with its controls."""
-    names = ("layer", "source", "statements")
-    layers = _gain_layers(alt.Chart(table).transform_filter(shown(*names)).encode(**encoded), _SWEPT)
-    chart = panels(alt.layer(*layers[not band :]), table, description, controls(table, *names), NARROW)
+    """Chart the gain (nats per token) over the dose, in front of the gains of the target's null directions."""
+    table, names = table[_GAIN_COLUMNS], ("layer", "source", "statements")
+    vectors = table[~table["method"].isin(_NULLS)]
+    x = alt.X("dose:Q", title="dose (sd)", axis=alt.Axis(grid=False))
+    base = alt.Chart().transform_filter(shown("layer", "statements")).encode(x=x)
+    own = base.transform_filter(f"{shown('source')} && datum.method == 'vector'")
+    layered = alt.layer(_drawn(base), *_gain_layers(own), data=table)
+    chart = panels(layered, table, description, controls(vectors, *names), NARROW)
     return chart.resolve_scale(y="independent")
 
 
 def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain of each checkpoint's vector over its step, with the chat model's own vector as a level line."""
-    table, names = table[_GAIN_COLUMNS], ("layer", "multiplier", "statements")
+    """Chart the gain of each checkpoint's vector over its step at one dose, in front of the range of null directions.
+
+    Rows of method `null range` have the 95 % range of the null directions as their interval. The level line is the chat
+    model's own vector.
+    """
+    table, names = table[_GAIN_COLUMNS], ("layer", "statements")
     base = alt.Chart().transform_filter(shown(*names))
-    sources = base.transform_filter("datum.revision != 'chat'").encode(x=step_axis(table))
+    sources = base.transform_filter("datum.revision != 'chat' && datum.method == 'vector'").encode(x=step_axis(table))
     own = base.transform_filter("datum.revision == 'chat' && datum.method == 'vector'")
-    rule = own.mark_rule(strokeDash=[6, 3], color=GREY).encode(y=alt.Y("value:Q", title=_GAIN))
-    layered = alt.layer(*_gain_layers(sources, {"vector": [1, 0], "random direction": [2, 2]}), rule, data=table)
+    y = alt.Y("value:Q", title=_GAIN)
+    rule = own.mark_rule(strokeDash=[6, 3], color=GREY).encode(y=y)
+    null = base.transform_filter("datum.method == 'null range'").mark_rect(color=GREY, opacity=0.25).encode(**ends(y))
+    layered = alt.layer(null, *_gain_layers(sources), rule, data=table)
     return panels(layered, table, description, controls(table, *names), NARROW).resolve_scale(y="independent")
+
+
+def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain against `cost`, the perplexity as a multiple of the unsteered, joined in the order of the dose."""
+    table, names = table[[*_GAIN_COLUMNS, "cost"]], ("layer", "source", "statements")
+    x = alt.X("cost:Q", title="perplexity / unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
+    base = alt.Chart(table).transform_filter(shown(*names)).encode(x=x, order="dose:Q")
+    chart = panels(alt.layer(*_gain_layers(base)[1:]), table, description, controls(table, *names), NARROW)
+    return chart.resolve_scale(x="independent", y="independent")
+
+
+def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
+    """Chart what the vector of each dimension does to the preferences of every dimension, as a map with its numbers.
+
+    Args:
+        table: rows of `results/<study>/steering.csv` with metric `side_effect`, possibly of several sources and sets.
+        description: the alt text.
+    """
+    table = table[["revision", "dimension", "vector_of", "concept_set", "value", "low", "high", "p", "p_loss"]]
+    names = ("source", "statements")
+    base = alt.Chart(table).transform_filter(shown(*names))
+    order, reach = list(COLOURS), float(table["value"].abs().max())
+    scale = alt.Scale(scheme="purplegreen", domain=[-reach, reach])
+    axis = alt.Axis(labelAngle=-30)
+    base = base.encode(
+        x=alt.X("dimension:N", sort=order, title="pairs of", axis=axis),
+        y=alt.Y("vector_of:N", sort=order, title="vector of"),
+        tooltip=tooltip("vector_of:N", "dimension:N", form="+.4f", more=("p:Q", "p_loss:Q")),
+    )
+    cells = base.mark_rect().encode(color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title=_GAIN, orient="bottom")))
+    numbers = base.mark_text(fontSize=11).encode(text=alt.Text("value:Q", format="+.3f"))
+    chart = alt.layer(cells, numbers).add_params(*controls(table, *names))
+    return chart.properties(width=330, height=190, description=description)
 
 
 def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:

@@ -41,7 +41,7 @@ TITLES = {
 _TICKS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
 _LABELS = {"revision": "checkpoint", "low": "interval from", "high": "interval to"}  # columns whose names say too little
 _COLUMNS = {"statements": "concept_set", "source": "revision", "checkpoint": "revision"}  # of controls with another name
-_LAST = {"layer", "source", "checkpoint", "multiplier"}  # controls that begin with their last option
+_LAST = {"layer", "source", "checkpoint", "dose"}  # controls that begin with their last option
 
 
 def step_axis(table: pd.DataFrame, column: str = "step", title: str = "training step", last: str = "step") -> alt.X:

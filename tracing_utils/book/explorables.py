@@ -17,7 +17,7 @@ from .encodings import GREY, TITLES, colour, controls, ends, fitted, options, pa
 
 __all__ = ["training", "probe_trajectories", "layer_map", "compare_checkpoints", "information_plane", "ratios"]
 
-_CONTROLS = {"lexical floor": [6, 3], "surface": [1, 4], "shuffled labels": [4, 1], "control task": [8, 2, 2, 2]}
+_CONTROLS = {"floor": [1, 4], "lexical floor": [6, 3], "shuffled labels": [4, 1], "control task": [8, 2, 2, 2]}
 _DASHES = {"probe": [1, 0]} | _CONTROLS
 _KEEP = ["step", "revision", "layer", "dimension", "concept_set", "value", "low", "high"]
 _PICKED = shown("dimension", "statements")

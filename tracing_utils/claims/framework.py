@@ -129,7 +129,7 @@ class Evidence:
             steps=np.array([float(study.loaded[revision].step) for revision in revisions]),
             groups=tuple(concepts.groups),
             floor=None if floors is None else floors[0],  # one for all checkpoints
-            multipliers=np.array(study.options_of("steering")["multipliers"], dtype=float),
+            multipliers=np.array(study.options_of("steering")["doses"], dtype=float),
             pair_groups=() if paired is None else tuple(f"{group:.0f}" for group in paired[0]),
             gain_own=None if parts["gain"] is None else files["steering"].one("gain/vector", study.loaded.chat.revision),
             cost=steered - plain[:, None, None] if by_text else None,
