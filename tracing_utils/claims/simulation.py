@@ -128,12 +128,8 @@ def _floors(rng: np.random.Generator, shape: str, shared: float) -> dict:
     """Return what probes say of one checkpoint and of two kinds of features of the text."""
     heights = {"better": [0.9, 0.2, 0.2], "equal": [0.5, 0.5, 0.2], "worse than one": [0.5, 0.2, 0.9]}[shape]
     probe, *floors = _fitted(_features(rng, np.array(heights), shared), _SET.labels[:, None])[:, 0]
-    return {
-        "steps": np.ones(1),
-        "fold": _FOLD,
-        "selected": probe[None],
-        "floors": dict(zip(("words", "surface"), floors, strict=True)),
-    }
+    named = dict(zip(("words", "surface"), floors, strict=True))
+    return {"steps": np.ones(1), "fold": _FOLD, "selected": probe[None], "floors": named}
 
 
 def _shared(rng: np.random.Generator, heights: np.ndarray, shared: float) -> dict[str, np.ndarray]:
