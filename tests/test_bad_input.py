@@ -71,10 +71,11 @@ def of_suite(suite: str, *said: str) -> Case:
 BOMB = "featured:\n - &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f" - &{later} [{', '.join([f'*{earlier}'] * 9)}]\n" for earlier, later in zip("abcdefgh", "bcdefghi", strict=True)
 )
+FINITE = "multipliers must be a list of finite numbers"
 ONCE_READ = "must be a YAML file; it could not be read"
 
 STUDIES: dict[str, Case] = {
-    "a misspelt entry": planned("seed: 3", "'seed'", "Did you mean 'seeds'?"),
+    "a misspelt entry": planned("probing: {seed: 3}", "'seed'", "Did you mean 'seeds'?"),
     "an entry that is a number": planned("1: 2", "Unknown entry", "'1'", "known: suite, concepts"),
     "no suite": whole("concepts: pocket", "must name its suite"),
     "no concepts": whole("suite: pocket", "must name its concepts"),
@@ -104,9 +105,9 @@ STUDIES: dict[str, Case] = {
     "one dimension without a list": planned("dimensions: privacy", "dimensions must be a list of names, not 'privacy'"),
     "a dimension twice": planned("dimensions: [privacy, privacy]", "dimensions must name each once; 'privacy' stands twice"),
     "a misspelt experiment": planned("experiments: [probng]", "'probng'", "Did you mean 'probing'?"),
-    "a misspelt protocol": planned("protocols: [realised]", "'realised'", "Did you mean 'released'?"),
-    "a misspelt measure": planned("measures: [trst]", "'trst'", "Did you mean 'trust'?"),
-    "preferences that are not there": planned("preferences: absent.csv", "'absent.csv' is no file"),
+    "a misspelt protocol": planned("probing: {protocols: [realised]}", "'realised'", "Did you mean 'released'?"),
+    "a misspelt measure": planned("steering: {measures: [trst]}", "'trst'", "Did you mean 'trust'?"),
+    "preferences that are not there": planned("steering: {preferences: absent.csv}", "'absent.csv' is no file"),
     "a misspelt revision": planned("revisions: [step46]", "Unknown revision of suite tiny 'step46'", "Did you mean 'step64'?"),
     "a revision twice": planned("revisions: [step8, step8]", "revisions must name each once; 'step8' stands twice"),
     "a revision with NUL": planned('revisions: ["a\\0b"]', "Unknown revision", "'a\\x00b'"),
@@ -115,29 +116,41 @@ STUDIES: dict[str, Case] = {
     "a page of what is not traced": planned(
         "revisions: [step0, step64]\nfeatured: [step8]", "featured must name revisions that the study traces", "step8 is not"
     ),
-    "a number in words": planned("seeds: five", "seeds must be a positive whole number", "not 'five'"),
-    "a broken number": planned("examples: 0.5", "examples must be a positive whole number", "not 0.5"),
-    "a truth value for a number": planned("seeds: true", "seeds must be a positive whole number", "not True"),
-    "a negative number": planned("examples: -1", "examples must be a positive whole number", "not -1"),
-    "no seed": planned("seeds: 0", "seeds must be a positive whole number", "not 0"),
-    "no example": planned("examples: 0", "examples must be a positive whole number", "not 0"),
+    "a number in words": planned("probing: {seeds: five}", "seeds must be a positive whole number", "not 'five'"),
+    "a broken number": planned("mutual_information: {examples: 0.5}", "examples must be a positive whole number", "not 0.5"),
+    "a truth value for a number": planned("probing: {seeds: true}", "seeds must be a positive whole number", "not True"),
+    "a negative number": planned("mutual_information: {examples: -1}", "examples must be a positive whole number", "not -1"),
+    "no seed": planned("probing: {seeds: 0}", "seeds must be a positive whole number", "not 0"),
+    "no example": planned("mutual_information: {examples: 0}", "examples must be a positive whole number", "not 0"),
     "no statement": planned("statements: 0", "statements must be a positive whole number", "not 0"),
-    "a number beyond bounds": planned(f"seeds: {10**30}", "up to 1,000,000,000, not 1" + "0" * 30),
-    "a number of 5,000 digits": planned(f"seeds: {'1' * 5000}", ONCE_READ, "digits"),
-    "a number of 5,000 digits for nothing": planned(f"seeds: 0x{'f' * 5000}", "not a number of thousands of digits"),
+    "a number beyond bounds": planned(f"probing: {{seeds: {10**30}}}", "up to 1,000,000,000, not 1" + "0" * 30),
+    "a number of 5,000 digits": planned(f"statements: {'1' * 5000}", ONCE_READ, "digits"),
+    "a number of 5,000 digits for nothing": planned(f"statements: 0x{'f' * 5000}", "not a number of thousands of digits"),
     "one checkpoint only": planned("checkpoints: 1", "At least 2 checkpoints", "1 were asked for"),
-    "an endless multiplier": planned("multipliers: [.inf]", "multipliers must be a list of finite numbers", "not [inf]"),
-    "a multiplier without a value": planned("multipliers: [.nan]", "multipliers must be a list of finite numbers", "not [nan]"),
-    "a multiplier of 400 digits": planned(f"multipliers: [1{'0' * 400}]", "multipliers must be a list of finite numbers", "..."),
-    "an empty list": planned("multipliers: []", "multipliers must be a list", "not []"),
-    "a layer in words": planned("steering_layers: [last]", "steering_layers must be a list of whole numbers from 0", "'last'"),
-    "a negative layer": planned("steering_layers: [-1]", "steering_layers must be a list of whole numbers from 0", "not [-1]"),
+    "an endless multiplier": planned(
+        "steering: {multipliers: [.inf]}", "multipliers must be a list of finite numbers", "not [inf]"
+    ),
+    "a multiplier without a value": planned(
+        "steering: {multipliers: [.nan]}", "multipliers must be a list of finite numbers", "not [nan]"
+    ),
+    "a multiplier of 400 digits": planned(f"steering: {{multipliers: [1{'0' * 400}]}}", FINITE, "..."),
+    "an empty list": planned("steering: {multipliers: []}", "multipliers must be a list", "not []"),
+    "a layer in words": planned("steering: {layers: [last]}", "layers must be a list of whole numbers from 0", "'last'"),
+    "a negative layer": planned("steering: {layers: [-1]}", "layers must be a list of whole numbers from 0", "not [-1]"),
     "a layer that the model has not": (
-        lambda desk: ["study-ledger", desk.study("steering_layers: [1, 3]"), str(desk.folder / "ledger.csv")],
-        ["steering_layers must be 0 to 2, the layers of tiny; 3 is not", "Change it in the study"],
+        lambda desk: ["study-ledger", desk.study("steering: {layers: [1, 3]}"), str(desk.folder / "ledger.csv")],
+        ["layers of steering must be 0 to 2", "3 is not", "Change it in the study"],
+    ),
+    "an option in its old place": planned("seeds: 3", "seeds is an option of probing", "`probing: {seeds: ...}`"),
+    "an option under its old name": planned("steering_layers: [1]", "write it under that name: `steering: {layers: ...}`"),
+    "an experiment that is no mapping": planned("steering: 3", "steering must hold options (layers,", "not 3"),
+    "an option of another experiment": planned(
+        "probing: {examples: 3}", "Unknown option of probing", "'examples'", "known: protocols, seeds"
     ),
     "a word for a truth value": planned("allow_duplicates: 'yes'", "allow_duplicates must be true or false, not 'yes'"),
-    "preferences with a name of 5,000 letters": planned(f"preferences: {'a' * 5000}", "Preferences must be", "is no file"),
+    "preferences with a name of 5,000 letters": planned(
+        f"steering: {{preferences: {'a' * 5000}}}", "Preferences must be", "is no file"
+    ),
     "an empty file": whole("", "must hold entries such as `suite: pocket`; it holds none"),
     "a list": whole("- suite\n", "must hold entries such as `suite: pocket`; it holds ['suite']"),
     "a word": whole("pocket", "must hold entries such as `suite: pocket`; it holds 'pocket'"),
@@ -151,8 +164,8 @@ STUDIES: dict[str, Case] = {
     "a tag that runs a command": planned(
         "featured: !!python/object/apply:os.system ['touch sprung']", ONCE_READ, "in line 3", "tags (!) are not read"
     ),
-    "a tag on a number": planned("seeds: !!int ''", ONCE_READ, "tags (!) are not read; write a plain value"),
-    "entries to be merged": planned("<<: {seeds: 3}", ONCE_READ, "not merged (<<); write them out"),
+    "a tag on a number": planned("statements: !!int ''", ONCE_READ, "tags (!) are not read; write a plain value"),
+    "entries to be merged": planned("<<: {statements: 3}", ONCE_READ, "not merged (<<); write them out"),
     "a day that does not exist": planned("featured: [2026-02-31]", ONCE_READ, "day is out of range"),
     "5,000 brackets": planned(f"featured: {'[' * 5000}{']' * 5000}", ONCE_READ, "too many brackets"),
     "a file of 2 MB": planned("#" * 2_000_000, "must be a YAML file of at most 1,000,000 bytes; it has 2,000,"),

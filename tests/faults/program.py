@@ -23,6 +23,10 @@ STOPPED = "Stopped; what was finished is kept; the same command continues.\n"
 _MARK = "TRACING_UTILS_RUN"
 
 
+PROBING = {"seeds": 1, "protocols": ["corrected"]}
+"""Options of probing that take little time."""
+
+
 class Program:
     """A copy of what a run needs, in a folder of its own, with the studies that `study` writes."""
 
@@ -39,7 +43,7 @@ class Program:
 
     def study(self, name: str = "small", **more) -> None:
         """Write a study that takes as little as the experiments allow: thirty pairs, one dimension."""
-        content = {"suite": "tiny", "concepts": "mine", "seeds": 1, "examples": 40, "protocols": ["corrected"]} | more
+        content = {"suite": "tiny", "concepts": "mine", "probing": PROBING, "mutual_information": {"examples": 40}} | more
         (self.folder / f"{name}.yml").write_text(json.dumps(content))  # which is YAML too
 
     def plant(self, cell: str, experiment: str = "probing") -> None:

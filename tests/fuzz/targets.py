@@ -107,8 +107,9 @@ SAVED = json.dumps(
     }
 )  # fmt: skip
 STUDY = (
-    "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nseeds: 2\nmultipliers: [-4, .5]\nsteering_layers: [0, 4]\n"
-    "experiments: [probing]\ndimensions: [privacy]\nprotocols: [released]\nfeatured: [step0]\nallow_duplicates: true\n"
+    "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nprobing: {seeds: 2, protocols: [released]}\n"
+    "steering: {layers: [0, 4], multipliers: [-4, .5]}\n"
+    "experiments: [probing]\ndimensions: [privacy]\nfeatured: [step0]\nallow_duplicates: true\n"
 )
 REGISTRY = (
     "a:\n  folder: f\n  licence: none\n  about: a suite\nb-{n}{m}:\n  for:\n    n: {1b: {parameters: 1.0e+9}, 7b: {}}\n"
@@ -124,7 +125,7 @@ TARGETS = {
     ),
     "study": Target(
         _study,
-        (STUDY.encode(), b"suite: hub:a/b@main\nconcepts: pocket\n", b"suite: pocket\nconcepts: pocket\nseeds: 0x10\n"),
+        (STUDY.encode(), b"suite: hub:a/b@main\nconcepts: pocket\n", b"suite: pocket\nconcepts: pocket\nstatements: 0x10\n"),
         ("suite", "concepts", ": ", "pocket", "\n", "[", "]", "{", "}", ", ", "seeds", "0x", "1e9", ".nan", "null", "&a", "*a",
          "!!int", "<<", "? ", "- ", "'", '"', "\\ud800", "#", "|", ">", "2026-02-30", "step0", "featured", "hub:", "yes",
          "%", "@", "`", "\t"),

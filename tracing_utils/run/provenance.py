@@ -18,6 +18,7 @@ from .. import results
 from ..core.paths import PROJECT
 from ..experiments.probing import controls
 from ..statements import concepts
+from . import runner
 from .studies import Study
 
 _LIBRARIES = (
@@ -81,10 +82,9 @@ def write(study: Study, folder: Path, path: Path) -> None:
     """
     seconds = {}
     for experiment in study.runs():
-        paths = [folder / name / experiment / f"{revision}.json" for name in study.sets for revision in study.traced(experiment)]
-        records = [json.loads(path.read_text()) for path in paths]
+        records = [json.loads(path.read_text()) for path in runner.records(study, folder, experiment)]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
-    tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries())]
+    tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries(), "claims")]
     ledger = pd.read_csv(path.with_name("ledger.csv"))
     statements = pd.read_csv(path.with_name("concepts.csv"))
     content = {
@@ -98,7 +98,7 @@ def write(study: Study, folder: Path, path: Path) -> None:
             f"{name}/{dimension}": digest
             for name, dimension, digest in zip(*(statements[c] for c in ("concept_set", "dimension", "sha256")), strict=True)
         },
-        "seeds": list(range(study.seeds)),
+        "options": {experiment: study.options_of(experiment) for experiment in study.runs()},
         "trust_remote_code": study.trust_remote_code,
         "notebook_seconds": seconds,
         "tables": {name: results.digest(path.with_name(name)) for name in tables},

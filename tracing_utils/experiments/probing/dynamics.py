@@ -157,3 +157,14 @@ def _between(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoi
             cosines = (directions[i] @ directions[j].T)[apart]
             estimate = evaluation.interval(cosines.mean(), cosines, n)
             yield results.row(source, concepts, layer, "logistic", "direction_cosine", estimate, "0") | _to(target)
+
+
+def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import
+    """Write the dynamics of a study's sets and dimensions, from the evidence that its runs of probing left in `folder`."""
+    rows, revisions = [], study.traced()
+    checkpoints = [study.loaded[revision] for revision in revisions]
+    for name in study.sets:
+        files = {revision: folder / name / "probing" / f"{revision}.safetensors" for revision in revisions}
+        for dimension in study.dimensions_of(name):
+            rows += compute(study.concept_set(name, dimension), files, checkpoints)
+    results.write(rows, out)
