@@ -8,9 +8,6 @@ part does (the largest of their p-values counts), and not supported when at leas
 times their number). It has no relevant effect when some part is shown to lie below its smallest relevant effect and none
 as far below 0 (two one-sided tests). Where the paper leaves open *where* something happens (a peak), every place is an
 alternative and pays for it (Bonferroni). No test chooses a layer or a checkpoint by what it then reports.
-
-Public names: `Evidence`, `Series`, `Part`, `Claim`, `NotTestable`, `VERDICTS`, `COLUMNS`, `LEVEL`, `judge`, `decide`,
-`summary`, `code`, `register`.
 """
 
 import ast
@@ -29,6 +26,11 @@ from scipy import stats
 
 from ..core import evaluation
 from ..core.paths import PROJECT
+
+__all__ = [
+    "COLUMNS", "LEVEL", "VERDICTS", "Claim", "Evidence", "Found", "NotTestable", "Part", "Series", "code", "decide", "judge",
+    "published", "register", "summary",
+]  # fmt: skip
 
 VERDICTS = ("supported", "not supported", "no relevant effect", "inconclusive", "not testable here")
 """What a claim can be found to be, in the order in which tables count them."""
@@ -93,10 +95,10 @@ class Evidence:
         pair_groups: of the test pairs.
         gain: change of the tuned model's preference by the vector of each checkpoint (nats per token).
         gain_own: the same by the tuned model's own vector.
-        gain_random: mean over the pairs of the same by random directions, drawn once for the tuned model.
+        gain_random: mean over the first pairs of the same by random directions, drawn once for the tuned model, at one dose.
         gain_shuffled: the same by vectors of shuffled labels.
         cost: rise of the tuned model's loss on neutral texts under each checkpoint's vector (nats per token).
-        cost_random: mean over the texts of the same under the random directions.
+        cost_random: mean over the first texts of the same under the random directions.
     """
 
     suite: str
@@ -118,10 +120,10 @@ class Evidence:
     pair_groups: tuple[str, ...] = ()
     gain: Float[np.ndarray, "checkpoint steered dose pair"] | None = None
     gain_own: Float[np.ndarray, "steered dose pair"] | None = None
-    gain_random: Float[np.ndarray, "direction steered dose"] | None = None
-    gain_shuffled: Float[np.ndarray, "vector steered dose"] | None = None
+    gain_random: Float[np.ndarray, "direction steered"] | None = None
+    gain_shuffled: Float[np.ndarray, "vector steered"] | None = None
     cost: Float[np.ndarray, "checkpoint steered dose text"] | None = None
-    cost_random: Float[np.ndarray, "direction steered dose"] | None = None
+    cost_random: Float[np.ndarray, "direction steered"] | None = None
 
     @classmethod
     def read(cls, series: Series, folder: Path, concept_set: str, dimension: str, statements: int | None = None) -> "Evidence":
@@ -182,9 +184,9 @@ _KEYS = {
 
 _ONCE = {
     "gain_own": "gain/vector",
-    "gain_random": "gain/random",
-    "gain_shuffled": "gain/shuffled",
-    "cost_random": "nats/random",
+    "gain_random": "null/gain/random direction",
+    "gain_shuffled": "null/gain/shuffled labels",
+    "cost_random": "null/cost/random direction",
 }
 """What the tuned model's own file of steering holds."""
 
@@ -425,6 +427,20 @@ def decide(table: pd.DataFrame) -> pd.DataFrame:
     small, clear = (table[name] < LEVEL for name in ("p_within_corrected", "p_corrected"))
     verdict = np.select([table["p"].isna(), small, clear], [VERDICTS[4], VERDICTS[2], table["side"]], VERDICTS[3])
     return table.assign(verdict=verdict)[list(COLUMNS)]
+
+
+def published(folder: Path) -> pd.DataFrame:
+    """Return the verdicts of all published studies, decided together, with the further column `study`.
+
+    Args:
+        folder: of the results; each study's table is `<study>/claims.csv`.
+    """
+    files = sorted(folder.glob("*/claims.csv"))
+    if not files:
+        return pd.DataFrame(columns=["study", *COLUMNS])
+    tables = {path.parent.name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in files}
+    studies = np.repeat(list(tables), [len(table) for table in tables.values()])
+    return decide(pd.concat(list(tables.values()), ignore_index=True)).assign(study=studies)
 
 
 def summary(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:

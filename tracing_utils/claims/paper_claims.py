@@ -8,7 +8,6 @@ Standard errors: of what probes say, from the spread over folds with the probe's
 nHSIC, over half-samples (delete-half jackknife); of steering, from a bootstrap over whole groups of pairs, and from the
 spread over random directions; of correlations, from the number of checkpoints that dependence leaves.
 
-Public names: `CLAIMS`, `LEGIBLE`, `judge`, `titles`.
 """
 
 import math
@@ -21,6 +20,8 @@ import pandas as pd
 from ..core import evaluation
 from . import framework
 from .framework import Claim, Evidence, Found, NotTestable, Part
+
+__all__ = ["CLAIMS", "LEGIBLE", "judge", "titles"]
 
 ACCURACY = 0.02
 """Smallest relevant difference of accuracies: what the paper's own curves move from checkpoint to checkpoint (.004 to .017)."""
@@ -43,8 +44,9 @@ FALL = 0.1
 NEAR_ZERO = 0.1
 """Less than this share of the later mean is near zero."""
 
-MOST_DOSE = 2.0
-"""Most standard deviations by which a dose may move a projection: further is what the model itself does not produce."""
+DOSE, PAIRS, TEXTS = 2.0, 60, 20
+"""What random directions are tried at: standard deviations of the projection (further is what the model itself hardly
+produces), first test pairs, first neutral texts."""
 
 COST = math.log(1.1)
 """Nats per token that steering may add: a tenth of the perplexity, the bound within which settings are chosen."""
@@ -174,12 +176,12 @@ def _against(name: str, value: float, drawn: np.ndarray, n: int) -> Part:
     return Part(name, float(value - drawn.mean()), float(error), draws - 1, n, NATS, ranks=(more, less), draws=draws)
 
 
-def _strengthened(evidence: Evidence, values: np.ndarray, dose_axis: int) -> np.ndarray:
-    """Return the mean over the steered layers and the doses above 0 up to `MOST_DOSE`, which follow each other as axes."""
-    chosen = (evidence.doses > 0) & (evidence.doses <= MOST_DOSE)
-    if not chosen.any():
-        raise NotTestable(f"no dose above 0 and up to {MOST_DOSE:g} standard deviations")
-    return np.compress(chosen, values, dose_axis).mean((dose_axis - 1, dose_axis))
+def _dosed(evidence: Evidence, values: np.ndarray) -> np.ndarray:
+    """Return the mean over the steered layers at `DOSE`; the last three axes are layers, doses and pairs or texts."""
+    at = np.flatnonzero(np.isclose(evidence.doses, DOSE))
+    if not len(at):
+        raise NotTestable(f"no dose of {DOSE:g} standard deviations")
+    return values[..., at[0], :].mean(-2)
 
 
 def _above_chance(evidence: Evidence) -> Part:
@@ -412,14 +414,15 @@ def middle_layers_hold_ty(evidence: Evidence) -> Found:
 
 def _gains(evidence: Evidence) -> list[Part]:
     """Return the parts of a gain by the mid-training vector: above 0, above random directions, above shuffled labels."""
-    gain = _strengthened(evidence, evidence.gain[_middle(evidence)], 1)
+    gain = _dosed(evidence, evidence.gain[_middle(evidence)])
+    same = gain[:PAIRS]  # the pairs on which the others were tried
     parts = [_paired("gain", evidence, gain)]
     for name, drawn in {"random directions": evidence.gain_random, "shuffled labels": evidence.gain_shuffled}.items():
-        parts.append(_against(f"minus {name}", gain.mean(), _strengthened(evidence, drawn, 2), len(gain)))
+        parts.append(_against(f"minus {name}", same.mean(), drawn.mean(1), len(same)))
     return parts
 
 
-_STEERED = f"mean over steered layers and doses up to {MOST_DOSE:g} standard deviations"
+_STEERED = f"mean over steered layers, at a dose of {DOSE:g} standard deviations of the projection"
 
 
 @_claim(
@@ -448,8 +451,8 @@ def midtraining_vector_helps(evidence: Evidence) -> Found:
 )
 def beats_own_vector(evidence: Evidence) -> Found:
     """Two directions always differ a little: what two random ones differ by counts as noise."""
-    middle = _strengthened(evidence, evidence.gain[_middle(evidence)], 1)
-    own, spread = _strengthened(evidence, evidence.gain_own, 1), _strengthened(evidence, evidence.gain_random, 2).std(ddof=1)
+    middle, own = (_dosed(evidence, gain) for gain in (evidence.gain[_middle(evidence)], evidence.gain_own))
+    spread = evidence.gain_random.mean(1).std(ddof=1)
     return Found([[_paired("difference of gains", evidence, middle - own, math.sqrt(2) * spread)]], [[]])
 
 
@@ -466,20 +469,19 @@ def little_cost(evidence: Evidence) -> Found:
     """A vector that does nothing costs nothing: the cost is tested only where there is a gain."""
     if max(part.above() for part in _gains(evidence)) >= framework.LEVEL:
         raise NotTestable("the vector brings no clear gain, so there is nothing to pay for")
-    added = _strengthened(evidence, evidence.cost[_middle(evidence)], 1)
-    error, free = added.std(ddof=1) / math.sqrt(len(added)), len(added) - 1
-    random = _strengthened(evidence, evidence.cost_random, 2)
-    beyond = math.hypot(error, random.std(ddof=1) * math.sqrt(1 + 1 / len(random)))
+    added, random = _dosed(evidence, evidence.cost[_middle(evidence)]), evidence.cost_random.mean(1)
+    same, free = added[:TEXTS], len(added) - 1  # the texts on which the random directions were tried
+    error, spread = added.std(ddof=1) / math.sqrt(len(added)), random.std(ddof=1) * math.sqrt(1 + 1 / len(random))
     parts = [
         Part("room below the bound", COST - added.mean(), error, free, len(added), NATS),
-        Part("room beyond random directions", COST / 2 - added.mean() + random.mean(), beyond, free, len(added), NATS),
+        Part("room beyond random directions", COST / 2 - same.mean() + random.mean(), spread, len(random) - 1, len(same), NATS),
     ]
     return Found([parts], [[]])
 
 
 def _both(evidence: Evidence) -> tuple[np.ndarray, str]:
     """Return accuracy and gain by checkpoint, and how reliable they are; each must vary by more than its noise."""
-    gain = _strengthened(evidence, evidence.gain, 2)
+    gain = _dosed(evidence, evidence.gain)
     weights = evaluation.bootstrap_weights(evidence.pair_groups, seed=0)
     drawn = gain @ (weights / weights.sum(1, keepdims=True)).T
     noise = {

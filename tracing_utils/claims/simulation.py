@@ -6,8 +6,6 @@ features whose separability has the planted shape.
 A cell is a claim, a shape and how far checkpoints depend on each other. Its truth is "yes", "no" or "nothing" (the
 number lies on its threshold, or the checkpoints cannot tell). False is a verdict "supported" unless the truth is yes,
 "not supported" unless it is no, and "no relevant effect" where it is yes.
-
-Public names: `SHARES`, `SHAPES`, `DEPENDENCE`, `CELLS`, `simulate`, `verdicts`, `power`, `false`.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +22,8 @@ from ..experiments.probing import controls, probes
 from ..statements.concepts import ConceptSet, folds
 from . import paper_claims
 from .framework import VERDICTS, Evidence
+
+__all__ = ["CELLS", "DEPENDENCE", "SHAPES", "SHARES", "false", "power", "simulate", "verdicts"]
 
 SHARES = np.array([0, 0.001, 0.004, 0.016, 0.06, 0.125, 0.25, 0.5, 0.75, 1.0])
 """Of training done at each checkpoint: as in real suites, most are early."""
@@ -169,7 +169,7 @@ def _informed_layers(rng: np.random.Generator, shape: str, shared: float) -> dic
 
 
 _MANY = np.array([0, *np.geomspace(1, 1000, 16)])  # as many steps as the paper correlates
-_DOSES = np.array([-1.0, 1.0])
+_DOSES = np.array([-1.0, 1.0]) * paper_claims.DOSE
 _PAIRS = tuple(f"g{i // 2}" for i in range(80))
 _DIRECTIONS = 0.03  # spread of the gain over random directions, in nats per token
 
@@ -181,14 +181,14 @@ def _steered(rng: np.random.Generator, gain: np.ndarray, own: float, cost: float
         common = np.repeat(rng.standard_normal(len(_PAIRS) // 2), 2)
         return means[:, None, None, None] + 0.1 * (common + rng.standard_normal((len(means), 1, len(_DOSES), len(_PAIRS))))
 
-    drawn = {name: rng.normal(0, _DIRECTIONS, (n, 1, len(_DOSES))) for name, n in (("gain_random", 99), ("gain_shuffled", 20))}
+    drawn = {name: rng.normal(0, _DIRECTIONS, (n, 1)) for name, n in (("gain_random", 99), ("gain_shuffled", 20))}
     return drawn | {
         "doses": _DOSES,
         "pair_groups": _PAIRS,
         "gain": pairs(gain),
         "gain_own": pairs(np.array([own]))[0],
         "cost": rng.normal(cost, 0.1, (len(gain), 1, len(_DOSES), 60)),
-        "cost_random": rng.normal(0, 0.01, (99, 1, len(_DOSES))),
+        "cost_random": rng.normal(0, 0.01, (99, 1)),
     }
 
 
