@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from safetensors.numpy import load_file
 from scipy import stats
 
@@ -65,8 +65,8 @@ class Series:
 
     suite: str
     revisions: tuple[str, ...]
-    steps: tuple[float, ...]
-    tokens: tuple[float, ...] | None = None
+    steps: tuple[int, ...]
+    tokens: tuple[int, ...] | None = None
     tuned: str | None = None
     weights: str = ""
 
@@ -108,9 +108,9 @@ class Evidence:
     tokens: Float[np.ndarray, " checkpoint"] | None = None
     weights: str = ""
     fold: Int[np.ndarray, "seed example"] | None = None
-    correct: Bool[np.ndarray, "checkpoint layer seed example"] | None = None
-    selected: Bool[np.ndarray, "checkpoint seed example"] | None = None
-    shuffled: Bool[np.ndarray, "checkpoint layer seed example"] | None = None
+    correct: Float[np.ndarray, "checkpoint layer seed example"] | None = None
+    selected: Float[np.ndarray, "checkpoint seed example"] | None = None
+    shuffled: Float[np.ndarray, "checkpoint layer seed example"] | None = None
     floors: Mapping[str, np.ndarray] | None = None
     nhsic_tx: Float[np.ndarray, "checkpoint layer replicate"] | None = None
     nhsic_ty: Float[np.ndarray, "checkpoint layer replicate"] | None = None
@@ -251,7 +251,7 @@ class Part:
     name: str
     value: float
     error: float
-    free: float
+    free: float | int
     n: int
     relevant: float
     refuting: "Part | None" = None
