@@ -7,7 +7,7 @@ CHROMIUM ?= chromium
 PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
 
-.PHONY: help book pdf study test test-faults test-slurm bench check fuzz scale power picture released-data audit clean
+.PHONY: help book pdf study test test-faults test-slurm bench check fuzz scale power register picture released-data audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -49,8 +49,11 @@ fuzz: $(VENV)/.ready  ## give each parser to a fuzzer: make fuzz SECONDS_EACH=60
 scale: $(VENV)/.ready  ## compute what large studies take: results/plans.csv, scale.csv, stages.csv (needs the network)
 	@$(PYTHON) -m benchmarks.scale
 
-power: $(VENV)/.ready  ## compute how often the claims' tests find what is there: results/claims_power.csv
+power: $(VENV)/.ready  ## compute how often the claims' tests err and find what is there: results/claims_power.csv (ten minutes)
 	@$(PYTHON) -m benchmarks.pages power
+
+register: $(VENV)/.ready  ## write down that the claims' tests are fixed, before new data are looked at: results/registered.json
+	@$(PYTHON) -m benchmarks.pages register
 
 picture: $(VENV)/.ready  ## draw the README's picture: book/landing.png
 	@$(PYTHON) -m benchmarks.pages picture

@@ -1,15 +1,17 @@
 """Compute what the book and the README show and no run makes.
 
-Usage: python -m benchmarks.pages power | picture | released-data
+Usage: python -m benchmarks.pages power | register | picture | released-data
 """
 
 import sys
+from datetime import date
 
+import pandas as pd
 import vl_convert
 
 from tracing_utils import results
 from tracing_utils.book import explorables
-from tracing_utils.claims import released_data, simulation
+from tracing_utils.claims import framework, released_data, simulation
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import processes
@@ -19,8 +21,14 @@ PICTURED = "pocket-tracingllm"
 
 
 def power() -> None:
-    """Write how often each claim's test finds effects of known sizes, for `book/what_stands.md`."""
+    """Write how often each claim's test is wrong, and right, where the truth is planted, for `book/what_stands.md`."""
     results.write_csv(simulation.power(), PROJECT / "results" / "claims_power.csv")
+
+
+def register() -> None:
+    """Write down that the claims' tests are fixed, and which weights have been looked at: those in published ledgers."""
+    ledgers = [pd.read_csv(path) for path in sorted((PROJECT / "results").glob("*/ledger.csv"))]
+    framework.register(date.today().isoformat(), pd.concat(ledgers)["sha256"])
 
 
 def picture() -> None:
@@ -38,7 +46,7 @@ def released() -> None:
     results.write_csv(released_data.words(), folder / "words.csv")
 
 
-PAGES = {"power": power, "picture": picture, "released-data": released}
+PAGES = {"power": power, "register": register, "picture": picture, "released-data": released}
 
 
 def main() -> None:

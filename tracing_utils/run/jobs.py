@@ -33,9 +33,9 @@ def weights(study: Study, revision: str, out: Path) -> None:
 
 def describe(study: Study, out: Path) -> None:
     """Write sizes, balance and lexical floors of a study's statements."""
-    from .provenance import describe_concepts
+    from ..experiments.probing import controls
 
-    results.write_csv(describe_concepts(study.concept_set(*each) for each in _sets_and_dimensions(study)), out)
+    results.write_csv(controls.describe(study.concept_set(*each) for each in _sets_and_dimensions(study)), out)
 
 
 def activations(study: Study, revision: str, out: Path) -> None:
@@ -72,10 +72,21 @@ def summary(study: Study, name: str, folder: Path, out: Path) -> None:
 
 def claims(study: Study, folder: Path, out: Path) -> None:
     """Write the verdicts on the paper's claims, for each set of statements and dimension."""
-    from ..claims import framework
+    from ..checkpoints.ledger import weights_sha256
+    from ..claims import framework, paper_claims
 
-    evidence = (framework.Evidence.read(study, folder, *each) for each in _sets_and_dimensions(study))
-    results.write_csv(framework.judge(evidence), out)
+    checkpoints = [study.loaded[revision] for revision in study.traced()]
+    tokens = tuple(checkpoint.tokens for checkpoint in checkpoints)
+    series = framework.Series(
+        suite=study.suite,
+        revisions=tuple(study.traced()),
+        steps=tuple(checkpoint.step for checkpoint in checkpoints),
+        tokens=None if None in tokens else tokens,
+        tuned=study.loaded.chat.revision if study.loaded.chat else None,
+        weights=weights_sha256(checkpoints[-1]),
+    )
+    every = [(*each, len(study.concept_set(*each))) for each in _sets_and_dimensions(study)]
+    results.write_csv(paper_claims.judge(framework.Evidence.read(series, folder, *each) for each in every), out)
 
 
 def provenance(study: Study, folder: Path, out: Path) -> None:

@@ -125,7 +125,7 @@ def summary_key(study: Study, name: str) -> str:
 
 def claims_key(study: Study) -> str:
     """Return a hash of what decides the verdicts: the claims' code and all runs."""
-    code = keys.of_code(f"import {keys.PACKAGE}.claims.framework")
+    code = keys.of_code(f"import {keys.PACKAGE}.claims.paper_claims")
     return keys.of([code, *(experiment_key(study, experiment) for experiment in study.runs()), _libraries()])
 
 
