@@ -14,7 +14,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 
 from tracing_utils.checkpoints import suites
-from tracing_utils.checkpoints.suites import Checkpoint, CheckpointSuite, Remote, RemoteFile
+from tracing_utils.checkpoints.types import Checkpoint, CheckpointSuite, Remote, RemoteFile
 from tracing_utils.core.paths import PROJECT
 
 WHOM = ("neighbour", "doctor")
@@ -39,7 +39,7 @@ def write_study(folder: Path, checkpoints: int, sets: int, bytes_: int = 27 * 10
         (folder / f"set{number}").mkdir(exist_ok=True)
         (folder / f"set{number}" / "privacy.csv").write_text("\n".join(["statement,label,group", *told]) + "\n")
     named = ", ".join(str(folder / f"set{number}") for number in range(sets))
-    (file := folder / "far.yml").write_text(f"suite: {folder / 'suite.json'}\nconcepts: [{named}]\nsteering_layers: [8]\n")
+    (file := folder / "far.yml").write_text(f"suite: {folder / 'suite.json'}\nconcepts: [{named}]\nsteering: {{layers: [8]}}\n")
     return file
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tracing_utils import results
-from tracing_utils.checkpoints.suites import Checkpoint
+from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core.evaluation import Estimate
 from tracing_utils.results import COLUMNS, collect, gains, row, write
 

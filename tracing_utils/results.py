@@ -2,8 +2,8 @@
 
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
-Public names: `COLUMNS`, `row`, `write`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`, `read_so_far`, `gains`,
-`dimensions_above`.
+Public names: `COLUMNS`, `row`, `write`, `write_csv`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`,
+`read_so_far`, `gains`, `dimensions_above`.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .checkpoints.suites import Checkpoint
+from .checkpoints.types import Checkpoint
 from .core.errors import brief, file_name, unknown
 from .core.evaluation import Estimate
 from .core.paths import PROJECT
@@ -50,15 +50,19 @@ def row(
 
 def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """Write a tidy table as CSV (four significant digits) and return it; further columns follow the common ones."""
-    path = Path(path)
     table = pd.DataFrame(rows)
     more = [column for column in table.columns if column not in COLUMNS]
     table = table[[*COLUMNS, *more]].astype({"tokens": "Int64", "layer": "Int64"})
+    write_csv(table, Path(path))
+    return table
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of any columns as CSV (four significant digits), by rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
     os.replace(part, path)
-    return table
 
 
 def folder(study: str) -> Path:

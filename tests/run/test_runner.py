@@ -7,6 +7,7 @@ import jupytext
 import nbformat
 import pytest
 
+from tracing_utils.experiments import notebook
 from tracing_utils.run import keys, runner, studies
 
 HEADER = """---
@@ -25,7 +26,7 @@ output: str = ""  # where to
 """
 
 
-def notebook(folder, *cells):
+def written(folder, *cells):
     """Write a notebook with the given code cells and return its path."""
     path = folder / "small.md"
     path.write_text(HEADER + "\n\n".join(f"```{{code-cell}} python\n{cell}\n```" for cell in cells) + "\n")
@@ -37,21 +38,21 @@ def execute(folder, source, **values):
 
 
 def test_a_notebook_runs_with_the_parameters_it_was_given(tmp_path):
-    source = notebook(tmp_path, "print('at', revision)")
+    source = written(tmp_path, "print('at', revision)")
     execute(tmp_path, source, revision="step3")
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == "at step3\n"
 
 
 def test_a_misspelt_parameter_is_refused_and_the_nearest_is_named(tmp_path):
-    source = notebook(tmp_path, "pass")
+    source = written(tmp_path, "pass")
     with pytest.raises(ValueError, match=r"Unknown parameter of small\.md 'revison'.*Did you mean 'revision'\?"):
         execute(tmp_path, source, revison="step3")
     assert not (tmp_path / "out.ipynb").exists()
 
 
 def test_a_failed_notebook_is_kept_with_its_error_and_nothing_looks_finished(tmp_path):
-    source = notebook(tmp_path, "1 / 0")
+    source = written(tmp_path, "1 / 0")
     with pytest.raises(runner.NotebookError, match=r"small \(step3\) failed: ZeroDivisionError: division by zero"):
         execute(tmp_path, source, revision="step3")
     kept = nbformat.read(tmp_path / "failed" / "out.ipynb", as_version=4)
@@ -60,21 +61,21 @@ def test_a_failed_notebook_is_kept_with_its_error_and_nothing_looks_finished(tmp
 
 
 def test_a_killed_kernel_is_a_failure_though_papermill_leaves_a_file(tmp_path):
-    source = notebook(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    source = written(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(runner.NotebookError, match="died"):
         execute(tmp_path, source)
     assert not (tmp_path / "out.ipynb").exists()
 
 
 def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):
-    source = notebook(tmp_path, "import time\ntime.sleep(60)")
+    source = written(tmp_path, "import time\ntime.sleep(60)")
     with pytest.raises(runner.NotebookError, match=r"a cell must end within 2 seconds \(`cell_timeout` of the study\)"):
         runner.execute(source, {}, tmp_path / "out.ipynb", tmp_path / "failed" / "out.ipynb", timeout=2)
     assert not (tmp_path / "out.ipynb").exists()
 
 
 def test_two_equal_runs_give_the_same_bytes(tmp_path):
-    source = notebook(tmp_path, "print(2 + 2)")
+    source = written(tmp_path, "print(2 + 2)")
     execute(tmp_path, source, revision="a")
     first = (tmp_path / "out.ipynb").read_bytes()
     execute(tmp_path, source, revision="a")
@@ -84,7 +85,7 @@ def test_two_equal_runs_give_the_same_bytes(tmp_path):
 
 
 def test_the_injected_parameters_are_hidden_from_the_page_and_the_title_tells_the_checkpoint(tmp_path):
-    source = notebook(tmp_path, "pass")
+    source = written(tmp_path, "pass")
     execute(tmp_path, source, revision="step3")
     runner.page(tmp_path / "out.ipynb", tmp_path / "page.ipynb")
     page = nbformat.read(tmp_path / "page.ipynb", as_version=4)
@@ -97,7 +98,9 @@ def test_the_injected_parameters_are_hidden_from_the_page_and_the_title_tells_th
 
 def test_the_key_changes_with_weights_statements_and_parameters_and_with_nothing_else(suite_folder, own_statements, tmp_path):
     def study(**changes):
-        return studies.Study("s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), **changes)
+        return studies.Study(
+            "s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), options={"probing": changes}
+        )
 
     def key(**changes):
         return runner.key(study(**changes), own_statements.name, "probing", "step1")
@@ -121,7 +124,13 @@ def test_the_key_changes_with_weights_statements_and_parameters_and_with_nothing
 
 def test_the_key_of_steering_changes_with_the_weights_of_a_judge_that_lies_in_a_folder(suite_folder, own_statements, tmp_path):
     judge = shutil.copytree(suite_folder / "step0", tmp_path / "judge")
-    study = studies.Study("s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), toxicity_judge=str(judge))
+    study = studies.Study(
+        "s",
+        str(suite_folder),
+        (str(own_statements),),
+        dimensions=("privacy",),
+        options={"steering": {"toxicity_judge": str(judge)}},
+    )
 
     def keys():
         runner.key.cache_clear()  # of another process
@@ -136,7 +145,7 @@ def test_the_key_of_steering_changes_with_the_weights_of_a_judge_that_lies_in_a_
 
 
 def test_the_key_of_an_experiment_covers_the_modules_its_notebook_reaches():
-    cells = [cell.source for cell in jupytext.read(runner.notebook_path("mutual_information")).cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in jupytext.read(notebook.path("mutual_information")).cells if cell.cell_type == "code"]
     modules = {name.removeprefix("tracing_utils.") for name in keys.reached("\n".join(cells))}
     own = {f"experiments.mutual_information.{name}" for name in ("estimates", "kernels", "bits")}
     assert own | {"experiments.probing.probes", "statements.concepts", "core.evaluation", "results"} <= modules

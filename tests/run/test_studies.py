@@ -6,8 +6,8 @@ import yaml
 from tracing_utils.checkpoints import suites
 from tracing_utils.checkpoints.hub import HubError
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.run import studies
-from tracing_utils.run.studies import EXPERIMENTS, Study, parameters, read
+from tracing_utils.experiments import names, notebook
+from tracing_utils.run.studies import Study, parameters, read
 from tracing_utils.statements import concepts
 
 
@@ -26,7 +26,9 @@ def write(tmp_path, suite_folder):
 
 def test_a_short_file_gets_the_defaults_and_its_name_from_the_file(write):
     study = read(write())
-    assert (study.name, study.concepts, study.seeds, study.examples) == ("mine", ("pocket",), Study.seeds, Study.examples)
+    assert (study.name, study.concepts, study.cell_timeout) == ("mine", ("pocket",), Study.cell_timeout)
+    assert study.experiments == names()
+    assert study.options_of("probing") == {name: option.default for name, option in notebook.options("probing").items()}
     assert study.dimensions == concepts.DIMENSIONS
     assert study.traced() == ["step0", "step1", "step2", "step8", "step64"]
 
@@ -36,22 +38,22 @@ def test_every_entry_of_a_full_file_is_taken(write):
         "checkpoints": 3,
         "dimensions": ["privacy", "fairness"],
         "experiments": ["probing", "steering"],
-        "seeds": 2,
-        "protocols": ["released"],
         "statements": 300,
-        "examples": 100,
-        "steering_layers": [0, 1],
-        "doses": [-1, 1.5],
-        "asked": 50,
-        "measures": ["trust", "ability"],
         "featured": ["step8"],
         "allow_duplicates": True,
         "trust_remote_code": True,
         "cell_timeout": 60,
     }
-    study = read(write(**full))
+    options = {
+        "probing": {"seeds": 2, "protocols": ["released"]},
+        "steering": {"layers": [0, 1], "doses": [-1, 1.5], "asked": 50, "measures": ["trust", "ability"]},
+    }
+    study = read(write(**full, **options))
     for key, value in full.items():
         assert getattr(study, key) == (tuple(value) if isinstance(value, list) else value)
+    for experiment, written in options.items():
+        assert {name: study.options_of(experiment)[name] for name in written} == written
+    assert study.entries() == full | options | {"suite": study.suite, "concepts": ["pocket"]}
     assert study.traced() == ["step0", "step8", "step64"]
 
 
@@ -93,7 +95,7 @@ def test_another_concept_source_makes_a_study_of_another_name(write, tmp_path):
 
 
 def test_layer_0_is_a_layer(write):
-    assert read(write(steering_layers=[0])).steering_layers == (0,)
+    assert read(write(steering={"layers": [0]})).options_of("steering")["layers"] == [0]
 
 
 def test_only_the_experiments_a_study_names_are_run(write):
@@ -110,18 +112,19 @@ def test_steering_also_takes_the_chat_model_s_own_vectors_and_needs_a_chat_model
         (tmp_path / "plain" / name).symlink_to(suite_folder / name)
     plain = read(write(suite=str(tmp_path / "plain")))
     assert plain.traced("steering") == []
-    assert plain.runs() == ["probing", "mutual_information"]
+    assert plain.runs() == ["mutual_information", "probing"]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_notebook_is_told_what_its_study_says(write, experiment):
-    study = read(write(seeds=2, examples=50, steering_layers=[1], doses=[3]))
-    told = parameters(study, "pocket", experiment, "step8")
-    assert (told["suite"], told["revision"], told["concept_set"]) == (study.suite, "step8", "pocket")
+@pytest.mark.parametrize("experiment", ["mutual_information", "probing", "steering"])
+def test_a_notebook_gets_what_its_study_says(write, experiment):
+    options = {"probing": {"seeds": 2}, "mutual_information": {"examples": 50}, "steering": {"layers": [1], "doses": [3]}}
+    study = read(write(**options))
+    values = parameters(study, "pocket", experiment, "step8")
+    assert (values["suite"], values["revision"], values["concept_set"]) == (study.suite, "step8", "pocket")
     own = {"probing": ("seeds", 2), "mutual_information": ("examples", 50), "steering": ("doses", [3.0])}
     name, value = own[experiment]
-    assert told[name] == value
-    assert not {key for other, (key, _) in own.items() if other != experiment} & set(told)
+    assert values[name] == value
+    assert not {key for other, (key, _) in own.items() if other != experiment} & set(values)
 
 
 def test_steering_is_measured_in_depth_with_featured_and_the_chat_model_s_own_vectors_only(write):
@@ -133,9 +136,3 @@ def test_steering_is_measured_in_depth_with_featured_and_the_chat_model_s_own_ve
 def test_an_unknown_experiment_is_answered_with_the_nearest(write):
     with pytest.raises(ValueError, match="Did you mean 'steering'"):
         parameters(read(write()), "pocket", "stering", "step8")
-
-
-def test_every_public_name_of_the_module_exists():
-    for name in ("EXPERIMENTS", "PROTOCOLS", "MEASURES", "Study", "read", "check_layers", "parameters"):
-        assert name in studies.__doc__
-        assert hasattr(studies, name)

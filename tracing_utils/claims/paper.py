@@ -1,8 +1,6 @@
 """The paper's own numbers, and how sure they are: what its tables and figures print, with the tests it does not give.
 
 Rule: these are facts read off Qian et al. 2024 (arXiv 2402.19465); how, tells the README beside the tables.
-
-Public names: `TABLES`, `read`, `two_proportions`, `significance`, `fisher_interval`, `correlations`.
 """
 
 import math
@@ -13,6 +11,8 @@ from scipy import stats
 
 from ..core.errors import unknown
 
+__all__ = ["TABLES", "correlations", "fisher_interval", "read", "significance", "two_proportions"]
+
 TABLES = ("probing", "mutual_information", "steering", "samples", "correlations")
 """The tables that are shipped."""
 
@@ -21,6 +21,8 @@ CHECKPOINTS = 360
 
 _FOLDER = Path(__file__).parent / "data"
 _LESS_IS_BETTER = ("ToxiGen",)
+_ABILITIES = ("ARC", "MMLU", "MathQA", "RACE")
+_TARGETS = {"TruthfulQA": ("Truth",), "StereoSet": ("StereoSet",)}  # what the data of a vector are about
 _COMPARISONS = (
     ("vector of ckpt_179", "AmberChat"),
     ("vector of AmberChat", "AmberChat"),
@@ -57,7 +59,8 @@ def significance() -> pd.DataFrame:
 
     Returns:
         Columns `table`, `vector_from`, `measure`, `method`, `against`, `difference`, `n`, `z`, `p`, `better` (whether
-        the method is the better one).
+        the method is the better one) and `kind`: `target` where the measure is of the data the vector was made from,
+        `ability` where the paper claims that little changes, `side effect` otherwise.
     """
     wide = read("steering").pivot(index=["table", "vector_from", "measure"], columns="method", values="value")
     rows = []
@@ -68,8 +71,9 @@ def significance() -> pd.DataFrame:
                     z, p = two_proportions(values[method], values[against], n)
                     difference = values[method] - values[against]
                     better = difference < 0 if measure in _LESS_IS_BETTER else difference > 0
-                    rows.append((table, source, measure, method, against, difference, n, z, p, better))
-    columns = ["table", "vector_from", "measure", "method", "against", "difference", "n", "z", "p", "better"]
+                    kind = "ability" if measure in _ABILITIES else "target" if measure in _TARGETS[source] else "side effect"
+                    rows.append((table, source, measure, method, against, difference, n, z, p, better, kind))
+    columns = ["table", "vector_from", "measure", "method", "against", "difference", "n", "z", "p", "better", "kind"]
     return pd.DataFrame(rows, columns=columns).sort_values(["table", "measure", "against"], ignore_index=True)
 
 

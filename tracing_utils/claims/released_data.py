@@ -17,8 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..experiments.probing import floors
-from ..run import provenance
+from ..experiments.probing import controls, floors
 from ..statements import concepts, datasets
 from ..statements.concepts import ConceptSet
 from ..statements.user_files import same_text
@@ -48,10 +47,8 @@ def faults() -> pd.DataFrame:
 
 
 def sets() -> pd.DataFrame:
-    """Return one row a set and dimension, for all sets with names (see `provenance.describe_concepts`)."""
-    return provenance.describe_concepts(
-        concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS
-    )
+    """Return one row a set and dimension, for all sets with names (see `controls.describe`)."""
+    return controls.describe(concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS)
 
 
 def words() -> pd.DataFrame:

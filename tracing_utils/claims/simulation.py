@@ -1,189 +1,318 @@
-"""Simulated studies with an effect of known size, to ask each claim's test how often it is wrong and how often it sees.
+"""Simulated studies of known truth, to ask each claim's test how often it is wrong and how often it sees.
 
-Rule: effect 0 is the claim's own threshold, so a verdict there is as hard to get right as it can be; a positive effect
-makes the claim true, a negative one false.
+Rule: what looks like the claim and is not stands beside what is, and answers come from probes that are fitted, on
+features whose separability has the planted shape.
 
-Public names: `EFFECTS`, `simulate`, `verdicts`, `power`.
+A cell is a claim, a shape and how far checkpoints depend on each other. Its truth is "yes", "no" or "nothing" (the
+number lies on its threshold, or the checkpoints cannot tell). False is a verdict "supported" unless the truth is yes,
+"not supported" unless it is no, and "no relevant effect" where it is yes.
 """
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
+import sklearn
+from jaxtyping import Float, Int
+from scipy.signal import lfilter
 
-from . import framework
-from .framework import Evidence
+from ..experiments.mutual_information import kernels
+from ..experiments.probing import controls, probes
+from ..statements.concepts import ConceptSet, folds
+from . import paper_claims
+from .framework import VERDICTS, Evidence
 
-STEPS = np.array([0, 8, 32, 128, 512, 1024, 2048, 4096, 6144, 8192], dtype=float)
-LAYERS, SEEDS, HALVES, MEMBERS = 6, 5, 20, 4
-_SLOPE = np.log1p(STEPS) / np.log1p(STEPS[-1])
-_MIDDLE = np.array([0, 0, 1, 1, 0, 0], dtype=float)
+__all__ = ["CELLS", "DEPENDENCE", "SHAPES", "SHARES", "false", "power", "simulate", "verdicts"]
 
+SHARES = np.array([0, 0.001, 0.004, 0.016, 0.06, 0.125, 0.25, 0.5, 0.75, 1.0])
+"""Of training done at each checkpoint: as in real suites, most are early."""
 
-def _answers(rng: np.random.Generator, means: np.ndarray, groups: int) -> np.ndarray:
-    """Return shares of seeds that are right, `[*means.shape, example]`: some groups and some examples are harder."""
-    hard = 0.1 * np.repeat(rng.choice([-1, 1], groups), MEMBERS) + 0.1 * rng.choice([-1, 1], groups * MEMBERS)
-    return rng.binomial(SEEDS, np.clip(means[..., None] + hard, 0, 1)) / SEEDS
+DEPENDENCE = {"none": 0.0, "strong": 0.9}
+"""Share of the noise that all checkpoints have in common."""
 
-
-def _replicates(rng: np.random.Generator, means: np.ndarray, groups: int, spread: float) -> np.ndarray:
-    """Return a statistic on the whole sample and on half-samples, `[*means.shape, 1 + half]`, as a mean of influences."""
-    common = rng.standard_normal(groups)  # what every checkpoint and layer share
-    influence = means[..., None] + spread * (common + rng.standard_normal((*means.shape, groups)))
-    kept = rng.permuted(np.tile(np.arange(groups) < groups // 2, (HALVES, 1)), axis=1) / (groups // 2)
-    return np.concatenate([influence.mean(-1, keepdims=True), influence @ kept.T], axis=-1)
-
-
-def _pairs(rng: np.random.Generator, mean: float | np.ndarray, groups: int, spread: float = 1.0) -> np.ndarray:
-    """Return gains by steered layer, multiplier and pair; a scalar mean has no axis of checkpoints."""
-    mean = np.asarray(mean, dtype=float)[..., None, None, None]
-    common = np.repeat(rng.standard_normal(groups), MEMBERS)
-    own = rng.standard_normal((*mean.shape[:-3], 2, 2, groups * MEMBERS))
-    return mean + spread * (common + own)
+_GROUPS, _INFORMED_GROUPS, _MEMBERS, _SEEDS, _HALVES = 80, 30, 4, 2, 20
+_WIDTH = 64  # of what probes read: few enough axes would make a refit harmless
+_AXES = 6  # of what nHSIC is computed on
+_LEAST, _MOST = 0.3, 2.8  # distance of the two sides in standard deviations where a shape is 0 and 1
 
 
-def _names(groups: int, members: int = MEMBERS) -> tuple[str, ...]:
-    return tuple(f"g{i}" for i in range(groups) for _ in range(members))
+def _through(*points: tuple[float | int, float | int]) -> Float[np.ndarray, " checkpoint"]:
+    """Return the shape that is straight between points (share of training, height)."""
+    return np.interp(SHARES, *np.transpose(points))
 
 
-def _curve(untrained: float, early: float, late: float) -> np.ndarray:
-    """Return a value for step 0, for the first tenth of training, and for the rest."""
-    return np.array([untrained if step == 0 else early if step <= STEPS[-1] / 10 else late for step in STEPS])
-
-
-def _layers(curve: np.ndarray) -> np.ndarray:
-    return np.repeat(np.asarray(curve, dtype=float)[:, None], LAYERS, axis=1)
-
-
-def _early_separability(rng, effect, groups):
-    shuffled = _answers(rng, np.full((len(STEPS), LAYERS), 0.5), groups)
-    return {"selected": _answers(rng, _curve(0.6, 0.6 + effect, 0.7), groups), "shuffled": shuffled}
-
-
-def _most_is_early(rng, effect, groups):
-    return {"selected": _answers(rng, _curve(0.5, 0.6 + effect, 0.7), groups)}
-
-
-def _rise_then_plateau(rng, effect, groups):
-    rise = 0.25
-    curve = 0.45 + rise * np.minimum(STEPS / 2048, 1)  # with the easiest examples still below 1
-    curve[-1] += framework.PLATEAU * rise - effect
-    return {"selected": _answers(rng, curve, groups)}
-
-
-def _middle_layers_best(rng, effect, groups):
-    return {"correct": _answers(rng, 0.65 + np.tile(effect * _MIDDLE, (len(STEPS), 1)), groups)}
-
-
-def _high_accuracy(rng, effect, groups):
-    both = _answers(rng, np.array([0.6] + [0.6 + effect] * len(STEPS)), groups)
-    return {"floor": both[0], "selected": both[1:]}
-
-
-def _tx_rises_then_falls(rng, effect, groups):
-    curve = np.array([1.0] + [2.0] * (len(STEPS) - 2) + [2.0 - framework.FALL - effect])  # every inner checkpoint may be the peak
-    return {"nhsic_tx": _replicates(rng, _layers(curve), groups, 0.5)}
-
-
-def _ty_keeps_rising(rng, effect, groups):
-    thirds = [len(part) for part in np.array_split(STEPS, 3)]
-    curve = np.repeat([0.02, 0.05, 0.05 + effect], thirds)
-    return {"nhsic_ty": _replicates(rng, _layers(curve), groups, 0.05)}
-
-
-def _near_zero_at_start(rng, effect, groups):
-    out = {}
-    for name, size in {"tx": 1.0, "ty": 0.1}.items():
-        curve = size * _curve(framework.NEAR_ZERO - effect, 1.0, 1.0)
-        out[f"nhsic_{name}"] = 0.5 * size + _replicates(rng, _layers(curve), groups, 0.1 * size)
-        out[f"floor_{name}"] = size * rng.normal(0.5, 0.02, (len(STEPS), LAYERS, 50))
-    return out
-
-
-def _middle_layers_hold_ty(rng, effect, groups):
-    return {"nhsic_ty": _replicates(rng, 0.1 + np.tile(effect * _MIDDLE, (len(STEPS), 1)), groups, 0.05)}
-
-
-def _steering(rng, groups, gain, **more):
-    return {
-        "multipliers": np.array([-2.0, 2.0]),
-        "pair_groups": _names(groups),
-        "gain": _pairs(rng, gain, groups),
-        **more,
-    }
-
-
-def _midtraining_vector_helps(rng, effect, groups):
-    chance = _pairs(rng, np.zeros(len(STEPS)), groups, 0.3)
-    return _steering(rng, groups, np.full(len(STEPS), effect), gain_random=chance)
-
-
-def _beats_own_vector(rng, effect, groups):
-    return _steering(rng, groups, np.full(len(STEPS), 0.5 + effect), gain_own=_pairs(rng, 0.5, groups))
-
-
-def _little_cost(rng, effect, groups):
-    cost = rng.normal(framework.COST - effect, 1, (len(STEPS), 2, 2, groups))
-    return {"multipliers": np.array([-2.0, 2.0]), "cost": cost}
-
-
-def _probe_predicts_steering(rng, effect, groups):
-    accuracy = rng.standard_normal(len(STEPS))
-    gain = effect * accuracy + np.sqrt(1 - effect**2) * rng.standard_normal(len(STEPS))
-    right = np.repeat((0.5 + 0.3 * _SLOPE + 0.03 * accuracy)[:, None], groups * MEMBERS, axis=1)
-    gains = np.broadcast_to((3 * _SLOPE + gain)[:, None, None, None], (len(STEPS), 2, 2, groups * MEMBERS))
-    return {"selected": right, "gain": gains, "multipliers": np.array([-2.0, 2.0]), "pair_groups": _names(groups)}
-
-
-EFFECTS: dict[str, tuple[Callable, tuple[float, ...], str]] = {
-    "early_separability": (_early_separability, (-0.1, 0.0, 0.025, 0.05, 0.1), "accuracy"),
-    "most_is_early": (_most_is_early, (-0.1, 0.0, 0.025, 0.05, 0.1), "accuracy"),
-    "rise_then_plateau": (_rise_then_plateau, (-0.1, 0.0, 0.02, 0.04, 0.0625), "accuracy"),
-    "middle_layers_best": (_middle_layers_best, (-0.1, 0.0, 0.0125, 0.025, 0.05), "accuracy"),
-    "high_accuracy": (_high_accuracy, (-0.1, 0.0, 0.025, 0.05, 0.1), "accuracy"),
-    "tx_rises_then_falls": (_tx_rises_then_falls, (-0.4, 0.0, 0.1, 0.2, 0.4), "nHSIC"),
-    "ty_keeps_rising": (_ty_keeps_rising, (-0.02, 0.0, 0.005, 0.01, 0.02), "nHSIC"),
-    "near_zero_at_start": (_near_zero_at_start, (-0.4, 0.0, 0.025, 0.05, 0.1), "share of the later mean"),
-    "middle_layers_hold_ty": (_middle_layers_hold_ty, (-0.02, 0.0, 0.005, 0.01, 0.02), "nHSIC"),
-    "midtraining_vector_helps": (_midtraining_vector_helps, (-1.0, 0.0, 0.25, 0.5, 1.0), "nats per token"),
-    "beats_own_vector": (_beats_own_vector, (-1.0, 0.0, 0.25, 0.5, 1.0), "nats per token"),
-    "little_cost": (_little_cost, (-1.0, 0.0, 0.1, 0.2, framework.COST), "nats per token"),
-    "probe_predicts_steering": (_probe_predicts_steering, (-0.9, 0.0, 0.5, 0.7, 0.9), "correlation"),
+SHAPES = {
+    "flat": _through((0, 0.5)),
+    "all early": _through((0, 0), (0.016, 1)),
+    "all late": _through((0, 0), (0.5, 0), (0.75, 1)),
+    "straight rise": _through((0, 0), (1, 1)),
+    "step between checkpoints": _through((0, 0), (0.06, 0), (0.125, 1)),
+    "short rise, long rise": _through((0, 0), (0.004, 0.15), (1, 1)),
+    "early, dip": _through((0, 0), (0.016, 1), (0.125, 1), (0.25, 0.1), (0.5, 0.1), (0.75, 1)),
+    "spike": _through((0, 0), (0.001, 0), (0.004, 1), (0.016, 0)),
+    "spike, long rise": _through((0, 0.3), (0.001, 1), (0.004, 0), (1, 0.5)),
+    "fall, rise, fall": _through((0, 0.6), (0.06, 0), (0.25, 1), (0.5, 0.6), (1, 0.2)),
+    "short rise, long fall": _through((0, 0), (0.06, 1), (1, 0.1)),
+    "long rise, short fall": _through((0, 0), (0.75, 1), (1, 0.3)),
 }
-"""Of each claim its simulated evidence, the sizes of effect it is tried with, and their unit.
+"""Heights by name.
 
 :meta hide-value:
 """
 
 
-def simulate(claim: str, effect: float, rng: np.random.Generator, groups: int = 60, concept_set: str = "simulated") -> Evidence:
-    """Return evidence for one claim in which the truth lies `effect` beyond its threshold."""
-    measured = EFFECTS[claim][0](rng, effect, groups)
-    common = {"suite": "simulated", "concept_set": concept_set, "dimension": "reliability"}
-    return Evidence(**common, steps=STEPS, groups=_names(groups), **measured)
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], shared: float) -> np.ndarray:
+    """Return standard normal noise of which a share is the same along the first axis."""
+    return np.sqrt(shared) * rng.standard_normal(shape[1:]) + np.sqrt(1 - shared) * rng.standard_normal(shape)
 
 
-def verdicts(claim: str, effect: float, simulations: int, groups: int = 60, seed: int = 0) -> pd.Series:
-    """Return the verdicts on a claim in as many simulated studies, each of one dimension, so that nothing is corrected."""
-    rng = np.random.default_rng([seed, groups])
-    studies = (simulate(claim, effect, rng, groups, f"study {i}") for i in range(simulations))
-    return framework.judge(studies, [claim])["verdict"]
+def _statements() -> ConceptSet:
+    n = _GROUPS * _MEMBERS
+    groups = tuple(f"g{i // _MEMBERS}" for i in range(n))
+    texts = tuple(str(i) for i in range(n))
+    return ConceptSet("simulated", "reliability", texts, np.arange(n) % 2, groups, ("",) * n, "simulated", "none")
 
 
-def power(simulations: int = 400, sizes: tuple[int, ...] = (60, 240), seed: int = 0) -> pd.DataFrame:
-    """Return how often each claim gets which verdict, by size of the effect and number of groups (of four statements).
+_SET = _statements()
+_FOLD = np.zeros((_SEEDS, len(_SET)), dtype=int)
+for _seed in range(_SEEDS):
+    for _k, _split in enumerate(folds(_SET, _seed)):
+        _FOLD[_seed, _split.test] = _k
+
+
+def _features(rng: np.random.Generator, heights: np.ndarray, shared: float) -> Float[np.ndarray, "state example axis"]:
+    """Return features in which the two sides lie `_LEAST` to `_MOST` apart; groups have something in common."""
+    made = _noise(rng, (len(heights), len(_SET), _WIDTH), shared)
+    made += 0.5 * np.repeat(rng.standard_normal((_GROUPS, _WIDTH)), _MEMBERS, axis=0)
+    made[:, :, 0] += np.outer(_LEAST + (_MOST - _LEAST) * heights, _SET.labels - 0.5)
+    return made
+
+
+def _fitted(
+    features: Float[np.ndarray, "state example axis"], tasks: Int[np.ndarray, "example task"]
+) -> Float[np.ndarray, "state task seed example"]:
+    """Return whether probes, fitted without the example, are right on it."""
+    right = np.empty((len(features), tasks.shape[1], _SEEDS, len(_SET)))
+    for state, each in enumerate(features):
+        for seed in range(_SEEDS):
+            for split in folds(_SET, seed):
+                basis = probes.Basis(each[split.train])
+                found = probes.fit_chosen(basis, tasks[split.train], each[split.validation], tasks[split.validation])
+                for task, (probe, _) in enumerate(found):
+                    told = probe.logits(each[split.test]) > 0
+                    right[state, task, seed, split.test] = told == (tasks[split.test, task] == 1)
+    return right
+
+
+def _trained(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return what probes say of checkpoints whose separability has a shape."""
+    tasks = np.column_stack([_SET.labels, controls.shuffled_labels(_SET, int(rng.integers(1000)))])
+    right = _fitted(_features(rng, SHAPES[shape], shared), tasks)
+    return {"fold": _FOLD, "selected": right[:, 0], "shuffled": right[:, 1:]}
+
+
+_LAYERS = {
+    "flat": [0.5] * 6,
+    "middle best": [0, 0, 1, 1, 0, 0],
+    "rising": [0, 0, 0.5, 0.5, 1, 1],
+    "middle worst": [1, 1, 0, 0, 1, 1],
+}
+
+
+def _layers(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return what probes say of the layers of one checkpoint."""
+    right = _fitted(_features(rng, np.array(_LAYERS[shape]), shared), _SET.labels[:, None])[:, 0]
+    return {"steps": np.ones(1), "fold": _FOLD, "correct": right[None], "selected": right[None, right.mean((1, 2)).argmax()]}
+
+
+def _floors(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return what probes say of one checkpoint and of two kinds of features of the text."""
+    heights = {"better": [0.9, 0.2, 0.2], "equal": [0.5, 0.5, 0.2], "worse than one": [0.5, 0.2, 0.9]}[shape]
+    probe, *floors = _fitted(_features(rng, np.array(heights), shared), _SET.labels[:, None])[:, 0]
+    named = dict(zip(("words", "surface"), floors, strict=True))
+    return {"steps": np.ones(1), "fold": _FOLD, "selected": probe[None], "floors": named}
+
+
+def _shared(rng: np.random.Generator, heights: np.ndarray, shared: float) -> dict[str, np.ndarray]:
+    """Return nHSIC, by state and draw, of features that share with X, or with the labels, as much as heights say.
+
+    The draws are the whole sample and half-samples, then, as the floor, shuffled rows.
+    """
+    n, rows = _INFORMED_GROUPS * _MEMBERS, np.arange(_INFORMED_GROUPS).repeat(_MEMBERS)
+    x, labels = rng.standard_normal((n, _AXES)) + 0.5 * rng.standard_normal((_INFORMED_GROUPS, _AXES))[rows], np.arange(n) % 2
+    mixed = np.sqrt(0.9 * heights)[:, None, None]
+    with_x = mixed * x + np.sqrt(1 - mixed**2) * _noise(rng, (len(heights), n, _AXES), shared)
+    with_y = _noise(rng, (len(heights), n, _AXES), shared)
+    with_y[:, :, 0] += np.outer(4 * np.sqrt(heights), labels - 0.5)
+    halves = [np.flatnonzero(np.isin(rows, rng.permutation(_INFORMED_GROUPS)[::2])) for _ in range(_HALVES)]
+    found: dict[str, list] = {"nhsic_tx": [], "nhsic_ty": [], "floor_tx": [], "floor_ty": []}
+    for kept in (np.arange(n), *halves):
+        first, *others = (kernels.released_smoother(each[kept]) for each in (x, *with_x))
+        by_labels = [kernels.released_smoother(each[kept]) for each in with_y]
+        found["nhsic_tx"].append([kernels.alignment(first, each) for each in others])
+        found["nhsic_ty"].append([kernels.nhsic_labels(each, labels[kept]) for each in by_labels])
+        if len(kept) == n:
+            orders = np.stack([rng.permutation(n) for _ in range(_HALVES)])
+            found["floor_tx"] = kernels.null(first, others, orders).T
+            found["floor_ty"] = np.stack([kernels.nhsic_labels(each, labels[orders]) for each in by_labels]).T
+    return {name: np.array(values).T for name, values in found.items()}
+
+
+def _informed(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return nHSIC of checkpoints that share as much as a shape says; the second layer is the first once more."""
+    return {name: np.stack([each, each], axis=1) for name, each in _shared(rng, SHAPES[shape], shared).items()}
+
+
+def _informed_layers(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return nHSIC of the layers of one checkpoint."""
+    found = _shared(rng, np.array(_LAYERS[shape]), shared)
+    return {"steps": np.ones(1)} | {name: each[None] for name, each in found.items()}
+
+
+_MANY = np.array([0, *np.geomspace(1, 1000, 16)])  # as many steps as the paper correlates
+_DOSES = np.array([-1.0, 1.0]) * paper_claims.DOSE
+_PAIRS = tuple(f"g{i // 2}" for i in range(80))
+_DIRECTIONS = 0.03  # spread of the gain over random directions, in nats per token
+
+
+def _steered(rng: np.random.Generator, gain: np.ndarray, own: float, cost: float = 0.0) -> dict:
+    """Return gains by vectors whose mean effects are given, each with an accident of its direction."""
+
+    def pairs(means: np.ndarray) -> np.ndarray:
+        common = np.repeat(rng.standard_normal(len(_PAIRS) // 2), 2)
+        return means[:, None, None, None] + 0.1 * (common + rng.standard_normal((len(means), 1, len(_DOSES), len(_PAIRS))))
+
+    drawn = {name: rng.normal(0, _DIRECTIONS, (n, 1)) for name, n in (("gain_random", 99), ("gain_shuffled", 20))}
+    return drawn | {
+        "doses": _DOSES,
+        "pair_groups": _PAIRS,
+        "gain": pairs(gain),
+        "gain_own": pairs(np.array([own]))[0],
+        "cost": rng.normal(cost, 0.1, (len(gain), 1, len(_DOSES), 60)),
+        "cost_random": rng.normal(0, 0.01, (99, 1)),
+    }
+
+
+def _helped(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return gains by a vector that does something, or is no better than a random direction."""
+    effect = {"a random direction": 0.0, "helps": 0.2, "harms": -0.2}[shape]
+    accident = rng.normal(0, _DIRECTIONS) * np.ones(len(SHARES))
+    return _steered(rng, effect + accident, 0.0)
+
+
+def _matched(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return gains by a mid-training vector and by the tuned model's own."""
+    effect = {"equal merit": 0.0, "better": 0.3, "worse": -0.3}[shape]
+    both = 0.2 + rng.normal(0, _DIRECTIONS, 2)
+    return _steered(rng, np.full(len(SHARES), both[0] + effect), both[1])
+
+
+def _priced(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return gains and costs of a vector that helps, or of one that does nothing."""
+    helps, cost = {"helps, dear": (0.3, 0.3), "helps, cheap": (0.3, 0.01), "does nothing": (0.0, 0.0)}[shape]
+    return _steered(rng, helps + rng.normal(0, _DIRECTIONS) * np.ones(len(SHARES)), 0.0, cost)
+
+
+def _drifting(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return accuracies and gains over checkpoints; dependent ones drift."""
+
+    def series() -> np.ndarray:
+        return lfilter([np.sqrt(1 - shared**2)], [1, -shared], rng.standard_normal(100 + len(_MANY)))[100:]
+
+    accuracy, other, trend = series(), series(), 3 * np.sqrt(np.arange(len(_MANY)) / len(_MANY))
+    both = {"related": (accuracy, 0.95 * accuracy + 0.3 * other), "unrelated": (accuracy, other)}
+    both["only time in common"] = (accuracy + trend, other + trend)
+    chance = np.clip(0.7 + 0.08 * (both[shape][0] - both[shape][0].mean()), 0.05, 0.95)
+    right = rng.random((len(_MANY), _SEEDS, len(_SET))) < chance[:, None, None]
+    return _steered(rng, 0.2 * both[shape][1], 0.0) | {"steps": _MANY, "fold": _FOLD, "selected": right.astype(float)}
+
+
+_PROBED = {
+    "early_separability": {"flat": "nothing", "all early": "yes", "all late": "nothing", "step between checkpoints": "nothing",
+                           "early, dip": "yes", "spike": "nothing", "spike, long rise": "no", "fall, rise, fall": "no"},
+    "most_is_early": {"flat": "nothing", "all early": "yes", "all late": "no", "straight rise": "no",
+                      "step between checkpoints": "nothing", "short rise, long rise": "no", "early, dip": "yes",
+                      "spike": "nothing", "fall, rise, fall": "no", "long rise, short fall": "no"},
+    "rise_then_plateau": {"flat": "nothing", "all early": "yes", "all late": "no", "straight rise": "no",
+                          "short rise, long rise": "no", "early, dip": "no", "spike": "nothing", "fall, rise, fall": "no",
+                          "short rise, long fall": "no", "step between checkpoints": "yes"},
+}  # fmt: skip
+_INFORMED = {
+    "tx_rises_then_falls": dict.fromkeys(SHAPES, "no") | {"short rise, long fall": "yes", "flat": "nothing"},
+    "ty_keeps_rising": dict.fromkeys(SHAPES, "no")
+    | dict.fromkeys(("straight rise", "short rise, long rise"), "yes")
+    | dict.fromkeys(("flat", "all early", "all late", "spike", "step between checkpoints"), "nothing"),
+    "near_zero_at_start": {"flat": "no", "spike, long rise": "no", "straight rise": "yes", "all early": "yes"},
+}
+
+CELLS: dict[str, tuple[Callable, dict[str, str]]] = {
+    **{claim: (_trained, truths) for claim, truths in _PROBED.items()},
+    "middle_layers_best": (_layers, {"flat": "nothing", "middle best": "yes", "rising": "no", "middle worst": "no"}),
+    "above_the_floors": (_floors, {"better": "yes", "equal": "nothing", "worse than one": "no"}),
+    **{claim: (_informed, truths) for claim, truths in _INFORMED.items()},
+    "middle_layers_hold_ty": (_informed_layers, {"flat": "nothing", "middle best": "yes", "rising": "no", "middle worst": "no"}),
+    "midtraining_vector_helps": (_helped, {"a random direction": "nothing", "helps": "yes", "harms": "no"}),
+    "beats_own_vector": (_matched, {"equal merit": "nothing", "better": "yes", "worse": "no"}),
+    "little_cost": (_priced, {"helps, dear": "no", "helps, cheap": "yes", "does nothing": "nothing"}),
+    "probe_tracks_steering": (_drifting, {"related": "yes", "unrelated": "nothing", "only time in common": "yes"}),
+    "probe_predicts_steering": (_drifting, {"related": "yes", "unrelated": "nothing", "only time in common": "nothing"}),
+}
+"""Of each claim what makes its evidence, and the truth of each shape.
+
+:meta hide-value:
+"""
+
+
+def simulate(claim: str, shape: str, dependence: str, rng: np.random.Generator, name: str = "simulated") -> Evidence:
+    """Return the evidence of one study in which the truth of a claim is known."""
+    measured = CELLS[claim][0](rng, shape, DEPENDENCE[dependence])
+    return Evidence("simulated", name, "reliability", **{"steps": 1000 * SHARES} | measured)
+
+
+def verdicts(claims: Sequence[str], shape: str, dependence: str, simulations: int, seed: int = 0) -> pd.DataFrame:
+    """Return verdicts, one column a claim, in as many simulated studies; the claims must rest on the same evidence."""
+    rng, rows = np.random.default_rng([seed, *shape.encode(), *dependence.encode()]), []
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # half of the time of small kernels
+        for _ in range(simulations):
+            evidence = simulate(claims[0], shape, dependence, rng)
+            rows.append([paper_claims.judge([evidence], [claim])["verdict"].iloc[0] for claim in claims])
+    return pd.DataFrame(rows, columns=list(claims))
+
+
+def power(simulations: int = 100, seed: int = 0) -> pd.DataFrame:
+    """Return how often each claim gets which verdict in every cell, alone, so that nothing else is corrected for.
 
     Returns:
-        Columns `claim`, `effect`, `unit`, `groups`, `simulations`, `supported`, `not_supported` and `false`, the share
-        of verdicts that are wrong: at effect 0 both are.
+        Columns `claim`, `shape`, `dependence`, `truth`, `simulations`, the share of each of `VERDICTS`, and `false`.
     """
-    rows = []
-    for (name, (_, effects, unit)), groups in itertools.product(EFFECTS.items(), sizes):
-        for effect in effects:
-            found = verdicts(name, effect, simulations, groups, seed)
-            yes, no = (float((found == word).mean()) for word in framework.VERDICTS[:2])
-            false = no * (effect >= 0) + yes * (effect <= 0)
-            rows.append((name, effect, unit, groups, simulations, yes, no, false))
-    columns = ["claim", "effect", "unit", "groups", "simulations", "supported", "not_supported", "false"]
-    return pd.DataFrame(rows, columns=columns)
+    cells = [(*cell, dependence, simulations, seed) for cell in _studies() for dependence in DEPENDENCE]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        rows = [row for found in pool.map(_cell, *zip(*cells, strict=True)) for row in found]
+    columns = ["claim", "shape", "dependence", "truth", "simulations", *VERDICTS, "false"]
+    return pd.DataFrame(rows, columns=columns).sort_values("claim", key=lambda names: names.map(list(CELLS).index), kind="stable")
+
+
+def _studies() -> list[tuple[tuple[str, ...], str]]:
+    """Return claims and shape of all that is simulated; claims that rest on the same evidence are judged on the same."""
+    made: dict[tuple[Callable, str], tuple[str, ...]] = {}
+    for claim, (make, truths) in CELLS.items():
+        for shape in truths:
+            made[make, shape] = (*made.get((make, shape), ()), claim)
+    return [(claims, shape) for (_, shape), claims in made.items()]
+
+
+def _cell(claims: Sequence[str], shape: str, dependence: str, simulations: int, seed: int) -> list[tuple]:
+    """Return the rows of `power` for claims that rest on the same evidence."""
+    found, rows = verdicts(claims, shape, dependence, simulations, seed), []
+    for claim in claims:
+        shares, truth = [float((found[claim] == verdict).mean()) for verdict in VERDICTS], CELLS[claim][1][shape]
+        rows.append((claim, shape, dependence, truth, simulations, *shares, false(truth, shares)))
+    return rows
+
+
+def false(truth: str, shares: Sequence[float]) -> float:
+    """Return the share of false verdicts, given the shares of each of `VERDICTS`."""
+    supported, refuted, irrelevant = shares[:3]
+    return supported * (truth != "yes") + refuted * (truth != "no") + irrelevant * (truth == "yes")

@@ -1,8 +1,6 @@
-"""GPU slots: on a machine with several GPUs, each process that runs a model gets one of its own.
+"""The choice of a GPU: on a machine with several GPUs, each process that runs a model has one of its own.
 
-Rule: a slot is a lock file that its process holds, so it is free again when the process ends, however it ends.
-
-Public names: `visible`, `taken`.
+Rule: a GPU is reserved by a lock file that its process holds, so it is free again when the process ends, however it ends.
 """
 
 import os
@@ -17,8 +15,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+__all__ = ["reserved", "visible"]
+
 _CHOICE = "CUDA_VISIBLE_DEVICES"
-_WAIT = 0.5  # seconds until the slots are tried again
+_WAIT = 0.5  # seconds until the locks are tried again
 
 
 def visible() -> list[str]:
@@ -34,19 +34,19 @@ def visible() -> list[str]:
 
 
 @contextmanager
-def taken() -> Iterator[str | None]:
-    """Within, this process and those it starts see one GPU that no other slot has; wait until there is one.
+def reserved() -> Iterator[str | None]:
+    """Within, this process and those it starts see one GPU that no other process has reserved; wait until there is one.
 
     It must be entered before CUDA is used, which reads the choice once. Yields the GPU's name, None where there is no GPU.
-    Slots are shared by the processes of one user and machine, and inside a job of Slurm, which has GPUs of its own and
-    may number them anew, by those of the job.
+    The processes of one user and machine share the locks. A job of Slurm has GPUs of its own and may number them anew, so
+    the processes inside it share locks of their own.
     """
     names, before = visible(), os.environ.get(_CHOICE)
     if not names:
         yield None
         return
-    with ExitStack() as held:
-        name = _first_free(names, held)
+    with ExitStack() as locks:
+        name = _first_free(names, locks)
         os.environ[_CHOICE] = name
         try:
             yield name
@@ -56,16 +56,16 @@ def taken() -> Iterator[str | None]:
                 os.environ[_CHOICE] = before
 
 
-def _first_free(names: list[str], held: ExitStack) -> str:
-    """Return the first GPU whose lock `held` has got."""
+def _first_free(names: list[str], locks: ExitStack) -> str:
+    """Return the first GPU that is free, its lock entered into `locks`."""
     user = os.getuid() if os.name == "posix" else ""  # elsewhere the folder of temporary files is the user's own
     folder = Path(tempfile.gettempdir()) / f"tracing-utils-gpus-{user}-{os.environ.get('SLURM_JOB_ID', '')}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    locks = {name: FileLock(folder / f"{re.sub('[^A-Za-z0-9-]', '_', name)}.lock", timeout=0) for name in names}
+    files = {name: FileLock(folder / f"{re.sub('[^A-Za-z0-9-]', '_', name)}.lock", timeout=0) for name in names}
     while True:
-        for name, lock in locks.items():
+        for name, file in files.items():
             try:
-                held.enter_context(lock)
+                locks.enter_context(file)
             except Timeout:
                 continue
             return name

@@ -42,10 +42,15 @@ def reached(source: str, root: Path = PROJECT, charts: bool = False) -> set[str]
         if name in modules or (not charts and f"{name}.".startswith(tuple(f"{each}." for each in _NO_NUMBERS))):
             continue
         modules.add(name)
-        file = _file(name, root)
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        waiting |= _imported(file.read_text(encoding="utf-8"), package, root)
+        waiting |= _imported_by(name, root)
     return modules
+
+
+@cache
+def _imported_by(module: str, root: Path) -> frozenset[str]:
+    file = _file(module, root)
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    return frozenset(_imported(file.read_text(encoding="utf-8"), package, root))
 
 
 def _imported(source: str, package: str, root: Path) -> set[str]:

@@ -3,21 +3,22 @@
 Rule: a plan asks nothing, changes nothing and downloads no weights; what it has to assume, it says.
 
 Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `Needs`, `needs`,
-`Machines`, `totals`, `stages`, `describe`, `overview`.
+`describe`.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
+from .. import experiments
 from ..checkpoints import activations, suites
-from ..checkpoints.suites import Checkpoint
+from ..checkpoints.types import Checkpoint, weight_names
 from ..core.errors import unknown
 from ..core.paths import PROJECT
 from . import studies
@@ -39,8 +40,6 @@ _SLOW_DOWNLOAD = 20e6  # bytes a second
 _CORE = 20e9  # floating-point operations a second of one core
 _WITHOUT_GPU = 1800  # seconds that a job may take on a core before it asks for a GPU
 _GPU_FASTER = 100  # times a core, at least
-_PACE = {"probing": 8.6e-6, "mutual_information": 4.9e-6, "steering": 5.5e-9}
-"""Seconds by what `notebook_seconds` scales with: the slowest of the published runs, on one core."""
 
 
 def costs(study: Study) -> pd.DataFrame:
@@ -93,7 +92,7 @@ def _sizes(checkpoint: Checkpoint, entry: dict, trust_remote_code: bool) -> tupl
         from ..checkpoints import models  # noqa: PLC0415 - torch and transformers take four seconds to import
 
         return models.sizes(checkpoint.folder, trust_remote_code=trust_remote_code) | {"bytes": 0}, []
-    weights = suites.weight_names(file.name for file in checkpoint.remote.files)
+    weights = weight_names(file.name for file in checkpoint.remote.files)
     bytes_ = sum(file.size for file in checkpoint.remote.files if file.name in weights) or entry.get("bytes")
     parameters = entry.get("parameters") or (bytes_ or 0) / 2
     if not parameters:
@@ -151,7 +150,7 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     """Return the seconds the notebooks of each experiment will take, from what a published run took.
 
     That run is the study's own if its results are published, else that of the model nearest in size. Time grows with
-    statements x layers x d_model, and for steering, which runs the model, with parameters x statements asked x settings.
+    statements x layers x d_model; that of an experiment which runs the model, with parameters x the statements it reads.
     """
     published = list(_published())
     if not published:
@@ -160,8 +159,13 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     nearest = min(published, key=lambda run: (run[0].name != study.name, abs(np.log(run[1]["parameters"].max()) - size)))
     before, costs_before, took = nearest
     ratio = _read_by_notebooks(table) / _read_by_notebooks(costs_before)
-    passes = _steered(study, table) / _steered(before, costs_before)
-    return {e: s * (passes if e == "steering" else ratio) for e, s in took.items() if e in study.runs()}
+    seconds = {}
+    for name in study.runs():
+        if name in took:
+            operations = model_operations(study, table, name)
+            grown = operations / model_operations(before, costs_before, name) if operations else ratio
+            seconds[name] = took[name] * grown
+    return seconds
 
 
 def _published() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:
@@ -177,10 +181,13 @@ def _published() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:
             continue
 
 
-def _steered(study: Study, table: pd.DataFrame) -> float:
-    """Return what steering's time grows with: operations a token x statements asked x settings."""
-    asked = study.asked * sum(len(study.dimensions_of(name)) for name in study.sets)
-    return float((table["flops"] / table["tokens"]).sum() * asked * len(study.steering_layers) * len(study.doses))
+def model_operations(study: Study, table: pd.DataFrame, experiment: str) -> float:
+    """Return what the time of an experiment that runs the model grows with: operations a token x statements read."""
+    passes = experiments.get(experiment).passes
+    if not passes:
+        return 0.0
+    dimensions = sum(len(study.dimensions_of(name)) for name in study.sets)
+    return float((table["flops"] / table["tokens"]).sum() * passes(study.options_of(experiment)) * dimensions)
 
 
 def _read_by_notebooks(table: pd.DataFrame) -> float:
@@ -217,19 +224,22 @@ def needs(study: Study) -> dict[str, Needs]:
     characters = sum(len(statement) for found in sets.values() for statements in found for statement in statements)
     read = max(sum(map(len, found)) for found in sets.values()) * layers * d_model
     dimensions = max(len(study.dimensions_of(name)) for name in study.sets)
-    asked = 2 * parameters * study.asked * dimensions * len(study.steering_layers) * len(study.doses)
     model = max(weights, 4 * parameters)
-    found = {
+    jobs = {
         "weights": Needs(*_asked(0, weights / _SLOW_DOWNLOAD)),
         "activations": _with_model(model + 2 * largest, 2 * parameters * characters / CHARACTERS_A_TOKEN / _CORE),
-        "probing": Needs(*_asked(4 * largest, _PACE["probing"] * read)),
-        "mutual_information": Needs(*_asked(4 * largest, _PACE["mutual_information"] * read)),
-        "steering": _with_model(model + 4 * largest, _PACE["steering"] * asked),
     }
+    for name in study.runs():
+        experiment = experiments.get(name)
+        if experiment.passes:
+            operations = 2 * parameters * dimensions * experiment.passes(study.options_of(name))
+            jobs[name] = _with_model(model + 4 * largest, experiment.pace * operations)
+        else:
+            jobs[name] = Needs(*_asked(4 * largest, experiment.pace * read))
     # A table that is made from all checkpoints reads what each has left of one set and dimension, and takes seconds of it.
     evidence = len(study.needed()) * (largest / (4 * layers * d_model)) * (2 * d_model + 8 * layers)
     summary = Needs(*_asked(2 * evidence, 600 + 10 * len(study.needed())))
-    return {job: found[job] for job in ("weights", "activations", *study.runs())} | {"summary": summary}
+    return jobs | {"summary": summary}
 
 
 def _with_model(bytes_: int | float, seconds: int | float) -> Needs:
@@ -249,7 +259,7 @@ def _weight_bytes(checkpoint: Checkpoint) -> int:
         sizes = {file.name: file.size for file in checkpoint.remote.files}
     else:
         sizes = {path.name: path.stat().st_size for path in checkpoint.folder.iterdir()}
-    return sum(sizes[name] for name in suites.weight_names(sizes))
+    return sum(sizes[name] for name in weight_names(sizes))
 
 
 def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str:
@@ -308,93 +318,6 @@ def _peak(table: pd.DataFrame, gpus: int = 1) -> float:
     """Return the bytes on disk at most: a checkpoint a GPU and one that arrives, one more of activations, all evidence."""
     weights, activations_ = table["download"].nlargest(gpus + 1), table["activations"].nlargest(gpus + 2)
     return float(weights.sum() + activations_.sum() + table["evidence"].sum())
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What a study is run on, and the rates assumed of it.
-
-    Attributes:
-        gpus: how many, over all machines.
-        gpu: a key of `GPUS`; each reaches `UTILISATION` of its rate.
-        cores: a GPU, for the notebooks that run no model.
-        network: bytes a second that the site receives from the hub in all.
-        disk: bytes a second that one GPU's machine writes or reads.
-    """
-
-    gpus: int
-    gpu: str = "h100"
-    cores: int = 16
-    network: float = _DOWNLOAD
-    disk: float = 1e9
-
-
-def totals(study: Study) -> dict[str, int | float]:
-    """Return what a whole study takes, whatever it runs on.
-
-    Returns:
-        checkpoints; statements and tokens a checkpoint; download, activations and evidence in bytes, the disk at the peak
-        with 1, 8 and 64 GPUs; flops of extraction; flops of steering, two for each parameter and token of the statements
-        asked, on the part that settings are chosen on and on the test part; core_seconds of the notebooks that run no
-        model, by what a published run took.
-    """
-    table = costs(study)
-    tokens = table["tokens"].iloc[0] / table["statements"].iloc[0]
-    notebooks = notebook_seconds(study, table)
-    return {
-        "checkpoints": len(table),
-        "statements": int(table["statements"].iloc[0]),
-        "tokens": int(table["tokens"].iloc[0]),
-        **{name: float(table[name].sum()) for name in ("download", "activations", "evidence", "flops")},
-        **{f"disk_{gpus}": _peak(table, gpus) for gpus in (1, 8, 64)},
-        "steering_flops": 2 * tokens * _steered(study, table) if "steering" in study.runs() else 0.0,
-        "core_seconds": sum(seconds for experiment, seconds in notebooks.items() if experiment != "steering"),
-    }
-
-
-def stages(total: dict[str, int | float], machines: Machines) -> dict[str, float]:
-    """Return the seconds of each stage of a study; they overlap, so the slowest is the time of all, nearly.
-
-    The weights are written, read to be checked by their hash, and read to be loaded; activations are written and read.
-
-    Example:
-        >>> total = {"download": 1e12, "activations": 0, "flops": 1e18, "steering_flops": 0, "core_seconds": 16e3}
-        >>> stages(total, Machines(8, "h100"))["network"]
-        10000.0
-    """
-    moved = 3 * total["download"] + 2 * total["activations"]
-    return {
-        "network": total["download"] / machines.network,
-        "disk": moved / (machines.disk * machines.gpus),
-        "GPU": (total["flops"] + total["steering_flops"]) / (GPUS[machines.gpu] * 1e12 * UTILISATION * machines.gpus),
-        "cores": total["core_seconds"] / (machines.cores * machines.gpus),
-    }
-
-
-def overview(planned: Sequence[Study], gpu: str) -> pd.DataFrame:
-    """Return one row a study: what it downloads, holds on disk and computes, and how long a GPU takes for the activations.
-
-    Args:
-        planned: the studies.
-        gpu: a key of `GPUS`.
-    """
-    rows = []
-    for study in planned:
-        table = costs(study)
-        operations = float(table["flops"].sum())
-        rows.append(
-            {
-                "study": study.name,
-                "checkpoints": len(table),
-                "statements": int(table["statements"].iloc[0]),
-                "download": _size(float(table["download"].sum())),
-                "disk": _size(_peak(table)),
-                "TFLOP": operations / 1e12,
-                "gpu": gpu,
-                "gpu_time": _duration(operations / (GPUS[gpu] * 1e12 * UTILISATION)),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _size(number: float) -> str:

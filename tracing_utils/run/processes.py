@@ -1,20 +1,24 @@
 """What a run starts ends with it: the processes of a run are marked, and none outlives it.
 
 Rule: all that a run starts inherits a mark in its environment. By it the run ends what it started; a job that loses its
-run ends itself; and where even that failed, the next run of the study ends what it finds before it writes anything.
-
-Public names: `marked`, `stoppable`, `end`, `end_with_run`.
+run ends itself; and where even that failed, the next run of the study ends what still works before it writes anything.
 """
 
+import errno
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+
+from ..core.errors import brief
+
+__all__ = ["end", "end_with_run", "exit_code", "marked", "stoppable"]
 
 _MARK = "TRACING_UTILS_RUN"  # the run's process id and folder
 _PATIENCE = 5.0  # seconds between asking a process to end and ending it
@@ -46,27 +50,27 @@ def stoppable() -> Iterator[None]:
 
 def _of_run(folder: Path) -> list[psutil.Process]:
     """Return the processes that runs of this folder started, apart from this one."""
-    found = []
+    started = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # gone since, or another user's
             mark = process.environ().get(_MARK, "")
             if mark.partition(":")[2] == str(folder) and process.pid != os.getpid():
-                found.append(process)
-    return found
+                started.append(process)
+    return started
 
 
 def end(folder: Path) -> int:
     """End what runs of this folder started: ask, wait some seconds, then kill; return how many there were."""
-    found = _of_run(folder)
-    for process in found:
+    started = _of_run(folder)
+    for process in started:
         with suppress(psutil.Error):
             process.terminate()
-    psutil.wait_procs(found, timeout=_PATIENCE)
+    psutil.wait_procs(started, timeout=_PATIENCE)
     for process in (left := _of_run(folder)):  # what was started meanwhile too
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, timeout=_PATIENCE)
-    return len(found)
+    return len(started)
 
 
 def end_with_run() -> None:
@@ -87,3 +91,34 @@ def _watch(above: list[psutil.Process]) -> None:
             with suppress(psutil.Error):
                 process.kill()
     os._exit(1)
+
+
+def exit_code(name: str, work: Callable[[], object]) -> int:
+    """Do the work of a command or job, and end with its run; return its exit code, and print why it failed to stderr.
+
+    Returns:
+        0 when it is done; 2 after a caller's mistake or what the machine lacks, with one sentence; 130 when it was stopped.
+    """
+    end_with_run()
+    try:
+        with stoppable():
+            work()
+    except (ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, MemoryError) as error:
+        print(f"error: {_machine_error(error, name)} What was finished is kept; the same command continues.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; what was finished is kept; the same command continues.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _machine_error(error: OSError | MemoryError, name: str) -> str:
+    """Return one sentence on what the machine did not give to a command or job."""
+    if isinstance(error, MemoryError):
+        return f"`{name}` needs more memory than there is ({error})."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full: `{name}` could not write {error.filename or 'what it computed'}. Free some space."
+    return f"`{name}` failed: {error.strerror or error}{f', {brief(error.filename)}' if error.filename else ''}."

@@ -1,14 +1,9 @@
-"""What a study's results were made from: commit, versions, weights, statements, seeds, durations.
-
-Public names: `describe_concepts`, `write`.
-"""
+"""What a study's results were made from: commit, versions, weights, statements, seeds, durations."""
 
 import json
 import os
 import platform
 import subprocess
-import warnings
-from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,50 +11,13 @@ import pandas as pd
 
 from .. import results
 from ..core.paths import PROJECT
-from ..experiments.probing import controls, floors
-from ..statements import concepts
+from . import runner
 from .studies import Study
 
 _LIBRARIES = (
     "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
     "tokenizers", "torch", "transformers",
 )  # fmt: skip
-_HIGH_FLOOR = 0.9
-
-
-def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
-    """Return one row a set and dimension: size, balance, groups, licence, hash, the lexical floor with its interval.
-
-    Warns if the floor of a user's own statements is above 0.9.
-    """
-    rows = []
-    for chosen in sets:
-        scores = floors.lexical_floor(chosen)
-        controls.text_axes(chosen)  # kept in the cache, so that no notebook computes it
-        floor = scores["accuracy"]
-        if chosen.name not in concepts.SETS and floor.value > _HIGH_FLOOR:
-            warnings.warn(
-                f"{chosen.name}/{chosen.dimension}: words alone tell the two sides apart in {floor.value:.0%} of the statements; "
-                "a probe can hardly show more.",
-                stacklevel=2,
-            )
-        rows.append(
-            {
-                "concept_set": chosen.name,
-                "dimension": chosen.dimension,
-                "statements": len(chosen),
-                "trustworthy": int(chosen.labels.sum()),
-                "groups": len(set(chosen.groups)),
-                "floor": floor.value,
-                "floor_low": floor.low,
-                "floor_high": floor.high,
-                "licence": chosen.licence,
-                "source": chosen.source if chosen.name in concepts.SETS else Path(chosen.source).name,
-                "sha256": chosen.sha256,
-                "floor_auroc": scores["auroc"].value,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _commit() -> str:
@@ -81,10 +39,9 @@ def write(study: Study, folder: Path, path: Path) -> None:
     """
     seconds = {}
     for experiment in study.runs():
-        paths = [folder / name / experiment / f"{revision}.json" for name in study.sets for revision in study.traced(experiment)]
-        records = [json.loads(path.read_text()) for path in paths]
+        records = [json.loads(path.read_text()) for path in runner.records(study, folder, experiment)]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
-    tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries())]
+    tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries(), "claims")]
     ledger = pd.read_csv(path.with_name("ledger.csv"))
     statements = pd.read_csv(path.with_name("concepts.csv"))
     content = {
@@ -98,7 +55,7 @@ def write(study: Study, folder: Path, path: Path) -> None:
             f"{name}/{dimension}": digest
             for name, dimension, digest in zip(*(statements[c] for c in ("concept_set", "dimension", "sha256")), strict=True)
         },
-        "seeds": list(range(study.seeds)),
+        "options": {experiment: study.options_of(experiment) for experiment in study.runs()},
         "trust_remote_code": study.trust_remote_code,
         "notebook_seconds": seconds,
         "tables": {name: results.digest(path.with_name(name)) for name in tables},

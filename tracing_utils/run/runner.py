@@ -2,12 +2,8 @@
 
 Rule: success is never read off a notebook. The notebook is run to a `.part` file, checked, renamed, and the
 record is written last; where there is a record, its run is whole.
-
-Public names: `key`, `suite_key`, `concepts_key`, `experiment_key`, `summary_key`, `study_key`, `library_key`, `book_key`,
-`execute`, `run`, `discard_damaged`, `page`, `NotebookError`.
 """
 
-import ast
 import json
 import logging
 import os
@@ -21,17 +17,21 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from .. import results
+from .. import experiments, results
 from ..checkpoints import activations, ledger, suites
 from ..core import downloads
 from ..core.errors import unknown
 from ..core.paths import PROJECT
+from ..experiments import notebook
 from ..statements import concepts
 from . import keys
 from .studies import Study, parameters
 
-_ENDINGS = ("csv", "safetensors", "ipynb")
-"""Of the files that a run leaves beside its record."""
+__all__ = [
+    "NotebookError", "book_key", "claims_key", "concepts_key", "discard_damaged", "execute", "experiment_key", "key",
+    "library_key", "page", "page_key", "records", "run", "study_key", "suite_key", "summary_key",
+]  # fmt: skip
+
 # Numbers may change with these; a new version computes again.
 _LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
 
@@ -44,19 +44,11 @@ class NotebookError(RuntimeError):
         super().__init__(f"{name} failed: {reason} The notebook with its error is kept as {kept}.")
 
 
-def notebook_path(experiment: str) -> Path:
-    """Return the path of an experiment's notebook."""
-    path = PROJECT / "notebooks" / f"{experiment}.md"
-    if not path.is_file():
-        raise unknown("experiment", experiment, sorted(p.stem for p in path.parent.glob("*.md")))
-    return path
-
-
 @cache
-def _code(experiment: str) -> str:
-    """Return a hash of the code of an experiment: its notebook's cells and the modules they reach."""
-    cells = [cell.source for cell in jupytext.read(notebook_path(experiment)).cells if cell.cell_type == "code"]
-    return keys.of([*cells, keys.of_code("\n".join(cells))])
+def _code(experiment: str, charts: bool = False) -> str:
+    """Return a hash of the code of an experiment: its notebook's cells and the modules they reach, with what draws or without."""
+    cells = [cell.source for cell in notebook.read(experiment).cells if cell.cell_type == "code"]
+    return keys.of([*cells, keys.of_code("\n".join(cells), charts=charts)])
 
 
 @cache
@@ -75,7 +67,8 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
 
     A fresh clone or a touched file keeps its key; a changed one gets another, in the next process.
     """
-    checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if experiment == "steering" else [])
+    described, options = experiments.get(experiment), study.options_of(experiment)
+    checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if described.target else [])
     source = study.sets[concept_set]
     content = {
         "code": _code(experiment),
@@ -84,15 +77,26 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
         "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
         "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
         "libraries": _libraries(),
-        "judge": _judge(study.toxicity_judge) if study.toxicity_judge and experiment == "steering" else [],
-        "preferences": downloads.sha256(Path(study.preferences)) if study.preferences and experiment == "steering" else "",
+        "inputs": [_content(options[name]) for name in described.inputs],
     }
     return keys.of(content)
 
 
-def _judge(name: str) -> list[str]:
-    """Return the hashes of a classifier that lies in a folder; one on a hub is told by its name, a parameter."""
-    return ledger.identity(suites.load(name).checkpoints[0]) if Path(name).is_dir() else []
+def page_key(study: Study, experiment: str, revision: str) -> str:
+    """Return a hash of what decides how an executed notebook looks: its key, and the code that draws; empty if no page is made.
+
+    A restyled chart runs the notebooks again that are pages, and changes no number's key.
+    """
+    if revision not in study.featured:
+        return ""
+    return keys.of([key(study, next(iter(study.sets)), experiment, revision), _code(experiment, charts=True)])
+
+
+def _content(name: str) -> list[str]:
+    """Return the hash of a file, or of the model in a folder; a model on a hub is named by a parameter."""
+    if Path(name).is_file():
+        return [downloads.sha256(Path(name))]
+    return ledger.identity(suites.load(name).checkpoints[0]) if name and Path(name).is_dir() else []
 
 
 def suite_key(study: Study) -> str:
@@ -112,16 +116,24 @@ def experiment_key(study: Study, experiment: str) -> str:
 
 
 def summary_key(study: Study, name: str) -> str:
-    """Return a hash of what decides one of `study.summaries()`: its module's code and all runs."""
-    modules = {"reweighting": "experiments.mutual_information.estimates", "answers": "results", "claims": "claims.framework"}
-    modules |= {"dynamics": "experiments.probing.dynamics"}
-    runs = [] if name == "reweighting" else [experiment_key(study, experiment) for experiment in study.runs()]
-    return keys.of([keys.of_code(f"import {keys.PACKAGE}.{modules[name]}"), runs, _libraries()])
+    """Return a hash of what decides a table made from all runs of an experiment: its module's code and those runs."""
+    experiment = experiments.owner(name)
+    module = experiments.get(experiment).summaries[name].function.partition(":")[0]
+    code = keys.of_code(f"import {experiments.__name__}.{experiment}.{module}")
+    return keys.of([code, experiment_key(study, experiment), _libraries()])
+
+
+def claims_key(study: Study) -> str:
+    """Return a hash of what decides the verdicts: the claims' code and all runs."""
+    code = keys.of_code(f"import {keys.PACKAGE}.claims.paper_claims")
+    return keys.of([code, *(experiment_key(study, experiment) for experiment in study.runs()), _libraries()])
 
 
 def study_key(study: Study) -> str:
     """Return a hash of all that is published of a study."""
-    return keys.of([suite_key(study), concepts_key(study), *(summary_key(study, name) for name in study.summaries())])
+    return keys.of(
+        [suite_key(study), concepts_key(study), claims_key(study), *(summary_key(study, name) for name in study.summaries())]
+    )
 
 
 def library_key() -> str:
@@ -139,27 +151,14 @@ def book_key(study: Study) -> str:
     return keys.of([[str(path.relative_to(PROJECT)), downloads.sha256(path)] for path in sorted(files) if path.exists()])
 
 
-def _declared(notebook: nbformat.NotebookNode) -> set[str]:
-    """Return the names the notebook's parameters cell sets."""
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    names = set()
-    for cell in cells:
-        for node in ast.parse(cell.source).body:
-            if isinstance(node, ast.Assign):
-                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                names.add(node.target.id)
-    return names
-
-
-def _tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def _tidied(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take out what differs between two equal runs, and hide the injected parameters from the page."""
-    notebook.metadata.pop("papermill", None)
-    for index, cell in enumerate(notebook.cells):
+    executed.metadata.pop("papermill", None)
+    for index, cell in enumerate(executed.cells):
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.NotebookNode(tags=[*tags, "remove-cell"] if "injected-parameters" in tags else tags)
         cell.id = f"cell-{index}"
-    return notebook
+    return executed
 
 
 def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | None = None) -> float:
@@ -182,18 +181,18 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
-    notebook = jupytext.read(source)
-    declared = _declared(notebook)
+    executable = jupytext.read(source)
+    declared = notebook.parameters(executable, source.name)
     for name in values:
         if name not in declared:
             raise unknown(f"parameter of {source.name}", name, sorted(declared))
-    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    executable.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as short:
-        nbformat.write(notebook, source_ipynb := Path(short) / "notebook.ipynb")
+        nbformat.write(executable, source_ipynb := Path(short) / "notebook.ipynb")
         # Kernels that run side by side collide on TCP ports; a socket in a private folder cannot.
         ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/k"}}) if os.name == "posix" else Config()
         try:
@@ -223,43 +222,59 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
 
 
 def run(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> Path:
-    """Run one experiment at one checkpoint; write `<revision>.csv`, `.safetensors`, `.ipynb` and, last, the record `.json`.
+    """Run one experiment at one checkpoint; write `<revision>.csv`, `.ipynb`, what else it leaves and, last, the record `.json`.
 
     Args:
         study: gives the parameters.
         concept_set: name of one of its sets.
-        experiment: one of `studies.EXPERIMENTS`.
+        experiment: its name.
         revision: the checkpoint.
         activations: file of its activations (those of the chat model lie beside it), or empty to compute them
             in the notebook.
         folder: of the study's runs.
 
     Returns:
-        The path of the record.
+        The path of the record, which lists the files that were written.
     """
     base = folder / concept_set / experiment / revision
-    values = parameters(study, concept_set, experiment, revision)
-    values |= {"activations_file": activations, "output": f"{base}.csv", "evidence_file": f"{base}.safetensors"}
-    if experiment == "steering" and activations:
-        values["target_activations_file"] = str(Path(activations).with_stem(study.loaded.chat.revision))
-    if experiment == "steering" and study.loaded[revision] == study.loaded.chat:
-        values["answers_file"] = str(base.with_name("answers.csv"))
+    described, declared = experiments.get(experiment), notebook.parameters_of(experiment)
+    outputs = {"output": f"{base}.csv", "evidence_file": f"{base}.safetensors"}
+    if study.loaded[revision] == study.loaded.chat:
+        outputs |= {f"{name}_file": str(base.with_name(f"{name}.csv")) for name in described.target_files}
+    inputs = {"activations_file": activations}
+    if described.target and activations:
+        inputs["target_activations_file"] = str(Path(activations).with_stem(study.loaded.chat.revision))
+    values = {name: value for name, value in (outputs | inputs).items() if name in declared}
+    values = parameters(study, concept_set, experiment, revision) | values
     failed = folder / "failed" / f"{concept_set}-{experiment}-{revision}.ipynb"
-    seconds = execute(notebook_path(experiment), values, Path(f"{base}.ipynb"), failed, study.cell_timeout)
+    for path in outputs.values():  # of an earlier run, which may have left more
+        Path(path).unlink(missing_ok=True)
+    seconds = execute(notebook.path(experiment), values, Path(f"{base}.ipynb"), failed, study.cell_timeout)
+    if not Path(outputs["output"]).is_file():
+        raise ValueError(f"notebooks/{experiment}.md must write a table of results to its parameter `output`; it wrote none.")
     record = {"key": key(study, concept_set, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}
-    record["files"] = {ending: downloads.sha256(Path(f"{base}.{ending}")) for ending in _ENDINGS}
+    written = [Path(path) for path in (f"{base}.ipynb", *outputs.values()) if Path(path).is_file()]
+    record["files"] = {path.name: downloads.sha256(path) for path in written}
     part = Path(f"{base}.json.part")
     part.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(part, f"{base}.json")
     return Path(f"{base}.json")
 
 
+def _recorded(record: Path) -> dict[str, str]:
+    """Return the names and hashes of the files that a record lists; none if it cannot be read."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
 def _as_recorded(record: Path) -> bool:
     """Return whether the files of one run are those its record was written for."""
+    files = _recorded(record)
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))["files"]
-        return all(downloads.sha256(record.with_suffix(f".{ending}")) == told[ending] for ending in _ENDINGS)
-    except (OSError, ValueError, KeyError):
+        return bool(files) and all(downloads.sha256(record.with_name(name)) == digest for name, digest in files.items())
+    except OSError:
         return False
 
 
@@ -270,37 +285,37 @@ def discard_damaged(study: Study, folder: Path) -> list[Path]:
     """
     from ..checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
 
-    records = (
-        folder / name / kind / f"{revision}.json"
-        for name in study.sets
-        for kind in study.runs()
-        for revision in study.traced(kind)
-    )
-    runs = [record for record in records if record.exists() and not _as_recorded(record)]
-    found = [*runs, *(file for file in folder.glob("activations/*.safetensors") if not activations.whole(file))]
-    found += [folder / "results" / name for name in results.damaged(folder / "results")]
-    for weights in (folder / "weights" / revision for revision in study.on_hub()):
-        if weights.is_dir() and not hub.whole(study.loaded[weights.name], weights):
-            found.append(weights)
-    published = results.folder(study.name)
-    if not (published / "provenance.json").is_file() or results.damaged(published):
-        found += [folder / "published"] if (folder / "published").exists() else []
-    for path in found:
+    runs = [record for record in records(study, folder) if record.exists() and not _as_recorded(record)]
+    damaged = [*runs, *(file for file in folder.glob("activations/*.safetensors") if not activations.whole(file))]
+    damaged += [folder / "results" / name for name in results.damaged(folder / "results")]
+    weights = [folder / "weights" / revision for revision in study.on_hub()]
+    damaged += [path for path in weights if path.is_dir() and not hub.whole(study.loaded[path.name], path)]
+    public = results.folder(study.name)
+    if not (public / "provenance.json").is_file() or results.damaged(public):
+        damaged += [folder / "published"] if (folder / "published").exists() else []
+    # With a run goes all that it wrote, and what was made of it: Snakemake makes again only what something needs.
+    beside = [record.with_name(name) for record in runs for name in _recorded(record)]
+    beside += [folder / "results", folder / "published"] if runs else []
+    for path in [*damaged, *beside]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    for record in runs:  # and all of its files, and what was made of them: Snakemake makes again only what something needs
-        for ending in _ENDINGS:
-            record.with_suffix(f".{ending}").unlink(missing_ok=True)
-    if runs:
-        shutil.rmtree(folder / "results", ignore_errors=True)
-        (folder / "published").unlink(missing_ok=True)
-    return found
+    return damaged
 
 
-def page(notebook: Path, out: Path) -> None:
+def records(study: Study, folder: Path, experiment: str | None = None) -> list[Path]:
+    """Return the paths of the records of a study's runs, of one experiment or of all."""
+    return [
+        folder / name / each / f"{revision}.json"
+        for name in study.sets
+        for each in ([experiment] if experiment else study.runs())
+        for revision in study.traced(each)
+    ]
+
+
+def page(source: Path, out: Path) -> None:
     """Write an executed notebook as a page of the book, titled by its experiment and checkpoint."""
-    executed = nbformat.read(notebook, as_version=4)
+    executed = nbformat.read(source, as_version=4)
     title, _, rest = executed.cells[0].source.partition("\n")
-    experiment = notebook.parent.name.replace("_", " ").capitalize()
-    executed.cells[0].source = f"# {experiment} at {notebook.stem}\n\n*{title.lstrip('# ')}*\n{rest}"
+    experiment = source.parent.name.replace("_", " ").capitalize()
+    executed.cells[0].source = f"# {experiment} at {source.stem}\n\n*{title.lstrip('# ')}*\n{rest}"
     out.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(executed, out)

@@ -1,35 +1,31 @@
 """A study: one suite, one or several concept sets, and what is computed over every checkpoint; read from a YAML file.
 
-Rule: a key that is not known is refused, never ignored.
-
-Public names: `EXPERIMENTS`, `PROTOCOLS`, `MEASURES`, `Study`, `read`, `check_layers`, `parameters`.
+Rule: an entry that is not known is refused, never ignored. An experiment's options stand under its name.
 """
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from types import UnionType
-from typing import get_args
 
+from pydantic import create_model
+from pydantic.dataclasses import dataclass
+
+from .. import experiments
 from ..checkpoints import suites
+from ..checkpoints.types import CheckpointSuite
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
+from ..core.validation import Count, Counts, Names, Number, Numbers, Switch, Text, Validated, validate
+from ..experiments import notebook
 from ..statements import concepts
 
-EXPERIMENTS = ("probing", "mutual_information", "steering")
-"""The experiments. Each has one notebook, one page, one results file and one module or more of this name."""
-
-PROTOCOLS = ("corrected", "released")
-"""How probes are split, fitted and scored: as this book does, and exactly as the paper's released code does."""
-
-MEASURES = ("trust", "ability")
-"""What steering is measured on beside pairs: trust, and general ability through lm-evaluation-harness."""
+__all__ = ["Study", "parameters", "read"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # of pydantic, so that what a file gives is checked
 class Study:
     """What is traced over which checkpoints.
 
@@ -40,47 +36,35 @@ class Study:
         checkpoints: how many, spread over the logarithm of the step; None for all.
         revisions: exactly these checkpoints, by name; replaces `checkpoints`.
         dimensions: which of the five; of each set those that it has.
-        experiments: which of `EXPERIMENTS` are run.
-        seeds: how many assignments of statements to folds the scores are averaged over.
-        protocols: which of `PROTOCOLS` the probes follow.
+        experiments: which experiments are run.
         statements: most statements a dimension and set, whole groups drawn at random; None for all.
-        examples: number of statements nHSIC and CKA are computed on (their values depend on it).
-        steering_layers: layers the vectors are taken from and added to.
-        doses: strengths of steering, in standard deviations of the target's projections onto a vector.
-        asked: most held-out statements a part that steering is chosen on, and tested on.
-        measures: which of `MEASURES` are taken with the chosen settings of the target's own vectors and of featured revisions.
-        preferences: a file of preference pairs (`chosen`, `rejected`) that gives the universal vector, as .csv or .jsonl.
-        toxicity_judge: classifier of continuations, `hub:owner/name` or a folder; None for a small one fitted on the statements.
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
         cell_timeout: seconds after which a cell of a notebook counts as hung.
+        options: what the study changes of each experiment's options, by experiment and option.
     """
 
     name: str
-    suite: str
-    concepts: tuple[str, ...]
-    checkpoints: int | None = None
-    revisions: tuple[str, ...] = ()
-    dimensions: tuple[str, ...] = concepts.DIMENSIONS
-    experiments: tuple[str, ...] = EXPERIMENTS
-    seeds: int = 5
-    protocols: tuple[str, ...] = PROTOCOLS
-    statements: int | None = None
-    examples: int = 600
-    steering_layers: tuple[int, ...] = (2, 4)
-    doses: tuple[float, ...] = (-4.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 4.0)
-    asked: int = 120
-    measures: tuple[str, ...] = ("trust",)
-    preferences: str | None = None
-    toxicity_judge: str | None = None
-    featured: tuple[str, ...] = ()
-    allow_duplicates: bool = False
-    trust_remote_code: bool = False
-    cell_timeout: int = 86_400
+    suite: Text
+    concepts: Names
+    checkpoints: Count | None = None
+    revisions: Names | tuple[()] = ()
+    dimensions: Names = concepts.DIMENSIONS
+    experiments: Names = field(default_factory=experiments.names)
+    statements: Count | None = None
+    featured: Names | tuple[()] = ()
+    allow_duplicates: Switch = False
+    trust_remote_code: Switch = False
+    cell_timeout: Count = 86_400
+    options: dict[str, dict] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        """Return a hash; equal studies have equal ones."""
+        return hash((self.name, self.suite, self.concepts))
 
     @cached_property
-    def loaded(self) -> suites.CheckpointSuite:
+    def loaded(self) -> CheckpointSuite:
         """The suite, read from where it lies."""
         return suites.load(self.suite)
 
@@ -104,23 +88,28 @@ class Study:
         """Return the dimensions traced on the set of this name."""
         return self._dimensions[concept_set]
 
-    def traced(self, experiment: str = "probing") -> list[str]:
-        """Return the revisions an experiment runs over; steering also takes the chat model's own vectors."""
+    def options_of(self, experiment: str) -> dict:
+        """Return the options of an experiment: the study's, and its notebook's defaults for the others."""
+        declared = notebook.options(experiment)
+        return {name: parameter.default for name, parameter in declared.items()} | self.options.get(experiment, {})
+
+    def traced(self, experiment: str | None = None) -> list[str]:
+        """Return the revisions traced; of an experiment, those it runs on: with the chat model where it needs that."""
         if self.revisions:
-            chosen = [self.loaded[name] for name in self.revisions]
+            checkpoints = [self.loaded[name] for name in self.revisions]
         elif self.checkpoints is not None:
-            chosen = suites.select(self.loaded.checkpoints, self.checkpoints)
+            checkpoints = suites.select(self.loaded.checkpoints, self.checkpoints)
         else:
-            chosen = self.loaded.checkpoints
-        names = [checkpoint.revision for checkpoint in chosen]
-        if experiment != "steering":
+            checkpoints = self.loaded.checkpoints
+        names = [checkpoint.revision for checkpoint in checkpoints]
+        if experiment is None or not experiments.get(experiment).target:
             return names
         # A suite of one model has that model as its chat model.
         return list(dict.fromkeys([*names, self.loaded.chat.revision])) if self.loaded.chat else []
 
     def runs(self) -> list[str]:
-        """Return the experiments that are run: those the study names; steering needs a chat model."""
-        return [experiment for experiment in EXPERIMENTS if experiment in self.experiments and self.traced(experiment)]
+        """Return the experiments that are run: those the study names, as far as there is the chat model they need."""
+        return [name for name in experiments.names() if name in self.experiments and self.traced(name)]
 
     def needed(self) -> list[str]:
         """Return every revision that any experiment of this study needs."""
@@ -131,9 +120,10 @@ class Study:
         return [revision for revision in self.needed() if self.loaded[revision].remote]
 
     def summaries(self) -> list[str]:
-        """Return the tables that are made from all runs together; a single checkpoint has no dynamics."""
-        more = ["dynamics"] if len(self.traced()) > 1 else []
-        return more + ["reweighting", "claims"] + (["answers"] if "steering" in self.runs() else [])
+        """Return the tables that are made from all runs of an experiment together."""
+        several = len(self.traced()) > 1
+        made = {name: table for run in self.runs() for name, table in experiments.get(run).summaries.items()}
+        return [name for name, table in made.items() if several or not table.several]
 
     def concept_set(self, name: str, dimension: str) -> concepts.ConceptSet:
         """Return the statements of one set and dimension, at most `statements` of them, whole groups drawn."""
@@ -141,50 +131,60 @@ class Study:
 
     def statement_sets(self, name: str) -> list[concepts.ConceptSet]:
         """Return everything of one set that a model has to read: all dimensions, and fairness's third sentences."""
-        found = [self.concept_set(name, dimension) for dimension in self.dimensions_of(name)]
+        sets = [self.concept_set(name, dimension) for dimension in self.dimensions_of(name)]
         if self.sets[name] in concepts.TOPICAL and "fairness" in self.dimensions_of(name):
-            found.append(concepts.capped(concepts.topical(self.sets[name]), self.statements or 0))
-        return found
+            sets.append(concepts.capped(concepts.topical(self.sets[name]), self.statements or 0))
+        return sets
+
+    def entries(self) -> dict:
+        """Return what a study file with this study's name would hold."""
+        values = {name: getattr(self, name) for name in _ENTRIES}
+        written = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {name: value for name, value in written.items() if value not in (None, [])} | self.options
+
+    def check_options(self, of_model: bool = True) -> None:
+        """Refuse options that cannot hold, with `of_model` also for the chat model, as far as its configuration is here.
+
+        Raises:
+            ValueError: if one cannot.
+        """
+        layers = suites.layers(self.loaded.chat) if of_model and self.loaded.chat else None
+        for name in self.runs():
+            if check := experiments.get(name).check:
+                check(self.options_of(name), layers)
 
 
-_ENTRIES = {field.name: field.type for field in fields(Study) if field.name != "name"}
+_KINDS = {
+    "str": Text, "int": Count, "float": Number, "bool": Switch, "list[str]": Names, "list[int]": Counts, "list[float]": Numbers
+}  # fmt: skip
+_ENTRIES = tuple(field.name for field in fields(Study) if field.name not in ("name", "options"))
 
 
-def _checked(file: Path, key: str, value: object) -> object:
-    """Return `value` in the type of the entry `key`, or say which type it must have."""
-    kind = _ENTRIES[key]
-    if key == "concepts" and _is(str, value):
-        return (value,)
-    if get_args(kind) and not isinstance(kind, UnionType):  # tuple[X, ...]
-        inner = get_args(kind)[0]
-        if isinstance(value, list) and value and all(_is(inner, item) for item in value):
-            if repeated := _repeated(value):
-                raise ValueError(f"{file}: {key} must name each once; {brief(repeated)} stands twice.")
-            return tuple(inner(item) for item in value)
-        raise ValueError(f"{file}: {key} must be a list of {_MANY[inner]}, not {brief(value)}.")
-    simple = get_args(kind)[0] if isinstance(kind, UnionType) else kind
-    if not _is(simple, value) or (simple is int and value == 0):  # counts begin at one; a layer, in a list, may be 0
-        raise ValueError(f"{file}: {key} must be {_ONE[simple]}, not {brief(value)}.")
-    return value
+def _options(file: Path, experiment: str, content: object) -> dict:
+    """Return the options that a study file writes under the name of an experiment, checked."""
+    declared, choices = notebook.options(experiment), experiments.get(experiment).choices
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: {experiment} must hold options ({', '.join(declared)}), not {brief(content)}.")
+    if foreign := [name for name in content if name not in declared]:
+        raise unknown(f"option of {experiment} in {file}", foreign[0], declared)
+    model = create_model(experiment, __base__=Validated, **{name: (_KINDS[declared[name].kind], ...) for name in content})
+    checked = validate(model, content, f"{file}: {experiment}").model_dump()
+    for name, value in checked.items():
+        for each in value if name in choices else ():
+            if each not in choices[name]:
+                raise unknown(name.removesuffix("s"), each, choices[name])
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in checked.items()}
 
 
-_MOST = 10**9
-_ONE = {str: "text", int: f"a positive whole number up to {_MOST:,}", bool: "true or false"}
-_MANY = {str: "names", int: f"whole numbers from 0 to {_MOST:,}", float: f"finite numbers up to {_MOST:,}"}
-
-
-def _is(kind: type, value: object) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
-    return isinstance(value, kind) and (kind is not str or bool(value.strip()))
-
-
-def _repeated(values: Iterable) -> object | None:
-    """Return a value that stands twice, or None."""
-    seen = list(values)
-    return next((value for value in seen if seen.count(value) > 1), None)
+def _unknown_entry(file: Path, key: object) -> ValueError:
+    """Return the sentence on an entry that no study has; an option in the wrong place gets the right one."""
+    for experiment in experiments.names():
+        for option in notebook.options(experiment):
+            if key in (option, f"{experiment}_{option}"):
+                return ValueError(
+                    f"{file}: {key} is an option of {experiment}; write it under that name: `{experiment}: {{{option}: ...}}`."
+                )
+    return unknown(f"entry of {file}", key, [*_ENTRIES, *experiments.names()])
 
 
 def read(path: str | Path, concept_source: str | None = None) -> Study:
@@ -195,23 +195,23 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
         concept_source: replaces the file's `concepts`; the study is then called `<name>-<set>`.
 
     Raises:
-        ValueError: if the file, one of its keys or values, the suite, the set, a dimension or a revision is unknown.
+        ValueError: if the file, one of its entries or values, the suite, the set, a dimension or a revision is unknown.
     """
     path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - a name that is too long for a file system is none
-        beside = path if os.path.isdir(path) else path.parent  # noqa: PTH112
-        near = sorted(str(other) for other in beside.glob("*.yml")) or sorted(
-            str(other.relative_to(PROJECT)) for other in (PROJECT / "studies").glob("*.yml")
-        )
-        raise unknown("study", path, near)
-    content = strict_yaml.read(path)
-    for key in content:
-        if key not in _ENTRIES:
-            raise unknown(f"entry of {path}", key, _ENTRIES)
-    for key in ("suite", "concepts"):
-        if key not in content:
-            raise ValueError(f"{path} must name its {key}; the entry is missing.")
-    study = Study(file_name("study", path.stem), **{key: _checked(path, key, value) for key, value in content.items()})
+        raise unknown("study", path, _studies_near(path))
+    content = strict_yaml.read_mapping(path)
+    if isinstance(content.get("concepts"), str) and content["concepts"].strip():
+        content["concepts"] = [content["concepts"]]
+    entries, options = {}, {}
+    for key, value in content.items():
+        if key in experiments.names():
+            options[key] = _options(path, key, value)
+        elif key in _ENTRIES:
+            entries[key] = value
+        else:
+            raise _unknown_entry(path, key)
+    study = validate(Study, {"name": file_name("study", path.stem), "options": options} | entries, str(path))
     if concept_source and (concept_source,) != study.concepts:
         name = f"{study.name}-{concepts.set_name(concept_source)}"
         study = replace(study, name=name, concepts=(concept_source,), featured=())
@@ -219,27 +219,17 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
     return study
 
 
-def check_layers(study: Study) -> None:
-    """Refuse to steer at layers that the chat model does not have, as far as its configuration is here.
-
-    Raises:
-        ValueError: if it has not so many.
-    """
-    if "steering" not in study.runs() or (have := suites.layers(study.loaded.chat)) is None:
-        return
-    if beyond := [layer for layer in study.steering_layers if layer >= have]:
-        raise ValueError(
-            f"steering_layers must be 0 to {have - 1}, the layers of {study.loaded.chat.suite}; {beyond[0]} is not. "
-            "Change it in the study."
-        )
+def _studies_near(path: Path) -> Iterable[str]:
+    """Return the studies beside a path, else those of the project."""
+    beside = path if os.path.isdir(path) else path.parent  # noqa: PTH112 - as in `read`
+    here = sorted(str(other) for other in beside.glob("*.yml"))
+    return here or sorted(str(other.relative_to(PROJECT)) for other in (PROJECT / "studies").glob("*.yml"))
 
 
 def _check_names(study: Study) -> None:
-    for known, kind, names in (
-        (concepts.DIMENSIONS, "dimension", study.dimensions),
-        (EXPERIMENTS, "experiment", study.experiments),
-        (PROTOCOLS, "protocol", study.protocols),
-        (MEASURES, "measure", study.measures),
+    for kind, known, names in (
+        ("dimension", concepts.DIMENSIONS, study.dimensions),
+        ("experiment", experiments.names(), study.experiments),
     ):
         for name in names:
             if name not in known:
@@ -253,23 +243,20 @@ def _check_names(study: Study) -> None:
         raise ValueError(
             f"Suite {study.suite} runs Python code of its repository; say trust_remote_code: true in the study to allow that."
         )
-    if study.preferences and not os.path.isfile(study.preferences):  # noqa: PTH113 - as in `read`
-        raise ValueError(
-            f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {brief(study.preferences)} is no file."
-        )
     study.traced()  # the suite must be there
+    study.check_options(of_model=False)
     for revision in study.featured:
         if study.loaded[revision].revision not in (traced := study.needed()):
             raise ValueError(f"featured must name revisions that the study traces ({', '.join(traced)}); {revision} is not one.")
 
 
-def _in_depth(study: Study, revision: str) -> bool:
-    """Return whether steering with this source is measured on more than pairs, which takes as long again."""
-    return revision in study.featured or study.loaded[revision] == study.loaded.chat
-
-
 def parameters(study: Study, concept_set: str, experiment: str, revision: str) -> dict:
-    """Return what the notebook of `experiment` is told about `study` on one of its sets at `revision`."""
+    """Return what the notebook of `experiment` gets from `study`, on one of its sets at `revision`."""
+    described = experiments.get(experiment)
+    declared = notebook.parameters_of(experiment)
+    own = study.options_of(experiment)
+    if revision not in study.featured and study.loaded[revision] != study.loaded.chat:
+        own |= {name: [] for name in described.in_depth}
     common = {
         "suite": study.suite,
         "revision": revision,
@@ -278,18 +265,4 @@ def parameters(study: Study, concept_set: str, experiment: str, revision: str) -
         "statements": study.statements or 0,
         "trust_remote_code": study.trust_remote_code,
     }
-    own = {
-        "probing": {"seeds": study.seeds, "protocols": list(study.protocols)},
-        "mutual_information": {"examples": study.examples},
-        "steering": {
-            "layers": list(study.steering_layers),
-            "doses": list(study.doses),
-            "asked": study.asked,
-            "measures": list(study.measures) if _in_depth(study, revision) else [],
-            "preferences": study.preferences or "",
-            "toxicity_judge": study.toxicity_judge or "",
-        },
-    }
-    if experiment not in own:
-        raise unknown("experiment", experiment, EXPERIMENTS)
-    return common | own[experiment]
+    return {name: value for name, value in (common | own).items() if name in declared}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tracing_utils.checkpoints.suites import Checkpoint
+from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core.evaluation import bootstrap_weights
 from tracing_utils.experiments.probing import dynamics, probes
 from tracing_utils.experiments.probing.controls import shuffled_labels

@@ -11,12 +11,14 @@ Public names: `Measure`, `Rows`, `released`, `readable`, `in_bits`, `evidence`, 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.special import ndtr
 
+from ... import results
 from ...core import evaluation
 from ...statements.concepts import ConceptSet
 from ..probing import controls, probes
@@ -249,3 +251,9 @@ def _channel_information(signal: float) -> float:
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     sure = ndtr(signal * nodes)
     return float(1 - weights @ [bits.entropy(share) for share in sure] / weights.sum())
+
+
+def summarise(_study: object, _folder: Path, out: Path) -> None:
+    """Write the control with reweighted random features as a tidy table; it is the same for every study."""
+    table = reweighting()
+    results.write(table.reindex(columns=[*results.COLUMNS, "exponent"]), out)

@@ -4,12 +4,15 @@ Rule: a control runs through the same splits, fits and intervals as the thing it
 """
 
 import re
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import sklearn
 from jaxtyping import Float, Int
 from sklearn.decomposition import TruncatedSVD
@@ -17,14 +20,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
+from ...statements.sources import SETS
 from ..cached import kept
 from . import floors, probes
 
 __all__ = [
-    "compressions", "conditional_gain", "conditional_gains", "control_task", "online_code", "selectivities",
+    "compressions", "conditional_gain", "conditional_gains", "control_task", "describe", "online_code", "selectivities",
     "shuffled_labels", "text_axes",
 ]  # fmt: skip
 
+_HIGH_FLOOR = 0.9
 _TEXT_AXES = 50  # of each kind of n-gram, in conditional probing
 _BLOCKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # shares of the groups at which the online code refits
 
@@ -203,3 +208,38 @@ def compressions(acts: Acts, concepts: ConceptSet, shuffled: Int[np.ndarray, "se
         bits = np.mean([online_code(acts[:, layer], concepts, task, seed) for seed, task in enumerate(tasks)], axis=0)
         for method, spent in zip(("online code", "online code, shuffled labels"), bits, strict=True):
             yield layer, method, "compression", evaluation.ratio(np.ones(len(spent)), spent, weights)
+
+
+def describe(sets: Iterable[ConceptSet]) -> pd.DataFrame:
+    """Return one row a set and dimension: size, balance, groups, licence, hash, the lexical floor with its interval.
+
+    Warns if the floor of a user's own statements is above 0.9.
+    """
+    rows = []
+    for chosen in sets:
+        scores = floors.lexical_floor(chosen)
+        text_axes(chosen)  # kept in the cache, so that no notebook computes it
+        floor = scores["accuracy"]
+        if chosen.name not in SETS and floor.value > _HIGH_FLOOR:
+            warnings.warn(
+                f"{chosen.name}/{chosen.dimension}: words alone tell the two sides apart in {floor.value:.0%} of the statements; "
+                "a probe can hardly show more.",
+                stacklevel=2,
+            )
+        rows.append(
+            {
+                "concept_set": chosen.name,
+                "dimension": chosen.dimension,
+                "statements": len(chosen),
+                "trustworthy": int(chosen.labels.sum()),
+                "groups": len(set(chosen.groups)),
+                "floor": floor.value,
+                "floor_low": floor.low,
+                "floor_high": floor.high,
+                "licence": chosen.licence,
+                "source": chosen.source if chosen.name in SETS else Path(chosen.source).name,
+                "sha256": chosen.sha256,
+                "floor_auroc": scores["auroc"].value,
+            }
+        )
+    return pd.DataFrame(rows)

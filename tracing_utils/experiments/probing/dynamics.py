@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.numpy import load_file
 
 from ... import results
-from ...checkpoints.suites import Checkpoint
+from ...checkpoints.types import Checkpoint
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
 from . import controls, probes
@@ -183,3 +183,14 @@ def _between(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoi
             for method, drawn in (("logistic", found[i, j]), ("permuted labels", null[i, j])):
                 estimate = evaluation.interval(drawn.mean(), drawn, n)
                 yield results.row(source, concepts, layer, method, "direction_cosine", estimate, "0") | _to(target)
+
+
+def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import
+    """Write the dynamics of a study's sets and dimensions, from the evidence that its runs of probing left in `folder`."""
+    rows, revisions = [], study.traced()
+    checkpoints = [study.loaded[revision] for revision in revisions]
+    for name in study.sets:
+        files = {revision: folder / name / "probing" / f"{revision}.safetensors" for revision in revisions}
+        for dimension in study.dimensions_of(name):
+            rows += compute(study.concept_set(name, dimension), files, checkpoints)
+    results.write(rows, out)

@@ -3,6 +3,8 @@
 Rule: a study that lacks some rows gives fewer findings, never an error.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -149,3 +151,9 @@ def correlations(points: pd.DataFrame) -> pd.DataFrame:
             dict(zip(("suite", "concept_set", "dimension"), names, strict=True)) | {"r": r, "low": low, "high": high, "n": n}
         )
     return pd.DataFrame(rows, columns=["suite", "concept_set", "dimension", "r", "low", "high", "n"])
+
+
+def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import
+    """Write the answers before and after steering of all of a study's sets as one table."""
+    answers = [pd.read_csv(folder / name / "steering" / "answers.csv", keep_default_na=False) for name in study.sets]
+    results.write_csv(pd.concat(answers), out)
