@@ -154,9 +154,9 @@ def test_no_statement_of_other_people_is_in_what_is_published(published, correct
 
 def test_the_table_of_faults_is_tidy(corrected, monkeypatch, make_concepts):
     monkeypatch.setattr(
-        released_data.controls,
+        released_data.floors,
         "lexical_floor",
-        lambda chosen: {"accuracy": released_data.controls.evaluation.Estimate(0.5, 0.4, 0.6, 1)},
+        lambda chosen: {"accuracy": released_data.floors.evaluation.Estimate(0.5, 0.4, 0.6, 1)},
     )
     monkeypatch.setattr(released_data, "released_floor", lambda chosen: (0.5, 1, "not computed here"))
     table = released_data.faults()

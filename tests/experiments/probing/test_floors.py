@@ -197,3 +197,8 @@ def test_the_evidence_of_a_floor_is_which_statements_each_reader_tells_right(mak
     assert set(rows) == {(m, k) for m in ("floor", "lexical floor", *READERS) for k in ("accuracy", "auroc", "log_loss")}
     assert kept["floor"].mean() == pytest.approx(rows["floor", "accuracy"].value)
     assert kept["floor/surface"].mean() == pytest.approx(rows["surface", "accuracy"].value)
+
+
+def test_a_set_as_small_as_folds_allow_has_a_floor(make_concepts):
+    found = read(make_concepts([1, 0, 1, 0, 1, 0], statements=[f"{word} {i}" for i, word in enumerate(WORDS[:6])]))
+    assert np.isfinite(found.logits).all()

@@ -186,6 +186,8 @@ def _n_grams(
     concepts: ConceptSet, kind: str, train: np.ndarray, validation: np.ndarray, penalty: float | None = None
 ) -> tuple[Float[np.ndarray, " example"], float]:
     """Return the logits of a logistic regression on tf-idf n-grams, and its penalty: given, or chosen on the validation part."""
+    if len(set(concepts.labels[train])) < 2:  # a small set's part may have one label, which a regression refuses
+        return np.full(len(concepts), _log_odds(concepts.labels[train])), penalty or PENALTIES[0]
     counts = _counts(concepts, kind)
     counts = counts[:, np.flatnonzero(counts[train].getnnz(0))]  # what the training part does not hold is not known
     features, found = TfidfTransformer().fit(counts[train]).transform(counts), []
