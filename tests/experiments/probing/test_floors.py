@@ -200,5 +200,5 @@ def test_the_evidence_of_a_floor_is_which_statements_each_reader_tells_right(mak
 
 
 def test_a_set_as_small_as_folds_allow_has_a_floor(make_concepts):
-    found = read(make_concepts([1, 0, 1, 0, 1, 0], statements=[f"{word} {i}" for i, word in enumerate(WORDS[:6])]))
+    found = read(make_concepts([1, 1, 1, 1, 1, 0], statements=[f"{word} {i}" for i, word in enumerate(WORDS[:6])]))
     assert np.isfinite(found.logits).all()
