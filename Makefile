@@ -38,7 +38,7 @@ bench: $(VENV)/.ready  ## time this package against its peers and write benchmar
 	@$(PYTHON) -m tracing_utils fetch smollm2 && $(PYTHON) -m tracing_utils fetch tracingllm && $(PYTHON) -m benchmarks
 
 check: $(VENV)/.ready  ## check the code's style
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
 
 fuzz: $(VENV)/.ready  ## give each parser to a fuzzer: make fuzz SECONDS_EACH=600
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'

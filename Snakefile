@@ -133,9 +133,10 @@ rule activations:
 rule notebook:
     message: "{wildcards.experiment} of {wildcards.revision} on {wildcards.set}"
     input:
-        activations=RUNS + "/activations/{revision}.safetensors",
-        target=lambda wildcards: target(wildcards.experiment),
-        floors=f"{RESULTS}/concepts.csv",  # the floors are computed once, there
+        # Ancient: that one experiment's activations are made again is no reason to run the others; their keys decide.
+        activations=ancient(RUNS + "/activations/{revision}.safetensors"),
+        target=lambda wildcards: ancient(target(wildcards.experiment)),
+        floors=ancient(f"{RESULTS}/concepts.csv"),  # the floors are computed once, there
     output:
         table=RUNS + "/{set}/{experiment}/{revision}.csv",
         notebook=RUNS + "/{set}/{experiment}/{revision}.ipynb",

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tracing_utils.checkpoints import activations, models, suites
-from tracing_utils.checkpoints.suites import Checkpoint
+from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.statements import concepts
 
 from . import environment

@@ -14,7 +14,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 
 from tracing_utils.checkpoints import suites
-from tracing_utils.checkpoints.suites import Checkpoint, CheckpointSuite, Remote, RemoteFile
+from tracing_utils.checkpoints.types import Checkpoint, CheckpointSuite, Remote, RemoteFile
 from tracing_utils.core.paths import PROJECT
 
 WHOM = ("neighbour", "doctor")

@@ -29,7 +29,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Config, PreTrainedTokenizerFast
 
 from tracing_utils.checkpoints.models import load_model
-from tracing_utils.checkpoints.suites import Checkpoint
+from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.statements import datasets
 from tracing_utils.statements.concepts import ConceptSet

@@ -41,7 +41,7 @@ def project(tmp_path, own_statements):
         )
     (copy / "tiny.yml").write_text(
         "suite: tiny-pythia\nconcepts: mine\nprobing: {seeds: 1}\nmutual_information: {examples: 40}\n"
-        "steering: {layers: [1], multipliers: [-2, 2]}\n"
+        "steering: {layers: [1], doses: [-2, 2]}\n"
     )
     return copy
 

@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((runner.PROJECT / "notebooks").glob("*.md"))
 OPTIONS = {
     "probing": {"seeds": 1},
     "mutual_information": {"examples": 40},
-    "steering": {"layers": [0, 1], "multipliers": [-1.0, 2.0]},
+    "steering": {"layers": [0, 1], "doses": [-1.0, 2.0]},
 }
 
 

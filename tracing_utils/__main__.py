@@ -97,7 +97,7 @@ def ledger(args: argparse.Namespace) -> None:
     from .checkpoints import hub, ledger, suites
 
     suite = hub.resolve_suite(replace(suites.load(args.suite), chat=None))
-    table = ledger.read(suite.checkpoints, suite.final)
+    table = ledger.table(suite.checkpoints, suite.final)
     shown = table.assign(sha256=table["sha256"].str[:12], commit=table["commit"].str[:8], GB=table["bytes"] / 1e9)
     columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "faults"]
     print(shown[columns].to_string(index=False, float_format="%.3f"))

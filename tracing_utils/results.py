@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .checkpoints.suites import Checkpoint
+from .checkpoints.types import Checkpoint
 from .core.errors import brief, file_name, unknown
 from .core.evaluation import Estimate
 from .core.paths import PROJECT
@@ -29,7 +29,7 @@ COLUMNS = (
 def row(
     checkpoint: Checkpoint, concepts: ConceptSet, layer: int | None, method: str, metric: str, estimate: Estimate, seed: str
 ) -> dict:
-    """Return one row of a tidy table; `layer` is None for what no layer has (a lexical floor)."""
+    """Return one row of a tidy table; `layer` is None for what no layer has (a floor)."""
     return {
         "suite": checkpoint.suite,
         "revision": checkpoint.revision,
@@ -159,16 +159,16 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Return the logistic probe's rows of `metric` with the lexical floor beside them.
+    """Return the logistic probe's rows of `metric` with the floor beside them.
 
     Returns:
         One row per checkpoint, layer and dimension, with the further columns `floor`, `gain` (value minus floor)
-        and `above` (the probe's whole interval lies above the floor's, and above one half: on balanced pairs an
-        n-gram model can fall below chance).
+        and `above` (the probe's whole interval lies above the floor's, and above one half: on balanced pairs a
+        reader of the text can fall below chance).
     """
     rows = probing[probing["metric"] == metric]
     on = ["suite", "revision", "dimension", "concept_set"]
-    floors = rows[rows["method"] == "lexical floor"].rename(columns={"value": "floor", "high": "floor_high"})
+    floors = rows[rows["method"] == "floor"].rename(columns={"value": "floor", "high": "floor_high"})
     joined = rows[rows["method"] == "logistic"].merge(floors[[*on, "floor", "floor_high"]], on=on)
     above = joined["low"] > joined["floor_high"].clip(lower=0.5)
     return joined.assign(gain=joined["value"] - joined["floor"], above=above).drop(columns="floor_high")

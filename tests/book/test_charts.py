@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from tracing_utils.book import charts, explorables
+from tracing_utils.book import charts, encodings, explorables
 
 TEXT = "Accuracy rises in every dimension."
 STEPS, LAYERS, DIMENSIONS = (0, 8, 64, 512), (0, 1, 2), ("fairness", "privacy")
@@ -33,7 +33,7 @@ def tidy(methods: dict[str, tuple[int | None, ...]], metric: str, **more) -> pd.
 
 def probing() -> pd.DataFrame:
     methods = {"logistic": LAYERS, "shuffled labels": LAYERS, "lexical floor": (None,)}
-    return tidy(methods | {"control task": LAYERS, "surface": (None,)}, "accuracy")
+    return tidy(methods | {"control task": LAYERS, "floor": (None,)}, "accuracy")
 
 
 def protocols() -> pd.DataFrame:
@@ -52,12 +52,18 @@ def matrix(metric: str = "transfer_accuracy") -> pd.DataFrame:
 
 
 def steering() -> pd.DataFrame:
-    both = {"vector": LAYERS, "random direction": LAYERS, "shuffled labels": LAYERS}
-    return pd.concat([tidy(both, "gain", multiplier=multiplier) for multiplier in (-2.0, 2.0)])
+    drawn = tidy({"random direction": LAYERS, "shuffled labels": LAYERS, "null range": LAYERS}, "gain", dose=2.0)
+    drawn = drawn.query("step == 512").assign(revision="chat", step=-1)
+    return pd.concat([*(tidy({"vector": LAYERS}, "gain", dose=dose) for dose in (-2.0, 2.0)), drawn])
+
+
+def side_effects() -> pd.DataFrame:
+    rows = tidy({"vector": (1,)}, "side_effect", dose=2.0, p=0.3, p_loss=0.71).query("step == 512")
+    return pd.concat([rows.assign(vector_of=dimension) for dimension in ("privacy", "fairness")])
 
 
 def own() -> pd.DataFrame:
-    return steering().query("step == 512").assign(revision="chat", step=-1)
+    return steering().query("step == 512 and method == 'vector'").assign(revision="chat", step=-1)
 
 
 def plane() -> pd.DataFrame:
@@ -130,11 +136,14 @@ CHARTS = {
     "information_plane": lambda: explorables.information_plane(plane(), TEXT),
     "two_phases": lambda: charts.two_phases(information(), control(), TEXT),
     "dose_response": lambda: charts.dose_response(steering(), TEXT),
-    "gain_and_cost": lambda: charts.gain_and_cost(steering().assign(cost=lambda t: 1 + t["multiplier"].abs() / 10), TEXT),
+    "gain_and_cost": lambda: charts.gain_and_cost(
+        steering().query("method == 'vector'").assign(cost=lambda t: 1 + t["dose"].abs() / 10), TEXT
+    ),
+    "side_effects": lambda: charts.side_effects(side_effects(), TEXT),
     "probe_and_effect": lambda: charts.probe_and_effect(
         probing().query("method == 'logistic'").assign(accuracy=lambda t: t["value"], gain=lambda t: t["value"] / 10), TEXT
     ),
-    "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]), TEXT),
+    "effect_by_source": lambda: charts.effect_by_source(pd.concat([steering(), own()]).query("dose == 2"), TEXT),
     "layer_profile": lambda: charts.layer_profile(probing().query("step == 64"), "accuracy", TEXT),
     "layer_profile without controls": lambda: charts.layer_profile(
         tidy({"covariance": LAYERS}, "participation_ratio").query("step == 64"), "participation_ratio", TEXT
@@ -156,9 +165,7 @@ def spec(request) -> dict:
 
 def test_every_public_chart_is_tried_here():
     tried = {name.split(" ")[0] for name in CHARTS}
-    for module in (charts, explorables):
-        named = module.__doc__.split("Public names:")[1].replace("`", "").replace("\n", " ").strip(" .").split(", ")
-        assert {name.strip() for name in named} - {"COLOURS"} <= tried
+    assert {*charts.__all__, *explorables.__all__} == tried
 
 
 def test_every_chart_compiles_to_vega_and_to_a_picture_without_a_complaint(spec):
@@ -185,7 +192,7 @@ def test_every_chart_is_written_the_same_way_twice():
         assert json.dumps(make().to_dict()) == json.dumps(make().to_dict())
 
 
-CONTROLS = ("lexical floor", "surface", "shuffled labels", "control task")
+CONTROLS = ("floor", "lexical floor", "shuffled labels", "control task")
 
 
 @pytest.mark.parametrize("name", ["probe_trajectories", "training"])
@@ -199,7 +206,7 @@ def test_every_number_of_a_trajectory_is_the_table_s(name):
         at = (row["concept_set"], row["dimension"], row["step"])
         assert row["value"] == known[(*at, row["layer"], "logistic")]
         for control in CONTROLS:
-            layer = float("nan") if control in ("lexical floor", "surface") else row["layer"]
+            layer = float("nan") if control in ("floor", "lexical floor") else row["layer"]
             assert row[control] == known[(*at, layer, control)]
 
 
@@ -215,8 +222,8 @@ def test_panels_stand_in_the_order_of_the_palette_and_have_its_colours():
     assert facet["facet"]["sort"] == ["privacy", "fairness"]
     assert sorted(DIMENSIONS) == ["fairness", "privacy"]  # neither the order of letters nor of the rows
     text = json.dumps(facet)
-    assert all(colour in text for colour in charts.COLOURS.values())
-    assert len(set(charts.COLOURS.values())) == 5
+    assert all(colour in text for colour in encodings.COLOURS.values())
+    assert len(set(encodings.COLOURS.values())) == 5
 
 
 def test_a_chart_does_not_change_its_table():
@@ -246,7 +253,7 @@ def test_only_featured_checkpoints_link_to_a_page():
 
 def test_a_choice_of_statements_is_offered_only_where_there_are_two_sets():
     one, two = (
-        {parameter["name"] for parameter in CHARTS[key]().to_dict()["params"]}
+        {parameter["name"] for parameter in CHARTS[key]().to_dict()["params"] if "bind" in parameter}
         for key in ("probe_trajectories", "probe_trajectories of two sets")
     )
     assert two - one == {"statements", "the_paper"}
@@ -277,7 +284,7 @@ def svg(spec: dict, **parameters) -> str:
     return re.sub(r"(gradient|clip)_?\d+", "", vl_convert.vegalite_to_svg(moved, vl_version="6.4"))
 
 
-SWITCHES = ("lexical_floor", "surface", "shuffled_labels", "control_task", "untrained")
+SWITCHES = ("floor", "lexical_floor", "shuffled_labels", "control_task", "untrained")
 
 
 @pytest.mark.parametrize(
@@ -361,3 +368,12 @@ def test_a_map_of_checkpoints_is_white_where_nothing_is_told():
             "domain"
         ]
         assert (low + high) / 2 == pytest.approx(middle)
+
+
+def test_null_directions_stand_behind_every_source_and_its_own_gains_alone_have_lines():
+    """The layers of the chart, from behind: ticks of the null at its dose, then band, line and points of the source chosen."""
+    null, *effect = CHARTS["dose_response"]().to_dict()["spec"]["layer"]
+    assert null["mark"]["type"] == "tick"
+    assert "random direction" in json.dumps(null) and "source" not in json.dumps(null["transform"])
+    assert [layer["mark"]["type"] for layer in effect] == ["area", "line", "point"]
+    assert all("datum.revision == source" in json.dumps(layer["transform"]) for layer in effect)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from hashlib import sha256
 
+import pandas as pd
 import pytest
 
 from tracing_utils import __version__
@@ -53,7 +54,7 @@ def test_what_is_carried_has_a_version_a_licence_and_the_hash_of_its_file(tmp_pa
 
 
 def test_a_file_that_a_package_does_not_bring_is_no_silent_gap(monkeypatch):
-    monkeypatch.setattr(credits, "CARRIED", (("Ghost", "pydata-sphinx-theme", "ghost.js", "", "MIT"),))
+    monkeypatch.setattr(credits, "CARRIED", pd.DataFrame([("Ghost", "pydata-sphinx-theme", "ghost.js", "", "MIT")]))
     with pytest.raises(StopIteration):
         credits.carried()
 

@@ -64,7 +64,7 @@ def test_a_word_in_another_sense_is_no_use(page):
 
 def test_the_glossary_is_in_order_has_no_term_twice_and_explains_each():
     text = GLOSSARY.read_text()
-    found = terms.read(text)
+    found = terms.of(text)
     assert len(found) > 40
     assert found == sorted(found, key=str.lower)
     assert len({term.lower() for term in found}) == len(found)
@@ -79,4 +79,4 @@ def test_every_term_is_used_somewhere_in_the_book():
         for path in [*(PROJECT / "book").rglob("*.md"), *(PROJECT / "notebooks").glob("*.md")]
         if path != GLOSSARY
     )
-    assert not [term for term in terms.read(GLOSSARY.read_text()) if not terms.pattern([term]).search(" ".join(pages.split()))]
+    assert not [term for term in terms.of(GLOSSARY.read_text()) if not terms.pattern([term]).search(" ".join(pages.split()))]

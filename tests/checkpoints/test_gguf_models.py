@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tracing_utils.checkpoints import activations, gguf_models, models, suites
-from tracing_utils.checkpoints.suites import Checkpoint
+from tracing_utils.checkpoints.types import Checkpoint
 
 NAMES = {
     "model.embed_tokens": "token_embd",

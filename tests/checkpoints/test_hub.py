@@ -10,10 +10,11 @@ import pytest
 from hub_server import files_of
 from huggingface_hub import constants, snapshot_download
 
-from tracing_utils.__main__ import _write_resolved, main
+from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import hub, ledger, models, suites
 from tracing_utils.checkpoints.hub import HubError
-from tracing_utils.run import studies
+from tracing_utils.checkpoints.types import Checkpoint
+from tracing_utils.run import jobs, studies, workflow
 
 STEPS = ("step0", "step1", "step2", "step8", "step64", "step1000")
 
@@ -40,7 +41,7 @@ def pythia(server, files):
 def copied(checkpoint, folder):
     """Return the same files as a local checkpoint."""
     shutil.copytree(checkpoint.folder, folder)
-    return suites.Checkpoint("local", checkpoint.revision, checkpoint.step, None, folder, folder)
+    return Checkpoint("local", checkpoint.revision, checkpoint.step, None, folder, folder)
 
 
 def test_revisions_come_from_the_hub_in_the_order_of_training_and_no_file_is_asked_for(server, pythia):
@@ -131,7 +132,7 @@ def test_checkpoints_in_folders_of_one_revision_are_a_suite(server, files, tmp_p
     assert [c.step for c in suite.checkpoints] == [0, 50, 1000]
     described = hub.resolve(suite.checkpoints)
     assert len({ledger.weights_sha256(c) for c in described}) == 3
-    ledger.check(ledger.read(described))
+    ledger.check(ledger.table(described))
     fetched = hub.fetch(described[1], tmp_path / "w")
     assert {path.name for path in fetched.folder.iterdir()} >= {"config.json", "model.safetensors"}
     models.load_model(fetched, head=False)
@@ -152,17 +153,17 @@ def test_a_revision_without_a_tokenizer_takes_the_main_branch_s_and_one_without_
     server.publish("tests/bare", "step0", files(tokenizer=False))
     (lonely,) = hub.resolve(suites.load("hub:tests/bare").checkpoints)
     with pytest.raises(ValueError, match=r"these have not: step0 \(no tokenizer\)"):
-        ledger.check(ledger.read([lonely]))
+        ledger.check(ledger.table([lonely]))
     server.publish("tests/bare", "main", files(seed=1))
     (helped,) = hub.resolve(suites.load("hub:tests/bare").checkpoints)
     assert helped.remote.tokenizer.repo == "tests/bare"
-    ledger.check(ledger.read([helped]))
+    ledger.check(ledger.table([helped]))
 
 
 def test_pickled_weights_are_fetched_only_where_there_are_no_safetensors(server, files, tmp_path):
     server.publish("tests/old", "ckpt_000", files("llama", pickled=True))
     (described,) = hub.resolve(suites.load("hub:tests/old").checkpoints)
-    assert ledger.read([described])["faults"].tolist() == ["only .bin weights"]
+    assert ledger.table([described])["faults"].tolist() == ["only .bin weights"]
     assert (hub.fetch(described, tmp_path / "w").folder / "pytorch_model.bin").is_file()
 
 
@@ -176,7 +177,7 @@ def test_the_ledger_of_a_whole_suite_needs_no_file(server, files):
         server.publish("tests/bad", f"step{step}", content)
     server.publish("tests/bad", "main", files(seed=9))
     suite = hub.resolve_suite(suites.load("hub:tests/bad"))
-    made = ledger.read(suite.checkpoints, suite.final).set_index("revision")
+    made = ledger.table(suite.checkpoints, suite.final).set_index("revision")
     assert server.downloaded() == []
     assert made["duplicate_of"][made["duplicate_of"] != ""].to_dict() == {"step2000": "step1000", "step4000": "main"}
     assert made["faults"][made["faults"] != ""].to_dict() == {
@@ -195,7 +196,7 @@ def test_a_configuration_that_names_no_family_is_seen_before_the_download(server
     server.publish("tests/custom", "step0", files() | {"config.json": b'{"architectures": ["Own"]}'})
     (described,) = hub.resolve(suites.load("hub:tests/custom").checkpoints)
     with pytest.raises(ValueError, match=r"step0 \(no model_type in config\.json\)"):
-        ledger.check(ledger.read([described]))
+        ledger.check(ledger.table([described]))
 
 
 def test_revisions_that_share_a_commit_are_resolved_side_by_side(server, files):
@@ -242,16 +243,16 @@ def test_one_revision_of_a_repository_is_a_suite_of_one_model(server, files, tmp
 
 def test_a_run_asks_the_hub_once_and_its_jobs_work_from_what_it_said(server, pythia, tmp_path):
     (tmp_path / "neox.yml").write_text("suite: hub:tests/pythia\nconcepts: pocket\ncheckpoints: 3\n")
-    resolved = str(_write_resolved(studies.read(tmp_path / "neox.yml"), tmp_path / "runs"))
+    resolved = str(workflow.write_resolved(studies.read(tmp_path / "neox.yml"), tmp_path / "runs"))
     asked = len(server.requests)
-    assert main(["study-ledger", resolved, str(tmp_path / "ledger.csv")]) == 0
+    assert jobs.main(["ledger", resolved, str(tmp_path / "ledger.csv")]) == 0
     table = pd.read_csv(tmp_path / "ledger.csv", keep_default_na=False)
     assert table["revision"].tolist() == ["step0", "step64", "step1000"]
     assert table["commit"].tolist() == [server.repos["tests/pythia"][name] for name in table["revision"]]
     assert set(table["duplicate_of"]) == {""}  # the last one holds what main holds, and may
     assert len(server.requests) == asked
 
-    assert main(["weights", resolved, "step64", str(tmp_path / "runs/weights/step64")]) == 0
+    assert jobs.main(["weights", resolved, "step64", str(tmp_path / "runs/weights/step64")]) == 0
     study = studies.read(resolved)
     models.load_model(study.loaded["step64"], head=False)
     models.load_tokenizer(study.loaded["step64"])

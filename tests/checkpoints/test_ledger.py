@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
@@ -22,7 +21,7 @@ def folder(suite_folder, tmp_path):
 
 
 def table(folder):
-    return ledger.read(list(suites.load(str(folder)).checkpoints))
+    return ledger.table(list(suites.load(str(folder)).checkpoints))
 
 
 def test_different_weights_make_a_ledger_without_duplicates(folder):
@@ -56,9 +55,9 @@ def test_one_step_may_hold_the_final_weights_and_no_other(folder):
     shutil.copytree(folder / "step64", folder / "step2", dirs_exist_ok=True)
     *steps, last = suites.load(str(folder)).checkpoints
     final = replace(last, revision="main")
-    made = ledger.read([*steps, last], final)
+    made = ledger.table([*steps, last], final)
     assert made["duplicate_of"].tolist() == ["", "", "main", "", ""]
-    assert ledger.read([*steps, last])["duplicate_of"].tolist() == ["", "", "", "", "step2"]  # without main, the first is first
+    assert ledger.table([*steps, last])["duplicate_of"].tolist() == ["", "", "", "", "step2"]  # without main, the first is first
 
 
 @pytest.mark.parametrize(
@@ -104,12 +103,6 @@ def test_the_identity_sees_the_configuration_and_the_tokenizer_that_the_ledger_d
     path = folder / "tokenizer" / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
     assert ledger.tokenizer_identity(before) != words
-
-
-def test_the_id_of_a_small_file_is_git_s_own(tmp_path):
-    (tmp_path / "file").write_bytes(b"what git hashes\n")
-    git = subprocess.run(["git", "hash-object", tmp_path / "file"], capture_output=True, text=True, check=True)
-    assert ledger.blob_id(tmp_path / "file") == git.stdout.strip()
 
 
 def test_the_command_prints_the_ledger_of_any_suite(folder, capsys):

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, LlamaConfig, Pr
 
 from tracing_utils.checkpoints import activations, models
 from tracing_utils.checkpoints.models import block_output, blocks, load_model, load_tokenizer, swap, with_block_output
-from tracing_utils.checkpoints.suites import Checkpoint
+from tracing_utils.checkpoints.types import Checkpoint
 
 
 def at(folder: Path, tokenizer: Path | None = None) -> Checkpoint:

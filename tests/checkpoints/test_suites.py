@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracing_utils.checkpoints import suites
-from tracing_utils.checkpoints.suites import Checkpoint, load, parse_revision, select
+from tracing_utils.checkpoints.suites import load, select
+from tracing_utils.checkpoints.types import Checkpoint, parse_revision, tokenizer_names, tokens_seen, weight_names
 from tracing_utils.core.paths import PROJECT
 
 
@@ -109,6 +110,45 @@ def test_an_entry_of_the_registry_has_documented_fields_and_one_place(name):
     assert "{" not in "".join(value for value in entry.values() if isinstance(value, str))
 
 
+WRONG_ENTRIES = {
+    "a misspelt field": ("folder: f\n  licences: x", "Unknown entry of 'a' in suites.yml 'licences'", "Did you mean 'licence'?"),
+    "a word for a number": (
+        "folder: f\n  parameters: many",
+        "suites.yml: parameters of 'a' must be a number above 0, not 'many'.",
+    ),
+    "a number for text": ("folder: 3", "suites.yml: folder of 'a' must be text, not 3."),
+    "a word for a switch": ("folder: f\n  remote_code: 'yes'", "remote_code of 'a' must be true or false, not 'yes'."),
+    "no place": ("faults: none", "suites.yml: 'a' must have one of folder, repository, wheel; it has 0."),
+    "two places": ("folder: f\n  repository: o/r", "it has 2."),
+    "half a wheel": ("wheel: {member: m}", "wheel of 'a' must be requirement, digest and member, not {'member': 'm'}."),
+    "no regular expression": ("folder: f\n  revisions: '['", "suites.yml: revisions of 'a' must be a regular expression: "),
+    "variables without values": (
+        "folder: f\n  for: [n]",
+        "suites.yml: for of 'a' must hold variables with their values, not ['n'].",
+    ),
+    "a variable without values": (
+        "folder: f\n  for: {n: {}}",
+        "suites.yml: n of 'a' must hold its values, each with fields or none.",
+    ),
+    "an unknown variable": ("folder: '{m}'\n  for: {n: {x: {}}}", "Unknown variable of suites.yml 'm'; known: n."),
+    "a field of one value": ("folder: f\n  for: {n: {x: {chats: c}}}", "Unknown entry of 'a' in suites.yml 'chats'", "'chat'?"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ENTRIES)
+def test_a_wrong_entry_of_the_registry_is_one_sentence(case):
+    written, *said = WRONG_ENTRIES[case]
+    assert suites.registry("a:\n  licence: none\n  about: a suite\n  folder: f\n")
+    with pytest.raises(ValueError) as error:
+        suites.registry(f"a:\n  licence: none\n  about: a suite\n  {written}\n")
+    assert all(part in str(error.value) for part in said), error.value
+
+
+def test_an_entry_without_a_licence_is_refused():
+    with pytest.raises(ValueError, match=r"suites\.yml must name its licence of 'a'; the entry is missing\."):
+        suites.registry("a:\n  about: a suite\n  folder: f\n")
+
+
 def test_one_entry_stands_for_every_combination_of_its_variables():
     entry = suites.entry("pythia-1.4b-deduped")
     assert entry["repository"] == "EleutherAI/pythia-1.4b-deduped"
@@ -121,11 +161,11 @@ def test_one_entry_stands_for_every_combination_of_its_variables():
 
 def test_tokens_are_those_of_the_name_or_counted_from_the_step():
     amber = suites.entry("amber")
-    assert suites.tokens_seen(amber, 0, None) == 1_706_976 * 2048  # the first checkpoint has seen a share of the data
-    assert suites.tokens_seen(amber, 358, None) == 359 * 1_706_976 * 2048
-    assert suites.tokens_seen(suites.entry("olmo-2-1b"), 10_000, 21 * 10**9) == 21 * 10**9
-    assert suites.tokens_seen(suites.entry("pythia-70m"), 143_000, None) == 143_000 * 2_097_152
-    assert suites.tokens_seen({}, 5, None) is None
+    assert tokens_seen(amber, 0, None) == 1_706_976 * 2048  # the first checkpoint has seen a share of the data
+    assert tokens_seen(amber, 358, None) == 359 * 1_706_976 * 2048
+    assert tokens_seen(suites.entry("olmo-2-1b"), 10_000, 21 * 10**9) == 21 * 10**9
+    assert tokens_seen(suites.entry("pythia-70m"), 143_000, None) == 143_000 * 2_097_152
+    assert tokens_seen({}, 5, None) is None
 
 
 def test_a_folder_with_one_model_is_a_suite_of_one_and_its_own_chat_model(family_checkpoints):
@@ -152,12 +192,12 @@ def test_a_suite_that_is_saved_is_read_back_as_it_was(suite_folder, tmp_path):
     ],
 )
 def test_weights_are_what_transformers_reads_safetensors_first(names, weights):
-    assert suites.weight_names(names) == weights
+    assert weight_names(names) == weights
 
 
 def test_a_tokenizer_needs_a_vocabulary():
-    assert suites.tokenizer_names(["tokenizer_config.json", "special_tokens_map.json"]) == []
-    assert suites.tokenizer_names(["vocab.json", "merges.txt", "README.md"]) == ["merges.txt", "vocab.json"]
+    assert tokenizer_names(["tokenizer_config.json", "special_tokens_map.json"]) == []
+    assert tokenizer_names(["vocab.json", "merges.txt", "README.md"]) == ["merges.txt", "vocab.json"]
 
 
 def test_a_folder_of_checkpoints_is_read_in_the_order_of_training(suite_folder):
@@ -247,14 +287,6 @@ def test_a_selection_tolerates_holes():
     with_hole = trajectory([0, 1, 2, 4, 50_000, 100_000])
     assert [c.step for c in select(with_hole, 4)] == [0, 4, 50_000, 100_000]
     assert [c.step for c in select(trajectory([0, 1, 100_000]), 4)] == [0, 1, 100_000]
-
-
-def test_a_selection_may_be_even_in_the_step():
-    everything = trajectory(range(0, 1001, 10))
-    assert [c.step for c in select(everything, 5, spacing="even")] == [0, 250, 500, 750, 1000]
-    assert [c.step for c in select(everything, 5)] != [0, 250, 500, 750, 1000]
-    with pytest.raises(ValueError, match=r"Unknown spacing 'evn'; known: log, even\. Did you mean 'even'\?"):
-        select(everything, 5, spacing="evn")
 
 
 def test_one_checkpoint_is_no_trajectory():

@@ -39,31 +39,31 @@ def kept(tmp_path) -> list:
 
 def test_a_wheel_with_the_right_hash_is_kept_and_not_fetched_twice(index, tmp_path):
     digest = sha256(index.read_bytes()).hexdigest()
-    path = downloads.wheel("tiny-corpus==1.0", digest)
+    path = downloads.fetch_wheel("tiny-corpus==1.0", digest)
     assert path.read_bytes() == index.read_bytes()
     assert kept(tmp_path) == [path]
     index.unlink()  # the index has lost it
-    assert downloads.wheel("tiny-corpus==1.0", digest) == path
+    assert downloads.fetch_wheel("tiny-corpus==1.0", digest) == path
 
 
 def test_a_wheel_with_a_wrong_hash_is_refused_and_nothing_is_kept(index, tmp_path):
     found = sha256(index.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match=rf"tiny-corpus==1\.0 must have sha256 0{{64}}, .* has {found}; nothing was kept\."):
-        downloads.wheel("tiny-corpus==1.0", "0" * 64)
+        downloads.fetch_wheel("tiny-corpus==1.0", "0" * 64)
     assert kept(tmp_path) == []
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_kept_wheel_that_was_damaged_is_fetched_again(index, tmp_path):
     digest = sha256(index.read_bytes()).hexdigest()
-    path = downloads.wheel("tiny-corpus==1.0", digest)
+    path = downloads.fetch_wheel("tiny-corpus==1.0", digest)
     path.write_bytes(b"damaged")
-    assert downloads.wheel("tiny-corpus==1.0", digest).read_bytes() == index.read_bytes()
+    assert downloads.fetch_wheel("tiny-corpus==1.0", digest).read_bytes() == index.read_bytes()
 
 
 def test_a_package_that_the_index_does_not_have_is_named_in_one_line(index, tmp_path):
     with pytest.raises(ValueError, match=r"pip could not download no-such-thing==1\.0: .* Check the connection") as refused:
-        downloads.wheel("no-such-thing==1.0", "0" * 64)
+        downloads.fetch_wheel("no-such-thing==1.0", "0" * 64)
     assert "\n" not in str(refused.value)
     assert kept(tmp_path) == []
 
@@ -109,7 +109,7 @@ def half_server():
 def test_a_file_with_the_right_hash_is_kept_whole(tmp_path, serve):
     (served := tmp_path / "served").mkdir()
     (served / "x.csv").write_bytes(b"abc")
-    downloads.file(serve(served) + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "set" / "x.csv")
+    downloads.fetch_file(serve(served) + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "set" / "x.csv")
     assert kept(tmp_path) == [tmp_path / "cache" / "set" / "x.csv"]
     assert kept(tmp_path)[0].read_bytes() == b"abc"
 
@@ -118,26 +118,26 @@ def test_a_file_with_a_wrong_hash_is_refused_and_nothing_is_kept(tmp_path, serve
     (served := tmp_path / "served").mkdir()
     (served / "x.csv").write_bytes(b"abd")
     with pytest.raises(ValueError, match=rf"x\.csv must have sha256 {sha256(b'abc').hexdigest()}, .*; nothing was kept\."):
-        downloads.file(serve(served) + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "x.csv")
+        downloads.fetch_file(serve(served) + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "x.csv")
     assert kept(tmp_path) == []
 
 
 def test_a_download_that_breaks_off_is_refused_and_leaves_no_half_file(tmp_path, half_server):
     # The three bytes that arrive have the hash that is asked for: it is the length that is missed.
     with pytest.raises(ValueError, match=r"x\.csv could not be downloaded \(.*997 more expected"):
-        downloads.file(half_server + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "x.csv")
+        downloads.fetch_file(half_server + "x.csv", sha256(b"abc").hexdigest(), tmp_path / "cache" / "x.csv")
     assert kept(tmp_path) == []
 
 
 def test_a_file_that_the_server_does_not_have_is_refused(tmp_path, serve):
     with pytest.raises(ValueError, match=r"x\.csv could not be downloaded \(.*404"):
-        downloads.file(serve(tmp_path) + "x.csv", "0" * 64, tmp_path / "cache" / "x.csv")
+        downloads.fetch_file(serve(tmp_path) + "x.csv", "0" * 64, tmp_path / "cache" / "x.csv")
     assert kept(tmp_path) == []
 
 
 def test_a_refused_connection_is_an_error_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"x\.csv could not be downloaded \(.*refused") as refused:
-        downloads.file("http://127.0.0.1:9/x.csv", "0" * 64, tmp_path / "cache" / "x.csv")
+        downloads.fetch_file("http://127.0.0.1:9/x.csv", "0" * 64, tmp_path / "cache" / "x.csv")
     assert "\n" not in str(refused.value)
     assert kept(tmp_path) == []
 
@@ -146,7 +146,7 @@ def test_an_older_file_survives_a_failed_download(tmp_path, half_server):
     (there := tmp_path / "cache" / "x.csv").parent.mkdir()
     there.write_bytes(b"older")
     with pytest.raises(ValueError, match="could not be downloaded"):
-        downloads.file(half_server + "x.csv", "0" * 64, there)
+        downloads.fetch_file(half_server + "x.csv", "0" * 64, there)
     assert there.read_bytes() == b"older"
 
 
@@ -165,3 +165,9 @@ def test_a_list_of_hashes_is_one_that_sha256sum_reads_and_names_what_was_damaged
     (tmp_path / "b/x").unlink()
     assert downloads.damaged(tmp_path) == ["a/x", "b/x"]
     assert downloads.damaged(tmp_path, "b/") == ["b/x"]
+
+
+def test_the_id_of_a_small_file_is_git_s_own(tmp_path):
+    (tmp_path / "file").write_bytes(b"what git hashes\n")
+    git = subprocess.run(["git", "hash-object", tmp_path / "file"], capture_output=True, text=True, check=True)
+    assert downloads.blob_id(tmp_path / "file") == git.stdout.strip()

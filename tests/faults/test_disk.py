@@ -92,7 +92,7 @@ def test_a_disk_that_fills_during_a_download_leaves_no_half_checkpoint(
     server.publish("tests/one", "step0", content)
     environment = {"HF_ENDPOINT": server.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
     (program.folder / "hub.yml").write_text("suite: hub:tests/one\nconcepts: mine\n")
-    command = ["weights", "hub.yml", "step0", "there/step0"]
+    command = ["job", "weights", "hub.yml", "step0", "there/step0"]
     need = sum(-(-len(file) // 4096) for name, file in content.items() if name != "README.md")
     try:
         with disk(

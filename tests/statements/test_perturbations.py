@@ -17,7 +17,7 @@ sentences = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size
 
 @pytest.fixture(scope="module")
 def pocket():
-    return pd.read_csv(PROJECT / "tracing_utils" / "data" / "pocket" / "robustness.csv")
+    return pd.read_csv(PROJECT / "tracing_utils" / "statements" / "data" / "pocket" / "robustness.csv")
 
 
 def test_the_shipped_twins_are_made_again_from_the_sentence_above_them(pocket):

@@ -25,14 +25,14 @@ def as_csv(made: list[dict]) -> bytes:
 
 
 def test_a_jsonl_and_a_csv_with_the_same_rows_are_the_same_table():
-    left, right = user_files.read(jsonl(rows()), "a.jsonl"), user_files.read(as_csv(rows()), "a.csv")
+    left, right = user_files.read_statements(jsonl(rows()), "a.jsonl"), user_files.read_statements(as_csv(rows()), "a.csv")
     assert left.equals(right)
     assert left["label"].tolist() == [0, 1] * 12
 
 
 def test_empty_lines_of_a_jsonl_are_no_rows_and_labels_may_be_strings():
     made = jsonl([*rows(20), "", json.dumps({"statement": "A late one.", "label": "1", "group": "g", "category": "k"}), ""])
-    read = user_files.read(made, "a.jsonl")
+    read = user_files.read_statements(made, "a.jsonl")
     assert len(read) == 21
     assert read.iloc[-1].tolist() == ["A late one.", 1, "g", "k"]
 
@@ -40,7 +40,7 @@ def test_empty_lines_of_a_jsonl_are_no_rows_and_labels_may_be_strings():
 def warned(data: bytes, file: str = "a.jsonl") -> list[str]:
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        user_files.read(data, file)
+        user_files.read_statements(data, file)
     return [str(warning.message) for warning in raised]
 
 

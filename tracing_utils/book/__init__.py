@@ -1,1 +1,1 @@
-"""What the book needs: charts, words, pages."""
+"""The book: charts, computed sentences, contents, links to terms, credits, and notebooks to hand out."""

@@ -1,15 +1,11 @@
 """Notebooks to hand out: downloads that run on their own, and starters with the exercises but without the solutions.
 
-Rule: nothing is written twice. Both are made from `notebooks/*.md` and from the teaching pages of the book, in the Markdown
-that any notebook program shows. Nothing made is committed: Binder's machine makes its notebooks when it is set up
-(`postBuild`), and Colab opens those of the published book.
-
-Public names: `SOLUTION`, `LAUNCHED`, `solutions`, `exercises`, `starter`, `standalone`, `write_starters`, `write_standalone`,
-`repository`, `launchers`.
+Rule: nothing is written twice. Both are generated from `notebooks/*.md` and from the teaching pages of the book, in the
+Markdown that any notebook program shows, and neither is committed: Binder's machine generates its notebooks when it is set
+up (`postBuild`), and Colab opens those of the published book.
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +14,11 @@ import nbformat
 import pybtex.database
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+__all__ = [
+    "SOLUTION", "LAUNCHED", "solutions", "starter", "standalone", "write_starters", "write_standalone",
+    "repository", "launchers",
+]  # fmt: skip
 
 SOLUTION = re.compile(r"\n*:::\{admonition\} Solution\n:class: dropdown\n(.*?)\n:::\n?", flags=re.S)
 """A folded solution on a page or in a notebook."""
@@ -29,29 +30,7 @@ _ADMONITION = re.compile(r":::\{admonition\} ([^\n]*)\n(?::class: [^\n]*\n)?(.*?
 _CITED = re.compile(r"\{cite\}`([^`]*)`")
 
 _KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
-_ANSWER = "# Your answer:\n"
-_INSTALL = """\
-# Install the package once, if this Python does not have it.
-import importlib.util
-import site
-import subprocess
-import sys
-import sysconfig
-from pathlib import Path
-
-SOURCE = "{source}"  # where the project lies: a folder, or the address of its repository
-if importlib.util.find_spec("tracing_utils") is None:
-    here = next((str(p) for p in Path.cwd().resolve().parents if (p / "tracing_utils" / "__main__.py").is_file()), SOURCE)
-    if not here:
-        raise SystemExit("Set SOURCE to the project's folder or address, then run this cell again.")
-    if not Path(here).is_dir():
-        subprocess.run(["git", "clone", "--depth", "1", here, "tracing"], check=True)
-        here = "tracing"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", here], check=True)
-    if "numpy" in sys.modules:  # an older one may be loaded already
-        raise SystemExit("Installed. Restart the kernel, then run all cells.")
-    site.addsitedir(sysconfig.get_path("purelib"))
-"""
+_INSTALL = Path(__file__).with_name("install_cell.txt").read_text(encoding="utf-8")
 
 
 def solutions(text: str) -> list[str]:
@@ -59,37 +38,26 @@ def solutions(text: str) -> list[str]:
     return ["\n".join(re.findall(r"```python\n(.*?)```", block, flags=re.S)) for block in SOLUTION.findall(text)]
 
 
-def exercises(path: Path) -> tuple[str, list[str]]:
-    """Return a page's shared first lines of code, and the code of each solution."""
-    text = path.read_text(encoding="utf-8")
-    return re.search(r"```python\n(.*?)```", text, flags=re.S)[1], solutions(text)
-
-
 def _references(project: Path) -> dict[str, str]:
     """Return how each work of the bibliography is named in a sentence, by its key."""
-    named = {}
+    names = {}
     for key, entry in pybtex.database.parse_file(project / "book" / "references.bib").entries.items():
         families = [" ".join(author.last_names).strip("{}") for author in entry.persons["author"]]
-        named[key] = f"{' and '.join(families) if len(families) < 3 else families[0] + ' et al.'}, {entry.fields['year']}"
-    return named
+        names[key] = f"{' and '.join(families) if len(families) < 3 else families[0] + ' et al.'}, {entry.fields['year']}"
+    return names
 
 
-def _plain(project: Path) -> Callable[[str], str]:
-    """Return a function that writes the book's Markdown in that of any notebook program: folds, notes and citations."""
-    named = _references(project)
+def _note(match: re.Match[str]) -> str:
+    title, body = match[1], match[2].strip()
+    if SOLUTION.fullmatch(match[0]):
+        return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+    return "\n".join(f"> {line}".rstrip() for line in [f"**{title}**", "", *body.splitlines()])
 
-    def note(found: re.Match[str]) -> str:
-        title, body = found[1], found[2].strip()
-        if SOLUTION.fullmatch(found[0]):
-            return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
-        return "\n".join(f"> {line}".rstrip() for line in [f"**{title}**", "", *body.splitlines()])
 
-    def plain(text: str) -> str:
-        return _CITED.sub(
-            lambda found: f"({'; '.join(named[key.strip()] for key in found[1].split(','))})", _ADMONITION.sub(note, text)
-        )
-
-    return plain
+def _plain(text: str, works: dict[str, str]) -> str:
+    """Return the book's Markdown in that of any notebook program: folds, notes, and citations of `works`."""
+    cited = _CITED.sub(lambda match: f"({'; '.join(works[key.strip()] for key in match[1].split(','))})", text)
+    return _ADMONITION.sub(_note, cited)
 
 
 def _open(text: str) -> list[nbformat.NotebookNode]:
@@ -97,7 +65,7 @@ def _open(text: str) -> list[nbformat.NotebookNode]:
     cells = []
     *asked, rest = SOLUTION.sub("\0", text).split("\0")
     for question in asked:
-        cells += [new_markdown_cell(question.strip()), new_code_cell(_ANSWER)]
+        cells += [new_markdown_cell(question.strip()), new_code_cell("# Your answer:\n")]
     return cells + ([new_markdown_cell(rest.strip())] if rest.strip() else [])
 
 
@@ -120,24 +88,19 @@ def starter(path: Path, project: Path) -> nbformat.NotebookNode:
 def standalone(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
     """Return the notebook of a jupytext source with a first cell that installs the package where it is missing.
 
-    Args:
-        path: of the source.
-        project: its root.
-        source: folder or address of the project, written into that cell; empty: the reader names it there.
+    The cell has `source`, the folder or address of the project; where it is empty, the reader writes it there.
     """
     return _notebook([new_code_cell(_INSTALL.format(source=source)), *jupytext.read(path).cells], project)
 
 
 def _notebook(cells: list[nbformat.NotebookNode], project: Path) -> nbformat.NotebookNode:
     """Return a notebook whose bytes depend on its cells alone."""
-    plain = _plain(project)
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            cell.source = plain(cell.source)
-    made = new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})
-    for index, cell in enumerate(made.cells):
+    works = _references(project)
+    for index, cell in enumerate(cells):
         cell.id = f"cell-{index}"
-    return made
+        if cell.cell_type == "markdown":
+            cell.source = _plain(cell.source, works)
+    return new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})
 
 
 def _sources(project: Path) -> list[Path]:
@@ -146,9 +109,8 @@ def _sources(project: Path) -> list[Path]:
 
 def write_starters(out: Path, project: Path) -> list[Path]:
     """Write one starter notebook a source into `out`: the experiments, the exercises, "Pre-train your own"."""
-    return _write(
-        out, {path.stem: starter(path, project) for path in [*_sources(project), project / "book" / "teach" / "exercises.md"]}
-    )
+    sources = [*_sources(project), project / "book" / "teach" / "exercises.md"]
+    return _write(out, {path.stem: starter(path, project) for path in sources})
 
 
 def write_standalone(out: Path, project: Path, source: str = "") -> list[Path]:
@@ -169,19 +131,16 @@ def repository(project: Path) -> str:
 
 
 def launchers(project: Path, address: str) -> list[tuple[str, str, str]]:
-    """Return notebook, service and address of each button that opens a notebook elsewhere.
+    """Return notebook, service and address of each button that opens a notebook of the repository at `address` elsewhere.
 
-    Args:
-        project: its root.
-        address: of the repository. Binder clones any; Colab opens files of GitHub alone, here those of the book in `gh-pages`.
+    Binder clones any repository; Colab opens files of GitHub alone, here those of the book in the branch `gh-pages`.
     """
     hub = re.fullmatch(r"https://github\.com/([^/]+/[^/]+?)(?:\.git)?/?", address)
-    made = []
-    for path in _sources(project):
-        name = f"{path.stem}.ipynb"
+    binder = f"https://mybinder.org/v2/git/{quote(address, safe='')}/HEAD?urlpath=lab/tree/{LAUNCHED}"
+    buttons = []
+    for name in (path.stem for path in _sources(project)):
         if hub:
-            file = f"{hub[1]}/blob/gh-pages/notebooks/{name}"
-            made.append((path.stem, "Colab", f"https://colab.research.google.com/github/{file}"))
-        file = f"{LAUNCHED}/{name}"
-        made.append((path.stem, "Binder", f"https://mybinder.org/v2/git/{quote(address, safe='')}/HEAD?urlpath=lab/tree/{file}"))
-    return made
+            colab = f"https://colab.research.google.com/github/{hub[1]}/blob/gh-pages/notebooks/{name}.ipynb"
+            buttons.append((name, "Colab", colab))
+        buttons.append((name, "Binder", f"{binder}/{name}.ipynb"))
+    return buttons

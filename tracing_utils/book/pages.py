@@ -1,12 +1,10 @@
-"""Sphinx extension: what the pages carry beyond what Jupyter Book puts in, and what is taken out of them.
+"""Sphinx extension: what it adds to the pages of Jupyter Book, and what it removes from them.
 
-Jupyter Book loads sphinx-thebe, which names a script on another host on every page (twice, so that browsers
-report an error). Nothing here runs code in the page, so it is disconnected. The published tables are copied beside the
-pages, so that a chart can link to the numbers it was drawn from, and so are the notebooks to download. Every page gets a
-footer and, for sites that show a preview, a title, a description and a picture. Terms are linked to the glossary. The
-book in one page (builder `singlehtml`) becomes `book.html`, to be printed.
-
-Public names: `PRINTED`, `setup`.
+It removes sphinx-thebe, which names a script on another host on every page (twice, so that browsers report an error);
+nothing here runs code in the page. It copies the published tables into the built book, so that a chart can link to the
+numbers it draws, and the notebooks to download. Every page gets a footer and, for sites that show a preview, a title, a
+description and a picture. Terms are linked to the glossary. The book in one page (builder `singlehtml`) becomes
+`book.html`, to be printed.
 """
 
 import base64
@@ -21,7 +19,9 @@ import vl_convert
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import credits, handouts, terms, vega
+from . import contents, credits, handouts, terms, vega
+
+__all__ = ["PRINTED", "setup"]
 
 PRINTED = "book.html"
 """The book in one page, with a title page, in the folder of the builder `singlehtml`."""
@@ -51,28 +51,26 @@ def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: ob
         tags["og:description"] = " ".join(paragraphs[0].split()) if paragraphs else ""
     if app.config.html_baseurl:
         tags["og:image"] = f"{app.config.html_baseurl.rstrip('/')}/_static/landing.png"
-    plain = {name: html.escape(str(value), quote=True) for name, value in tags.items() if value}
-    context["metatags"] = context.get("metatags", "") + "".join(
-        f'\n<meta property="{name}" content="{value}">' for name, value in plain.items()
-    )
+    escaped = {name: html.escape(str(value), quote=True) for name, value in tags.items() if value}
+    lines = (f'\n<meta property="{name}" content="{value}">' for name, value in escaped.items())
+    context["metatags"] = context.get("metatags", "") + "".join(lines)
 
 
 def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: object) -> None:
-    """Take away the list role that docutils gives a list of citations, whose entries have no role of list items."""
+    """Remove the list role that docutils gives a list of citations, whose entries have no role of list items."""
     if "body" in context:
         context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
-def _plain_signs(_app: Sphinx, _what: str, _name: str, _found: object, _options: object, lines: list[str]) -> None:
-    """Keep the signs of formulas and code in docstrings from being read as markup."""
-    lines[:] = [
-        re.sub(r"(?<![\w\\|])\|(?=\w)|\*\*(?=\w)", lambda sign: "".join("\\" + c for c in sign[0]), line) for line in lines
-    ]
+def _plain_signs(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """Escape the signs of formulas and code in docstrings, which would be read as markup."""
+    sign = re.compile(r"(?<![\w\\|])\|(?=\w)|\*\*(?=\w)")
+    lines[:] = [sign.sub(lambda match: "".join("\\" + c for c in match[0]), line) for line in lines]
 
 
-def _without_fields(_app: Sphinx, _what: str, _name: str, found: object, _skip: bool, _options: object) -> bool | None:
+def _without_fields(_app: Sphinx, _what: str, _name: str, member: object, _skip: bool, _options: object) -> bool | None:
     """Leave out the fields of a named tuple, which its docstring lists."""
-    return True if type(found).__name__ == "_tuplegetter" else None
+    return True if type(member).__name__ == "_tuplegetter" else None
 
 
 def _launch(app: Sphinx, page: str, _template: str, context: dict, _doctree: object) -> None:
@@ -82,11 +80,9 @@ def _launch(app: Sphinx, page: str, _template: str, context: dict, _doctree: obj
         rows: dict[str, str] = {}
         for notebook, service, link in handouts.launchers(Path(app.srcdir), address):
             label = f'{service}<span class="visually-hidden">: {notebook}</span>'
-            button = f'<a class="sd-btn sd-btn-primary" href="{html.escape(link)}">{label}</a>'
-            rows[notebook] = f"{rows.get(notebook, '')} {button}"
-        body = "".join(
-            f'<tr><th scope="row">{notebook.replace("_", " ")}</th><td>{buttons}</td></tr>' for notebook, buttons in rows.items()
-        )
+            row = rows.get(notebook, f'<tr><th scope="row">{notebook.replace("_", " ")}</th><td>')
+            rows[notebook] = f'{row} <a class="sd-btn sd-btn-primary" href="{html.escape(link)}">{label}</a>'
+        body = "".join(f"{row}</td></tr>" for row in rows.values())
         context["body"] = context["body"].replace("<!-- launchers -->", f"<table><tbody>{body}</tbody></table>")
 
 
@@ -105,37 +101,27 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
         shutil.copyfile(table, target / table.name)
 
 
-def _picture(found: re.Match[str]) -> str:
+def _picture(match: re.Match[str]) -> str:
     """Return a chart as a picture that paper can hold: sharp at any size, with the chart's alt text."""
-    spec = json.loads(found[1])
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=vega.VEGA_LITE)
-    source = base64.b64encode(svg.encode()).decode()
-    return (
-        f'<img class="print-chart" alt="{html.escape(spec["description"], quote=True)}" src="data:image/svg+xml;base64,{source}">'
-    )
+    spec = json.loads(match[1])
+    source = base64.b64encode(vl_convert.vegalite_to_svg(spec, vl_version=vega.VEGA_LITE).encode()).decode()
+    alt = html.escape(spec["description"], quote=True)
+    return f'<img class="print-chart" alt="{alt}" src="data:image/svg+xml;base64,{source}">'
 
 
 def _on_paper(page: str, root: Path) -> str:
-    """Return the book in one page as it is printed: with a title page, and no link to a file, which paper has not beside it.
-
-    Args:
-        page: as Sphinx wrote it; its addresses begin at the root of the built book.
-        root: of the project.
-    """
+    """Return the book in one page, as Sphinx wrote it, with a title page, and without links to files, which paper cannot open."""
     book = credits.citations(root)[0]
-    lines = ["; ".join(book["authors"]), f"{book['where'].capitalize()}, printed {datetime.now(UTC):%Y-%m-%d}"]
-    lines += [
+    lines = [
+        "; ".join(book["authors"]),
+        f"{book['where'].capitalize()}, printed {datetime.now(UTC):%Y-%m-%d}",
         credits.footer(root),
-        "<p>Charts stand as they first show. What is folded there, and every other choice, is in the web pages.</p>",
+        "<p>Each chart is shown as it opens. The web pages have its other choices and what is folded here.</p>",
     ]
-    title = (
-        f'<div class="print-title"><h1>{html.escape(book["title"])}</h1>'
-        + "".join(f"<div>{line}</div>" for line in lines)
-        + "</div>"
-    )
-    page = re.sub(
-        r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', lambda found: found[1] + title, page, count=1, flags=re.S
-    )
+    body = "".join(f"<div>{line}</div>" for line in lines)
+    title = f'<div class="print-title"><h1>{html.escape(book["title"])}</h1>{body}</div>'
+    heading = re.compile(r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', flags=re.S)
+    page = heading.sub(lambda match: match[1] + title, page, count=1)
     page = re.sub(r'(<a\b[^>]*?)\shref="(?!#|[a-z]+:)[^"]*"', r"\1", page)
     return _CHART.sub(_picture, page)
 
@@ -143,10 +129,8 @@ def _on_paper(page: str, root: Path) -> str:
 def _print(app: Sphinx, error: Exception | None) -> None:
     """Write the page to print, once the book was built in one page."""
     if not error and app.builder.name == "singlehtml":
-        written = Path(app.outdir) / f"{app.config.root_doc}.html"
-        (Path(app.outdir) / PRINTED).write_text(
-            _on_paper(written.read_text(encoding="utf-8"), Path(app.srcdir)), encoding="utf-8"
-        )
+        page = (Path(app.outdir) / f"{app.config.root_doc}.html").read_text(encoding="utf-8")
+        (Path(app.outdir) / PRINTED).write_text(_on_paper(page, Path(app.srcdir)), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict:
@@ -154,6 +138,9 @@ def setup(app: Sphinx) -> dict:
     _without_thebe(app)
     app.add_config_value("tracing_repository", "", "html")
     app.connect("config-inited", _sign)
+    app.connect("config-inited", contents.on_config, priority=901)  # sphinx-external-toc reads the contents at 900
+    app.connect("env-get-outdated", contents.on_outdated)
+    app.connect("source-read", contents.on_source)
     app.connect("autodoc-process-docstring", _plain_signs)
     app.connect("autodoc-skip-member", _without_fields)
     app.connect("doctree-read", terms.on_read)

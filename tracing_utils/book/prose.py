@@ -1,11 +1,10 @@
-"""Words for computed findings, so that a page's sentence changes with its numbers.
-
-Public names: `listed`, `dimensions`.
-"""
+"""Words for computed findings, so that a page's sentence changes with its numbers."""
 
 from collections.abc import Iterable
 
 from ..statements.concepts import DIMENSIONS
+
+__all__ = ["listed", "dimensions"]
 
 
 def listed(words: Iterable[str]) -> str:

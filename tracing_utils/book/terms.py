@@ -1,11 +1,8 @@
 """The first use of each glossary term on a page becomes a link to the glossary.
 
-Rule: the glossary page decides what is a term. A new term is linked on every page that uses it, and no page marks its own
-words; what a page marks itself (the role `term`) counts as that term's first use.
-
-Code, headings, captions, links and computed words stay as they are, and so do the glossary and the API.
-
-Public names: `GLOSSARY`, `EVERYDAY`, `read`, `pattern`, `link`, `on_read`.
+Rule: the glossary page decides what is a term. A new term is linked on every page that uses it. A page need not mark its
+words; a word that it marks (the role `term`) counts as that term's first use. Code, headings, captions, links and computed
+words are not linked, and neither are the glossary and the API.
 """
 
 import re
@@ -16,29 +13,31 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
+__all__ = ["GLOSSARY", "EVERYDAY", "of", "pattern", "link", "on_read"]
+
 GLOSSARY = "book/glossary"
 """The page that lists the terms."""
 
 EVERYDAY = {"gain", "run", "transfer"}
 """Terms that are words of everyday English too: linked only where a page marks them."""
 
-_NOT_MEANT = re.compile(
+# Where a word has its everyday sense.
+_EVERYDAY_SENSE = re.compile(
     r"\bgroups? of (?:people|statements)|\bsecond group\b|\bin the direction of the\b|\bas a label\b", flags=re.I
 )
-"""Where a word is none of our terms."""
 
+# Nodes that are not searched: they are not prose, or they are links already.
 _CLOSED = (
     nodes.literal, nodes.literal_block, nodes.reference, addnodes.pending_xref, nodes.math, nodes.raw, nodes.caption,
     nodes.title, nodes.citation, nodes.footnote, nodes.comment, addnodes.desc,
 )  # fmt: skip
-"""What is not searched: no prose, or a link already."""
 
 
-def read(glossary: str) -> list[str]:
+def of(glossary: str) -> list[str]:
     """Return the terms of a glossary page's text, in its order.
 
     Example:
-        >>> read(Path("book/glossary.md").read_text())[0]
+        >>> of(Path("book/glossary.md").read_text())[0]
         'accuracy'
     """
     lines = re.search(r"^```\{glossary\}\n(.*?)^```", glossary, flags=re.S | re.M)[1].splitlines()
@@ -46,7 +45,7 @@ def read(glossary: str) -> list[str]:
 
 
 def pattern(terms: Iterable[str]) -> re.Pattern[str]:
-    """Return an expression that finds any of the terms, also in the plural; a `control task` is not taken for a `control`."""
+    """Return an expression that finds any of the terms, also in the plural; `control` does not match `control task`."""
     longest = sorted(terms, key=len, reverse=True)
     return re.compile(rf"(?<![\w-])({'|'.join(map(_plural, longest))})(?![\w-])", flags=re.I)
 
@@ -68,33 +67,26 @@ def _prose(node: nodes.Node) -> Iterable[nodes.Node]:
 
 def _reference(term: str, words: str, page: str) -> addnodes.pending_xref:
     inner = nodes.inline(words, words, classes=["xref", "std", "std-term"])
-    return addnodes.pending_xref(
-        "", inner, refdomain="std", reftype="term", reftarget=term, refexplicit=True, refwarn=True, refdoc=page
-    )
+    to = {"refdomain": "std", "reftype": "term", "reftarget": term, "refexplicit": True, "refwarn": True, "refdoc": page}
+    return addnodes.pending_xref("", inner, **to)
 
 
 def link(tree: nodes.document, terms: Iterable[str], page: str) -> None:
-    """Make the first use of each term in a page's tree a reference to it.
-
-    Args:
-        tree: of the page, which is changed.
-        terms: of the glossary.
-        page: name of the page.
-    """
+    """Make the first use of each term in the tree of a page a reference to it; the tree is changed."""
     waiting = {term.lower(): pattern([term]) for term in terms}
-    found_anywhere = pattern(waiting)
+    any_term = pattern(waiting)
     for node in list(_prose(tree)):
         if isinstance(node, addnodes.pending_xref):
             waiting.pop(node["reftarget"].lower(), None)
             continue
         text, end, pieces = node.astext(), 0, []
-        other_sense = [found.span() for found in _NOT_MEANT.finditer(text)]
-        for found in found_anywhere.finditer(text):
-            term = next((term for term, form in waiting.items() if form.fullmatch(found[0])), None)
-            if term and not any(begin <= found.start() < stop for begin, stop in other_sense):
+        other_sense = [match.span() for match in _EVERYDAY_SENSE.finditer(text)]
+        for match in any_term.finditer(text):
+            term = next((term for term, form in waiting.items() if form.fullmatch(match[0])), None)
+            if term and not any(begin <= match.start() < stop for begin, stop in other_sense):
                 del waiting[term]
-                pieces += [nodes.Text(text[end : found.start()]), _reference(term, found[0], page)]
-                end = found.end()
+                pieces += [nodes.Text(text[end : match.start()]), _reference(term, match[0], page)]
+                end = match.end()
         if pieces:
             node.parent.replace(node, [piece for piece in [*pieces, nodes.Text(text[end:])] if piece.astext()])
 
@@ -105,4 +97,4 @@ def on_read(app: Sphinx, tree: nodes.document) -> None:
     glossary = Path(app.srcdir) / f"{GLOSSARY}.md"
     if page != GLOSSARY and glossary.is_file():
         app.env.note_dependency(str(glossary))
-        link(tree, [term for term in read(glossary.read_text(encoding="utf-8")) if term not in EVERYDAY], page)
+        link(tree, [term for term in of(glossary.read_text(encoding="utf-8")) if term not in EVERYDAY], page)

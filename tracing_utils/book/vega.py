@@ -6,8 +6,6 @@ In a notebook a chart becomes a Vega-Lite specification, a PNG (for print) and i
 specification is put into a `<div class="vega-chart">` and drawn by `book/_static/charts.js` with the Vega
 libraries that `vl-convert` carries; the script also offers the data, and links to where they come from: the chart's
 `usermeta`, which the renderer fills with the chart function of the cell and the results the page has read.
-
-Public names: `VEGA_LITE`, `enable`, `write_javascript`, `VegaPlugin`.
 """
 
 import base64
@@ -23,6 +21,8 @@ from IPython import get_ipython
 
 from .. import results
 
+__all__ = ["VEGA_LITE", "enable", "write_javascript", "VegaPlugin"]
+
 MIME = "application/vnd.vegalite.v6+json"
 VEGA_LITE = "6.4"  # the version Altair 6 writes; vl-convert carries its libraries
 
@@ -32,7 +32,7 @@ def _origin() -> dict:
     shell = get_ipython()
     cell = shell.user_ns.get("In", [""])[-1] if shell else ""
     named = re.findall(r"\b((?:charts|explorables)\.[a-z]\w*)\(", cell)
-    origin = {"code": f"tracing_utils.{named[-1]}" if named else "", "results": results.read_so_far()}
+    origin = {"code": f"{__package__}.{named[-1]}" if named else "", "results": results.read_so_far()}
     return {name: value for name, value in origin.items() if value}
 
 

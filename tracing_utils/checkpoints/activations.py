@@ -7,8 +7,6 @@ head; batches are padded on the right without an attention mask, which is exact 
 real token never sees what follows); a hook on each block gathers the last tokens on the device, and each
 batch is copied once, on a GPU while the next one runs. `check` tests all this on a model before it is used.
 A file of activations is written batch by batch and read where it is looked at; no set has to fit in memory.
-
-Public names: `BUDGET`, `MEMORY`, `batches`, `encode`, `extract`, `check`, `save`, `whole`, `of`.
 """
 
 import json
@@ -26,7 +24,9 @@ from safetensors import SafetensorError, safe_open
 
 from ..statements.concepts import ConceptSet
 from . import ledger
-from .suites import Checkpoint
+from .types import Checkpoint
+
+__all__ = ["BUDGET", "MEMORY", "batches", "check", "encode", "extract", "of", "save", "whole"]
 
 if TYPE_CHECKING:
     import torch
@@ -112,8 +112,8 @@ def _stream(
     row = last = torch.empty(0)
 
     def on_device(values: Sequence) -> torch.Tensor:
-        made = torch.tensor(values)
-        return made.pin_memory().to(base.device, non_blocking=True) if gpu else made
+        tensor = torch.tensor(values)
+        return tensor.pin_memory().to(base.device, non_blocking=True) if gpu else tensor
 
     def gather(_module, _inputs, output) -> None:
         gathered.append(models.block_output(output)[row, last])
@@ -149,14 +149,14 @@ def _stream(
 # Of different length, so that a batch of them is padded.
 _TRIAL = ("The lamp on the table by the window went out.", "Nobody knew why.", "It was late, and the rain had not stopped.")
 
-# Of a typical entry: what rounding does over some tens of blocks, several times over, and far less than a leak.
+# As a share of a typical entry: several times what rounding does over some tens of blocks, and far less than a leak.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase") -> None:
-    """Refuse a model of which batches do not give what single statements give.
+    """Refuse a model whose batches do not give what single statements give.
 
-    This is what finds an encoder, blocks that were mistaken, and padding that leaks, in families nobody has tried.
+    The comparison finds encoders, wrong blocks and leaking padding in families that nobody has tried.
 
     Raises:
         ValueError: if the blocks do not run once each, or three statements in a batch and each on its own differ.
@@ -199,7 +199,7 @@ def _keys(checkpoint: Checkpoint, sets: Iterable[ConceptSet]) -> dict[str, str]:
 
 
 def _metadata(file: Path) -> dict[str, str]:
-    """Return what a file tells of itself; nothing where it is cut off or no safetensors file."""
+    """Return the metadata of a file; nothing where it is cut off or no safetensors file."""
     try:
         with safe_open(file, "numpy") as stored:
             return stored.metadata() or {}
@@ -214,12 +214,12 @@ def _digest(name: str) -> str:
 
 def whole(file: Path) -> bool:
     """Return whether a file that `save` wrote still holds what was written."""
-    told = _metadata(file)
-    if not told:
+    metadata = _metadata(file)
+    if not metadata:
         return False
     with safe_open(file, "numpy") as stored:
         names = list(stored.keys())
-    return all(_sha256(file, name) == told.get(_digest(name)) for name in names)
+    return all(_sha256(file, name) == metadata.get(_digest(name)) for name in names)
 
 
 def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
@@ -240,14 +240,14 @@ def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.P
 def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: Path, *, trust_remote_code: bool = False) -> None:
     """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
 
-    Each file is there, by rename, as soon as its checkpoint is done, and one that already holds these sets of these
-    weights, undamaged, is kept: a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
-    The file holds float32, by `<set>/<dimension>`; its metadata tell what decided them, their sha256, and the dtype of the model.
+    Each file appears, by rename, as soon as its checkpoint is done. A whole file that already holds these sets of these
+    weights stays, so a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
+    The file holds float32, by `<set>/<dimension>`; its metadata hold what decided them, their sha256, and the dtype of the model.
 
     Args:
-        checkpoints: taken one at a time, so that they may still be arriving.
+        checkpoints: read one at a time, so that they may still be arriving.
         sets: the statements.
-        folder: made if it is not there.
+        folder: created if it is not there.
         trust_remote_code: run Python code that lies beside the weights.
 
     Raises:
@@ -269,7 +269,10 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
 
 
 def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
-    """Extract into a safetensors file batch by batch, since a set (and `save_file`'s copy of it) may not fit in memory."""
+    """Extract into a safetensors file batch by batch.
+
+    The header is written here, since a set may not fit in memory and safetensors' own writer takes whole tensors only.
+    """
     from . import models  # noqa: PLC0415 - see extract
 
     shape, end = (len(models.blocks(model)), model.config.hidden_size), 0
@@ -281,9 +284,9 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        file.write(told := _told(header))
+        file.write(header_bytes := _header_bytes(header))
         for name, tokens in ids.items():
-            begin = len(told) + header[name]["data_offsets"][0]
+            begin = len(header_bytes) + header[name]["data_offsets"][0]
             for rows, batch in _stream(model, tokens):
                 for row, values in zip(rows, batch.astype("<f4", copy=False), strict=True):
                     file.seek(begin + size * row)
@@ -291,15 +294,15 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
         file.flush()
         digests = {_digest(name): _sha256(part, name) for name in ids}
         file.seek(0)
-        file.write(_told(header | {"__metadata__": metadata | digests}))
+        file.write(_header_bytes(header | {"__metadata__": metadata | digests}))
     os.replace(part, path)
 
 
-def _told(header: dict) -> bytes:
+def _header_bytes(header: dict) -> bytes:
     """Return a header as a safetensors file begins with it."""
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % 8)
-    return len(told).to_bytes(8, "little") + told
+    content = json.dumps(header).encode()
+    content += b" " * (-len(content) % 8)
+    return len(content).to_bytes(8, "little") + content
 
 
 def of(
@@ -319,31 +322,31 @@ def of(
         raise ValueError(f"{file} must hold {checkpoint.revision} on {_name(concepts)}; it holds others. Delete it.")
     if _sha256(Path(file), _name(concepts)) != _metadata(Path(file)).get(_digest(_name(concepts))):
         raise ValueError(f"{file} must hold what was written; it was damaged since. Delete it, and it is computed again.")
-    found = _view(Path(file), _name(concepts))
-    return found if found.nbytes > MEMORY else np.array(found)
+    stored = _view(Path(file), _name(concepts))
+    return stored if stored.nbytes > MEMORY else np.array(stored)
 
 
 def _place(file: Path, name: str) -> tuple[int, dict]:
-    """Return where a tensor of a safetensors file begins, in bytes, and what the header tells of it."""
+    """Return where a tensor of a safetensors file begins, in bytes, and its entry in the header."""
     with file.open("rb") as stored:
         length = int.from_bytes(stored.read(8), "little")
-        told = json.loads(stored.read(length))[name]
-    return 8 + length + told["data_offsets"][0], told
+        entry = json.loads(stored.read(length))[name]
+    return 8 + length + entry["data_offsets"][0], entry
 
 
 def _view(file: Path, name: str) -> np.memmap:
     """Return a tensor of a safetensors file without reading it."""
-    begin, told = _place(file, name)
-    return np.memmap(file, dtype="<f4", mode="r", offset=begin, shape=tuple(told["shape"]))
+    begin, entry = _place(file, name)
+    return np.memmap(file, dtype="<f4", mode="r", offset=begin, shape=tuple(entry["shape"]))
 
 
 def _sha256(file: Path, name: str) -> str:
-    """Return the sha256 of a tensor of a safetensors file, of which a megabyte is held at a time."""
-    begin, told = _place(file, name)
-    first, end = told["data_offsets"]
-    made = sha256()
+    """Return the sha256 of a tensor of a safetensors file; memory holds one megabyte of it at a time."""
+    begin, entry = _place(file, name)
+    first, end = entry["data_offsets"]
+    digest = sha256()
     with file.open("rb") as stored:
         stored.seek(begin)
         for at in range(first, end, 1 << 20):
-            made.update(stored.read(min(1 << 20, end - at)))
-    return made.hexdigest()
+            digest.update(stored.read(min(1 << 20, end - at)))
+    return digest.hexdigest()

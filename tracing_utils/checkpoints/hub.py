@@ -3,7 +3,8 @@
 Rule: a suite is pinned to commits when it is listed; a file is used only after its hash is the one of the hub's
 metadata; what lies in the user's own Hugging Face cache is used and never deleted.
 
-Public names: `HubError`, `listed`, `resolve`, `resolve_suite`, `fetch`, `whole`.
+The client downloads and resumes. What stays ours: it compares no hash after a download, asks for metadata at every
+start, and its exceptions are no sentences.
 """
 
 import json
@@ -26,8 +27,7 @@ from huggingface_hub.hf_api import RepoFolder
 from huggingface_hub.utils import disable_progress_bars
 
 from ..core import downloads
-from . import ledger
-from .suites import (
+from .types import (
     Checkpoint,
     CheckpointSuite,
     Remote,
@@ -38,6 +38,8 @@ from .suites import (
     tokens_seen,
     weight_names,
 )
+
+__all__ = ["HubError", "fetch", "listed", "resolve", "resolve_suite", "whole"]
 
 disable_progress_bars()  # one bar a file floods the log of a run
 
@@ -59,14 +61,14 @@ def _api() -> HfApi:
 
 
 @contextmanager
-def _explained(what: str, kept: str = "Nothing was kept.") -> Iterator[None]:
+def _explained(what: str, left: str = "Nothing was kept.") -> Iterator[None]:
     """Turn the client's many exceptions into one sentence about `what`."""
     try:
         yield
     except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise HubError(_sentence(what, kept, _cause(error))) from error
+        raise HubError(_sentence(what, left, _cause(error))) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise HubError(f"{_endpoint()} did not answer as a hub for {what}. {kept} Check HF_ENDPOINT and the proxy.") from error
+        raise HubError(f"{_endpoint()} did not answer as a hub for {what}. {left} Check HF_ENDPOINT and the proxy.") from error
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -76,19 +78,19 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _sentence(what: str, kept: str, error: BaseException) -> str:
+def _sentence(what: str, left: str, error: BaseException) -> str:
     if isinstance(error, OfflineModeIsEnabled):
-        return f"HF_HUB_OFFLINE is set and your Hugging Face cache does not hold {what}. {kept} Unset it, {_LOCAL}."
+        return f"HF_HUB_OFFLINE is set and your Hugging Face cache does not hold {what}. {left} Unset it, {_LOCAL}."
     if (response := getattr(error, "response", None)) is not None:
-        return f"The hub refused {what} with status {response.status_code}. {kept} {_advice(response)}"
+        return f"The hub refused {what} with status {response.status_code}. {left} {_advice(response)}"
     if isinstance(error, httpx2.TooManyRedirects):
-        return f"{_endpoint()} redirects without end when asked for {what}. {kept} Check HF_ENDPOINT and the proxy, {_LOCAL}."
+        return f"{_endpoint()} redirects without end when asked for {what}. {left} Check HF_ENDPOINT and the proxy, {_LOCAL}."
     if isinstance(error, httpx2.ConnectError | httpx2.TimeoutException):
         return (
-            f"{_endpoint()} could not be reached for {what} ({_first_line(error)}). {kept} Check the connection, set "
+            f"{_endpoint()} could not be reached for {what} ({_first_line(error)}). {left} Check the connection, set "
             f"HF_HUB_OFFLINE=1 to use what your Hugging Face cache holds, {_LOCAL}."
         )
-    return f"{what} did not arrive whole ({_first_line(error)}). {kept} Run the same command again."
+    return f"{what} did not arrive whole ({_first_line(error)}). {left} Run the same command again."
 
 
 def _advice(response: httpx2.Response) -> str:
@@ -166,13 +168,13 @@ def _elsewhere(reference: str | None) -> Remote | None:
 
 def _parsed(remotes: dict[str, Remote], entry: dict) -> dict[str, tuple[int, int, int | None]]:
     wanted = re.compile(entry.get("revisions", ".*"))
-    return {name: found for name in remotes if wanted.fullmatch(name) and (found := parse_revision(name))}
+    return {name: parsed for name in remotes if wanted.fullmatch(name) and (parsed := parse_revision(name))}
 
 
 def _revisions(repo: str) -> dict[str, str]:
     """Return the commit of each branch and tag, from the hub or, offline, from the user's cache."""
     if constants.is_offline_mode():
-        return {name: commit for commit, found in _cached(repo).items() for name in found.refs}
+        return {name: commit for commit, cached in _cached(repo).items() for name in cached.refs}
     with _explained(f"the revisions of {repo}"):
         refs = _api().list_repo_refs(repo)
     return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
@@ -181,7 +183,7 @@ def _revisions(repo: str) -> dict[str, str]:
 def _subfolders(repo: str, commit: str, parent: str | None) -> dict[str, Remote]:
     with _explained(f"the folders of {repo}"):
         folders = [item.path for item in _api().list_repo_tree(repo, parent, revision=commit) if isinstance(item, RepoFolder)]
-    # Of what the hub says, only the last name is taken: no path of its making is ever opened here.
+    # Only the last name of each path is used, so that the hub cannot make us open a path of its choice.
     names = [Path(path).name for path in folders]
     return {name: Remote(repo, commit, f"{parent}/{name}" if parent else name) for name in names}
 
@@ -192,7 +194,7 @@ def _cached(repo: str) -> dict:
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return {}
-    return {found.commit_hash: found for r in repos if (r.repo_type, r.repo_id) == ("model", repo) for found in r.revisions}
+    return {cached.commit_hash: cached for r in repos if (r.repo_type, r.repo_id) == ("model", repo) for cached in r.revisions}
 
 
 def resolve(checkpoints: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:
@@ -237,50 +239,50 @@ def _with_tokenizer(checkpoint: Checkpoint, mains: dict[str, Remote | None]) -> 
 
 def resolve_suite(suite: CheckpointSuite, revisions: Sequence[str] | None = None) -> CheckpointSuite:
     """Return a suite of these revisions alone (None: all) with the hub's metadata, chat model and final weights too."""
-    chosen = suite.checkpoints if revisions is None else [suite[revision] for revision in revisions if revision != "chat"]
+    wanted = suite.checkpoints if revisions is None else [suite[revision] for revision in revisions if revision != "chat"]
     others = [c for c in (suite.chat, suite.final) if c]
-    found = resolve([*chosen, *others])
-    rest = iter(found[len(chosen) :])
+    resolved = resolve([*wanted, *others])
+    rest = iter(resolved[len(wanted) :])
     chat, final = (next(rest) if c else None for c in (suite.chat, suite.final))
-    return replace(suite, checkpoints=found[: len(chosen)], chat=chat, final=final)
+    return replace(suite, checkpoints=resolved[: len(wanted)], chat=chat, final=final)
 
 
 def _described(remote: Remote, what: str) -> Remote:
     """Return `remote` with its exact commit and the files that are needed of it."""
-    told = _told(remote, what)
-    everything = told["files"]
+    metadata = _metadata(remote, what)
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
-    here = {name.removeprefix(inside): found for name, found in everything.items() if name.startswith(inside)}
+    here = {name.removeprefix(inside): file for name, file in metadata["files"].items() if name.startswith(inside)}
     files = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
     # The hub reads the configuration at the root alone.
-    return replace(remote, commit=told["commit"], files=files, model_type=None if remote.subfolder else told["model_type"])
+    family = None if remote.subfolder else metadata["model_type"]
+    return replace(remote, commit=metadata["commit"], files=files, model_type=family)
 
 
-def _told(remote: Remote, what: str) -> dict:
-    """Return commit, family and files of a repository at a commit: kept from before, from the hub, or offline from its cache.
+def _metadata(remote: Remote, what: str) -> dict:
+    """Return commit, family and files of a repository at a commit: from our cache, from the hub, or offline from its cache.
 
     What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
     limit of requests goes on from there.
     """
     pinned = re.fullmatch("[0-9a-f]{40}", remote.commit)  # and not a branch, which may move, or a path
-    kept = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
-    if pinned and kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))
+    path = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
+    if pinned and path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
     if constants.is_offline_mode():
         return _cached_files(remote, what)
     with _explained(what, "Metadata already fetched are kept."):
         info = _api().model_info(remote.repo, revision=remote.commit, files_metadata=True, timeout=_SECONDS)
-        told = {
+        metadata = {
             "commit": info.sha,
             "model_type": info.config.get("model_type", "") if info.config else None,
             "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
         }
     if pinned and remote.commit == info.sha:
-        kept.parent.mkdir(exist_ok=True)
-        part = kept.with_name(f"{kept.name}.{os.getpid()}-{threading.get_ident()}.part")
-        part.write_text(json.dumps(told), encoding="utf-8")
-        os.replace(part, kept)
-    return told
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+        part.write_text(json.dumps(metadata), encoding="utf-8")
+        os.replace(part, path)
+    return metadata
 
 
 def _needed(names: Iterable[str]) -> list[str]:
@@ -294,12 +296,12 @@ def _needed(names: Iterable[str]) -> list[str]:
 
 
 def _cached_files(remote: Remote, what: str) -> dict:
-    """Return what the user's cache tells, whose blobs are named by their hashes."""
-    for commit, found in _cached(remote.repo).items():
-        if remote.commit in (commit, *found.refs):
-            root = found.snapshot_path
+    """Return the metadata that the user's cache holds; it names blobs by their hashes."""
+    for commit, cached in _cached(remote.repo).items():
+        if remote.commit in (commit, *cached.refs):
+            root = cached.snapshot_path
             files = {
-                file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in found.files
+                file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in cached.files
             }
             return {"commit": commit, "model_type": None, "files": files}
     raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()))
@@ -354,12 +356,12 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
     waiting = [file for file in needed if not _whole(target / file.name, file) and not _linked(remote, file, target)]
     scratch = target / ".download"
     if waiting:
-        kept = f"Whole files are kept in {target.name} and not downloaded again."
+        left = f"Whole files are kept in {target.name} and not downloaded again."
         if constants.is_offline_mode():
-            raise HubError(_sentence(f"{waiting[0].name} of {what}", kept, OfflineModeIsEnabled()))
+            raise HubError(_sentence(f"{waiting[0].name} of {what}", left, OfflineModeIsEnabled()))
         _check_disk(waiting, scratch, what)
         paths = {file: f"{remote.subfolder}/{file.name}" if remote.subfolder else file.name for file in waiting}
-        with _explained(what, kept):
+        with _explained(what, left):
             snapshot_download(
                 remote.repo,
                 revision=remote.commit,
@@ -385,10 +387,10 @@ def _whole(path: Path, file: RemoteFile) -> bool:
 def _linked(remote: Remote, file: RemoteFile, target: Path) -> bool:
     """Link a file that the user's Hugging Face cache holds; return whether it does, with the right content."""
     path = f"{remote.subfolder}/{file.name}" if remote.subfolder else file.name
-    found = try_to_load_from_cache(remote.repo, path, cache_dir=constants.HF_HUB_CACHE, revision=remote.commit)
-    if not isinstance(found, str) or _digest(Path(found), file) != file.digest:
+    cached = try_to_load_from_cache(remote.repo, path, cache_dir=constants.HF_HUB_CACHE, revision=remote.commit)
+    if not isinstance(cached, str) or _digest(Path(cached), file) != file.digest:
         return False
-    (target / file.name).symlink_to(Path(found).resolve())
+    (target / file.name).symlink_to(Path(cached).resolve())
     return True
 
 
@@ -407,15 +409,15 @@ def _check_file(path: Path, file: RemoteFile, what: str) -> None:
     """Refuse, and delete, a file that is not the one of the hub's metadata."""
     if not path.is_file():
         raise HubError(f"{file.name} of {what} did not arrive. Whole files are kept; run the same command again.")
-    if (found := _digest(path, file)) != file.digest:
+    if (actual := _digest(path, file)) != file.digest:
         size = path.stat().st_size
         path.unlink()
         raise HubError(
-            f"{file.name} of {what} must have {file.size} bytes and hash {file.digest}; {size} bytes with hash {found} came. "
+            f"{file.name} of {what} must have {file.size} bytes and hash {file.digest}; {size} bytes with hash {actual} came. "
             "It was deleted, the other files are kept; run the same command again."
         )
 
 
 def _digest(path: Path, file: RemoteFile) -> str:
     """Return the hash of a file of the kind that the metadata give for it."""
-    return downloads.sha256(path) if len(file.digest) == 64 else ledger.blob_id(path)
+    return downloads.sha256(path) if len(file.digest) == 64 else downloads.blob_id(path)

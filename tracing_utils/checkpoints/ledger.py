@@ -1,9 +1,7 @@
 """The ledger: is each checkpoint what its name says, and is it another one than the rest?
 
-Rule: the ledger is made before anything is downloaded or computed, for a suite on the hub from its metadata
-alone; a study over duplicated or incomplete checkpoints is refused.
-
-Public names: `weights_sha256`, `identity`, `tokenizer_identity`, `read`, `check`, `blob_id`.
+Rule: the ledger comes before any download or computation, and needs the metadata of the hub alone; a study over
+duplicated or incomplete checkpoints is refused.
 """
 
 import hashlib
@@ -18,19 +16,16 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from ..core import downloads
-from .suites import Checkpoint, tokenizer_names, weight_names
+from ..core.downloads import blob_id
+from .types import Checkpoint, tokenizer_names, weight_names
+
+__all__ = ["check", "identity", "table", "tokenizer_identity", "weights_sha256"]
 
 NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
 NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
 NO_JSON = "config.json is no JSON object"
 DAMAGED = "damaged"
 _FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED)
-
-
-def blob_id(path: Path) -> str:
-    """Return the id git gives a file's content, which is what the hub tells of small files."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _files(checkpoint: Checkpoint) -> dict[str, int]:
@@ -42,8 +37,8 @@ def _files(checkpoint: Checkpoint) -> dict[str, int]:
 
 def _once(digest: Callable[[Path], str], path: Path) -> str:
     """Return the hash of a file, computed once as long as the file stays as it is."""
-    told = path.stat()
-    return _hashed(digest, path, told.st_size, told.st_mtime_ns)
+    status = path.stat()
+    return _hashed(digest, path, status.st_size, status.st_mtime_ns)
 
 
 @cache
@@ -99,7 +94,7 @@ def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
     return [_once(blob_id, folder / name) for name in names]
 
 
-def read(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:
+def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:
     """Return one row a checkpoint: what it is, whose weights it repeats, and what is wrong with it.
 
     Args:
@@ -141,29 +136,30 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
     """Return what a checkpoint lacks, and that its weights are pickled."""
     names = _files(checkpoint)
     weights = weight_names(names)
-    found = [] if weights else [NO_WEIGHTS]
+    faults = [] if weights else [NO_WEIGHTS]
     if "config.json" not in names:
-        found.append(NO_CONFIGURATION)
+        faults.append(NO_CONFIGURATION)
     elif (fault := _fault_of_configuration(checkpoint)) is not None:
-        found.append(fault)
+        faults.append(fault)
     if not tokenizer_identity(checkpoint):
-        found.append(NO_TOKENIZER)
+        faults.append(NO_TOKENIZER)
     if weights and weights[0].endswith(".bin"):
-        found.append("only .bin weights")
-    return found if checkpoint.remote else [*found, *_damages(checkpoint.folder, weights)]
+        faults.append("only .bin weights")
+    return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, weights)]
 
 
 def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
     """Return which weights are cut off, or not those of the list of hashes that lies beside them or in the suite's folder."""
-    found = {}
+    unreadable = {}
     for name in weights:
         try:
             if name.endswith(".safetensors"):
                 safe_open(folder / name, "numpy")  # which compares the header with the file's length
         except SafetensorError as error:
-            found[name] = f"{DAMAGED}: {name} cannot be read, {str(error).rstrip('.')}"
+            unreadable[name] = f"{DAMAGED}: {name} cannot be read, {str(error).rstrip('.')}"
     listed = [*downloads.damaged(folder), *(Path(name).name for name in downloads.damaged(folder.parent, f"{folder.name}/"))]
-    return [*found.values(), *(f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in found)]
+    others = (f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in unreadable)
+    return [*unreadable.values(), *others]
 
 
 def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
@@ -189,19 +185,19 @@ def _gaps(steps: list[int]) -> dict[int, list[str]]:
     usual, times = Counter(apart).most_common(1)[0] if apart else (0, 0)
     if usual <= 0 or times < 4 or 2 * times < len(apart):
         return {}
-    found = {}
+    gaps = {}
     for (earlier, later), distance in zip(pairwise(steps), apart, strict=True):
         if distance > usual and distance % usual == 0 and earlier % usual == later % usual:
             missing = range(earlier + usual, later, usual)
-            found[later] = [f"missing before it: {missing[0]}" + (f" to {missing[-1]}" if len(missing) > 1 else "")]
-    return found
+            gaps[later] = [f"missing before it: {missing[0]}" + (f" to {missing[-1]}" if len(missing) > 1 else "")]
+    return gaps
 
 
-def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
-    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only told.
+def check(rows: pd.DataFrame, allow_duplicates: bool = False) -> None:
+    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only reported.
 
     Args:
-        table: from `read`.
+        rows: from `table`.
         allow_duplicates: let revisions that hold the same weights pass.
 
     Raises:
@@ -210,7 +206,7 @@ def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
     """
     lacking = [
         f"{revision} ({fault})"
-        for revision, faults in zip(table["revision"], table["faults"], strict=True)
+        for revision, faults in zip(rows["revision"], rows["faults"], strict=True)
         for fault in faults.split("; ")
         if fault.startswith(_FATAL)
     ]
@@ -220,7 +216,7 @@ def check(table: pd.DataFrame, allow_duplicates: bool = False) -> None:
             "Leave them out with `revisions:` in the study."
         )
     sets = defaultdict(list)
-    for revision, original in zip(table["revision"], table["duplicate_of"], strict=True):
+    for revision, original in zip(rows["revision"], rows["duplicate_of"], strict=True):
         if original:
             sets[original].append(revision)
     if sets and not allow_duplicates:

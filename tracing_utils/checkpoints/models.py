@@ -2,9 +2,6 @@
 
 Rule: "layer" is the 0-based index of a block, and its activation is the block's *output* before any final
 norm. transformers' `hidden_states[-1]` is after that norm and is not used here.
-
-Public names: `load_model`, `load_tokenizer`, `at_hand`, `swap`, `choose_dtype`, `sizes`, `blocks`, `block_output`,
-`with_block_output`.
 """
 
 import json
@@ -27,12 +24,16 @@ from transformers.utils import logging
 
 from ..core import downloads
 from ..core.errors import brief
-from .suites import Checkpoint, weight_names
+from .types import Checkpoint, weight_names
+
+__all__ = [
+    "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "sizes", "swap", "with_block_output",
+]  # fmt: skip
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
 
 # torch counts the cores of the machine; a job may be allowed fewer, and threads beyond those only wait for each other.
-# Snakemake tells its jobs their share by OMP_NUM_THREADS, which torch reads itself.
+# Snakemake sets OMP_NUM_THREADS to the share of each job; torch reads it itself.
 if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
@@ -177,8 +178,9 @@ def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: b
     """Return a model with the weights of `checkpoint`, equal bit by bit to one that is loaded afresh.
 
     Where both are of one architecture and the names in the file are those of the model, the memory-mapped weights
-    are put into `model`, and it is returned. Else (another configuration, pickles, weights that transformers fuses
-    or renames) the checkpoint is loaded afresh and `model` is emptied. Either way `model` is used up.
+    are put into `model`, and it is returned. Otherwise (another configuration, pickles, weights that transformers
+    fuses or renames) the checkpoint is loaded afresh and `model` is emptied. Either way `model` is used up.
+    `activations.save` goes over the checkpoints of a run with it.
 
     Raises:
         ValueError: as `load_model`.
@@ -206,21 +208,21 @@ def _assignable(
         return None
     if _shape(folder, trust_remote_code) != _deciding(model.config):
         return None
-    prefix, found = model.base_model_prefix + ".", {}
+    prefix, weights = model.base_model_prefix + ".", {}
     for file in files:
         try:
             with safe_open(folder / file, "pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 - not a dict
                     for known in (name, prefix + name, name.removeprefix(prefix)):
                         if known in own:
-                            found[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
+                            weights[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
                             break
         except (OSError, SafetensorError):
             return None  # load_model says what is wrong
     tied = set(model.all_tied_weights_keys)
-    if own.keys() - found.keys() - tied or tied & found.keys():
+    if own.keys() - weights.keys() - tied or tied & weights.keys():
         return None
-    return found if all(found[name].shape == own[name].shape for name in found) else None
+    return weights if all(weights[name].shape == own[name].shape for name in weights) else None
 
 
 _FUSES: dict[tuple[type, str], bool] = {}
@@ -238,16 +240,16 @@ _SHAPES: dict[bytes, dict] = {}
 
 def _shape(folder: Path, trust_remote_code: bool) -> dict:
     """Return what of a folder's configuration decides the computation; files of equal bytes are understood once."""
-    told = (folder / "config.json").read_bytes()
-    if trust_remote_code or told not in _SHAPES:  # code that lies beside a configuration may differ where that does not
-        _SHAPES[told] = _deciding(_config(folder, trust_remote_code))
-    return _SHAPES[told]
+    content = (folder / "config.json").read_bytes()
+    if trust_remote_code or content not in _SHAPES:  # code that lies beside a configuration may differ where that does not
+        _SHAPES[content] = _deciding(_config(folder, trust_remote_code))
+    return _SHAPES[content]
 
 
 def _deciding(config) -> dict:
     """Return what of a configuration decides the computation."""
-    told = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
-    return {key: value for key, value in config.to_dict().items() if key not in told}
+    descriptive = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
+    return {key: value for key, value in config.to_dict().items() if key not in descriptive}
 
 
 @cache
@@ -312,8 +314,8 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     base = model.base_model
     for module in (base, *base.children()):
         for name in _BLOCK_LISTS:
-            if isinstance(found := getattr(module, name, None), nn.ModuleList):
-                return found
+            if isinstance(members := getattr(module, name, None), nn.ModuleList):
+                return members
     lists = {n: m for n, m in base.named_modules() if isinstance(m, nn.ModuleList) and len({type(child) for child in m}) == 1}
     outer = [m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)]
     if not outer:

@@ -1,11 +1,6 @@
 """Checkpoint suites: which checkpoints exist, in which order, and where they lie.
 
-Rule: a list of checkpoints is always read from what is there (a folder, the hub), never made by a formula;
-revisions are kept verbatim and only parsed for their step and tokens.
-
-Public names: `Checkpoint`, `Remote`, `RemoteFile`, `CheckpointSuite`, `PROJECT`, `known`, `families`, `entry`, `load`,
-`registry`, `save`, `read_saved`, `layers`, `placed`, `tokens_seen`, `parse_revision`, `select`, `weight_names`,
-`tokenizer_names`.
+Rule: a list of checkpoints is always read from what is there (a folder, the hub), never made by a formula.
 """
 
 import json
@@ -13,47 +8,30 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from difflib import get_close_matches
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
+from ..core.validation import Switch, Text, Validated, validate
+from .types import Checkpoint, CheckpointSuite, parse_revision, placed, tokens_seen
+
+__all__ = [
+    "HUB", "NotFetchedError", "entry", "families", "known", "layers", "load", "read_saved", "registry", "save", "select",
+]  # fmt: skip
 
 HUB = "hub:"
 """What a suite's name begins with that is a repository of the hub and not registered."""
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", re.ASCII)
-
-# Tried in order; the first that matches the whole name decides. `later` marks a second stage told by a word.
-_PATTERNS = tuple(
-    re.compile(pattern, re.ASCII)
-    for pattern in (
-        # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie
-        r"(?:stage(?P<stage>\d)-)?(?:ingredient\d+-)?step-?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
-        r"step-(?P<thousand_steps>\d+)k-token-(?P<billions>\d+)B",  # TinyLlama
-        r"step-(?P<step>\d+)-(?P<billions>\d+)BT",  # the FineWeb ablations
-        r"step(?P<step>\d+)-seed-[a-z0-9-]+",  # DataDecide
-        r"step-(?P<step>\d+)_tokens-(?P<billions>\d+)B-phase(?P<stage>\d)",  # Gaperon
-        r"(?:ckpt_|global_step)(?P<step>\d+)",  # Amber, BLOOM
-        r"(?:\w+_phase(?P<stage>\d)_)?checkpoint[-_](?P<step>\d+)",  # CrystalCoder, CRFM's GPT-2, HPLT
-        r"(?:pretrain_|(?P<later>anneal_))?iter_(?P<step>\d+)",  # OpenCoder, OpenEuroLLM
-        r"(?P<later>extension_)step(?P<step>\d+)",  # Lucie
-        r"train_(?P<billions>\d+)B",  # Baichuan 2, which counts billions of tokens only
-    )
-)
-_LONGEST = 256  # that a file's name may be
-# What transformers reads, safetensors first. Other files of these kinds (optimiser states, `consolidated`) are no weights.
-_WEIGHTS = tuple(re.compile(pattern) for pattern in (r"model(-\d+-of-\d+)?\.safetensors", r"pytorch_model(-\d+-of-\d+)?\.bin"))
-_TOKENIZER = (
-    "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt",
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-)  # fmt: skip
-_VOCABULARIES = _TOKENIZER[:5]  # one of these makes a tokenizer; the others describe it
 
 
 class NotFetchedError(ValueError):
@@ -68,140 +46,6 @@ class NotFetchedError(ValueError):
         self.wheel: dict[str, str] = entry["wheel"]
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a checkpoint on the hub, as the hub's metadata describe it.
-
-    Attributes:
-        name: relative to the checkpoint's folder.
-        size: in bytes.
-        digest: the sha256 of a large file (all weights), the git blob id of a small one.
-    """
-
-    name: str
-    size: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class Remote:
-    """Where a checkpoint lies on the hub.
-
-    Attributes:
-        repo: `owner/name`.
-        commit: the commit its revision pointed to when the suite was listed; for a model outside the run the
-            name of a branch, until `hub.resolve` pins it.
-        subfolder: of the repository, or empty.
-        files: configuration, weights and tokenizer; empty until `hub.resolve` has asked.
-        tokenizer: where the tokenizer lies if not among `files`.
-        model_type: the family its configuration names; empty if it names none, None if the hub does not tell.
-    """
-
-    repo: str
-    commit: str
-    subfolder: str = ""
-    files: tuple[RemoteFile, ...] = ()
-    tokenizer: "Remote | None" = None
-    model_type: str | None = None
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One saved state of one training run.
-
-    Attributes:
-        suite: name of the suite it belongs to.
-        revision: its name there, verbatim (`step3000`, `ckpt_356`, `chat`).
-        step: optimiser steps done; -1 for a tuned model, which lies outside the run.
-        tokens: tokens seen so far, where known, else None.
-        folder: the folder that holds `config.json` and the weights; None while it is only on the hub.
-        tokenizer: the folder of its tokenizer; None while it is only on the hub.
-        remote: where it lies on the hub, if it came from there (`hub.fetch` keeps it).
-    """
-
-    suite: str
-    revision: str
-    step: int
-    tokens: int | None
-    folder: Path | None
-    tokenizer: Path | None
-    remote: Remote | None = None
-
-
-@dataclass(frozen=True)
-class CheckpointSuite:
-    """A training run with its checkpoints, in the order of training, and its chat model, if any.
-
-    Attributes:
-        name: of the suite.
-        checkpoints: in the order of training. A single model is a suite of one.
-        chat: the tuned model, on which steering is measured.
-        licence: of the weights.
-        about: one sentence.
-        final: the end of the run where no revision of the run names it (the hub's `main`); the ledger compares
-            every checkpoint with it.
-    """
-
-    name: str
-    checkpoints: tuple[Checkpoint, ...]
-    chat: Checkpoint | None
-    licence: str
-    about: str
-    final: Checkpoint | None = None
-
-    @cached_property
-    def _named(self) -> dict[str, Checkpoint]:
-        return {c.revision: c for c in self.checkpoints} | ({"chat": self.chat} if self.chat else {})
-
-    def __getitem__(self, revision: str) -> Checkpoint:
-        """Return the checkpoint named `revision` (`chat` is the tuned model)."""
-        if revision not in self._named:
-            raise unknown(f"revision of suite {self.name}", revision, self._named)
-        return self._named[revision]
-
-
-def parse_revision(name: str) -> tuple[int, int, int | None] | None:
-    """Return `(stage, step, tokens)` read from a revision's name, or None where it names no step.
-
-    Tokens are those in the name (rounded there to billions), None where it tells none. A name that tells
-    tokens alone counts in billions of them.
-
-    Example:
-        >>> parse_revision("stage1-step1000-tokens3B")
-        (1, 1000, 3000000000)
-        >>> parse_revision("ckpt_356")
-        (1, 356, None)
-        >>> parse_revision("train_00220B")
-        (1, 220, 220000000000)
-        >>> parse_revision("main") is None
-        True
-    """
-    for pattern in _PATTERNS if len(name) < _LONGEST else ():
-        if match := pattern.fullmatch(name):
-            found = match.groupdict()
-            billions = found.get("billions")
-            thousands = found.get("thousand_steps")
-            step = 1000 * int(thousands) if thousands else int(found.get("step") or billions)
-            stage = 2 if found.get("later") else int(found.get("stage") or 1)
-            return stage, step, int(billions) * 10**9 if billions else None
-    return None
-
-
-def weight_names(names: Iterable[str]) -> list[str]:
-    """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none."""
-    names = sorted(names)
-    for pattern in _WEIGHTS:
-        if found := [name for name in names if pattern.fullmatch(name)]:
-            return found
-    return []
-
-
-def tokenizer_names(names: Iterable[str]) -> list[str]:
-    """Return which of a folder's file names belong to its tokenizer; none where it holds no vocabulary."""
-    found = sorted(set(names) & set(_TOKENIZER))
-    return found if set(found) & set(_VOCABULARIES) else []
-
-
 @cache
 def _registry() -> dict:
     return {name: fields for template, entry in _written().items() for name, fields in _expanded(template, entry)}
@@ -212,13 +56,54 @@ def _written() -> dict:
     return registry(files(__package__).joinpath("suites.yml").read_text(encoding="utf-8"))
 
 
-_FIELDS = {
-    "for": dict, "folder": str, "repository": str, "wheel": dict, "fetch": str, "download": int, "subfolder": str,
-    "revisions": str, "tokenizer": str, "chat": str, "tokens_per_step": int, "tokens_at_zero": int,
-    "parameters": int | float, "bytes": int | float, "remote_code": bool, "faults": str, "licence": str, "about": str,
-}  # fmt: skip
-_PLACES = ("folder", "repository", "wheel")
 _MOST_SUITES = 1000
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"must be a regular expression: {error}.") from None
+    return text
+
+
+_Amount = Annotated[int, Field(strict=True, ge=0, description="a whole number")]
+_Size = Annotated[float, Field(strict=True, gt=0, description="a number above 0")]
+
+
+class _Wheel(Validated):
+    requirement: Text
+    digest: Text
+    member: Text
+
+
+class _Entry(Validated):
+    """The fields of one suite; the head of `suites.yml` explains them."""
+
+    licence: Text
+    about: Text
+    folder: Text | None = None
+    repository: Text | None = None
+    wheel: Annotated[_Wheel | None, Field(description="requirement, digest and member")] = None
+    fetch: Text | None = None
+    download: _Amount | None = None
+    subfolder: Text | None = None
+    revisions: Annotated[str, Field(strict=True, description="a regular expression"), AfterValidator(_expression)] = ".*"
+    tokenizer: Text | None = None
+    chat: Text | None = None
+    tokens_per_step: _Amount | None = None
+    tokens_at_zero: _Amount | None = None
+    parameters: _Size | None = None
+    bytes: _Size | None = None
+    remote_code: Switch | None = None
+    faults: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> "_Entry":
+        places = ("folder", "repository", "wheel")
+        if (n := sum(getattr(self, place) is not None for place in places)) != 1:
+            raise ValueError(f"must have one of {', '.join(places)}; it has {n}.")
+        return self
 
 
 def registry(text: str) -> dict[str, dict]:
@@ -234,38 +119,20 @@ def registry(text: str) -> dict[str, dict]:
     for name, written in entries.items():
         if not isinstance(written, dict):
             raise ValueError(f"suites.yml: {brief(name)} must hold fields such as `about`; it holds {brief(written)}.")
-        for found in [written, *_choices(name, written)]:
-            _check_fields(name, found)
-        for suite, entry in _expanded(str(name), written):
-            if lacking := {"licence", "about"} - set(entry):
-                raise ValueError(f"suites.yml: {brief(suite)} must tell its licence and what it is; {min(lacking)} is missing.")
-            try:
-                re.compile(entry.get("revisions", ""))
-            except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"suites.yml: revisions of {brief(suite)} must be a regular expression: {error}.") from None
-            if len(places := [place for place in _PLACES if place in entry]) != 1:
-                raise ValueError(f"suites.yml: {brief(suite)} must have one of {', '.join(_PLACES)}; it has {len(places)}.")
+        _check_variables(name, written.get("for", {}))
+        for suite, fields in _expanded(str(name), written):
+            validate(_Entry, fields, "suites.yml", brief(suite))
     return entries
 
 
-def _check_fields(name: object, found: dict) -> None:
-    for field, value in found.items():
-        if field not in _FIELDS:
-            raise unknown(f"field of {brief(name)} in suites.yml", field, _FIELDS)
-        if not isinstance(value, _FIELDS[field] | None):
-            raise ValueError(f"suites.yml: {field} of {brief(name)} cannot be {brief(value)}; suites.yml says what it must be.")
-
-
-def _choices(name: object, written: dict) -> list[dict]:
-    """Return the fields that come with each value of an entry's variables."""
-    found = []
-    for variable, choices in written.get("for", {}).items():
-        if not isinstance(choices, dict) or not all(isinstance(fields or {}, dict) for fields in choices.values()):
+def _check_variables(name: object, variables: object) -> None:
+    if not isinstance(variables, dict):
+        raise ValueError(f"suites.yml: for of {brief(name)} must hold variables with their values, not {brief(variables)}.")
+    for variable, choices in variables.items():
+        if not isinstance(choices, dict) or not choices or not all(isinstance(field or {}, dict) for field in choices.values()):
             raise ValueError(f"suites.yml: {variable} of {brief(name)} must hold its values, each with fields or none.")
-        found += [fields for fields in choices.values() if fields]
-    if (n := math.prod(len(choices) for choices in written.get("for", {}).values())) > _MOST_SUITES:
+    if (n := math.prod(len(choices) for choices in variables.values())) > _MOST_SUITES:
         raise ValueError(f"suites.yml: {brief(name)} must stand for at most {_MOST_SUITES} suites; it stands for {n}.")
-    return found
 
 
 def _expanded(template: str, entry: dict) -> Iterable[tuple[str, dict]]:
@@ -298,11 +165,11 @@ def known() -> dict[str, str]:
 
 def families() -> dict[str, dict[str, dict]]:
     """Return the registered suites by the entry they come from, whose variables are written `{70m,160m}`."""
-    found = {}
+    written = {}
     for template, entry in _written().items():
         braces = {name: "{" + ",".join(values) + "}" for name, values in entry.get("for", {}).items()}
-        found[_filled(template, braces)] = dict(_expanded(template, entry))
-    return found
+        written[_filled(template, braces)] = dict(_expanded(template, entry))
+    return written
 
 
 def entry(name: str) -> dict:
@@ -313,7 +180,7 @@ def entry(name: str) -> dict:
 def load(name: str) -> CheckpointSuite:
     """Return a suite: a registered one, a repository of the hub, a folder of checkpoints, or one model.
 
-    Of a suite on the hub only the list of its revisions is asked for; see `hub.resolve` and `hub.fetch`.
+    The hub is asked for the list of revisions only; see `hub.resolve` and `hub.fetch`.
 
     Args:
         name: a name of `suites.yml`; or `hub:owner/name`; or the path of a folder with one sub-folder a
@@ -340,9 +207,9 @@ def load(name: str) -> CheckpointSuite:
     if registered and "wheel" in registered:
         from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
-        if (kept := gguf_models.unpacked(registered["wheel"]["digest"])) is None:
+        if (unpacked := gguf_models.unpacked(registered["wheel"]["digest"])) is None:
             raise NotFetchedError(name, registered)
-        return _one_model(name, kept, registered)
+        return _one_model(name, unpacked, registered)
     folder = PROJECT / registered["folder"] if registered else Path(name)
     if not registered and not os.path.isdir(name):  # noqa: PTH112 - a name that is too long for a file system is none
         near = get_close_matches(name, _registry(), n=5, cutoff=0.4) or ["pocket"]
@@ -364,18 +231,11 @@ def _one_model(name: str, folder: Path, entry: dict) -> CheckpointSuite:
     return CheckpointSuite(name, (model,), model, entry.get("licence", "unknown"), entry.get("about", "one model"))
 
 
-def tokens_seen(entry: dict, step: int, tokens: int | None) -> int | None:
-    """Return the tokens a checkpoint has seen: those its name tells, else counted from its step, else None."""
-    if tokens is None and "tokens_per_step" in entry:
-        return entry.get("tokens_at_zero", 0) + step * entry["tokens_per_step"]
-    return tokens
-
-
 def _read_folder(name: str, folder: Path, entry: dict) -> CheckpointSuite:
     parsed = {}
     for path in folder.iterdir() if folder.is_dir() else ():
-        if (path / "config.json").exists() and (found := parse_revision(path.name)):
-            parsed[path] = found
+        if (path / "config.json").exists() and (position := parse_revision(path.name)):
+            parsed[path] = position
     if not parsed:
         raise ValueError(
             f"A suite's folder must hold checkpoints named like step1000, each with a config.json; {folder} holds none."
@@ -404,50 +264,32 @@ def save(suite: CheckpointSuite, path: Path) -> None:
 def read_saved(path: Path) -> CheckpointSuite:
     """Return the suite that `save` wrote; checkpoints of the hub lie in `weights/<revision>` beside the file, if fetched."""
     try:
-        return _from_saved(json.loads(path.read_text(encoding="utf-8")), path)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        suite = TypeAdapter(CheckpointSuite).validate_json(path.read_bytes())
+    except ValidationError as error:
         raise ValueError(
-            f"{path} must be the suite.json of a run; it is another file or damaged ({type(error).__name__}). "
+            f"{path} must be the suite.json of a run; it is another file or damaged ({error.errors()[0]['type']}). "
             "Name a folder of checkpoints, or run the study again."
         ) from None
 
+    def here(checkpoint: Checkpoint | None) -> Checkpoint | None:
+        if checkpoint is None:
+            return None
+        folder = path.parent / "weights" / file_name("revision", checkpoint.revision)
+        return placed(checkpoint, folder) if checkpoint.remote and folder.is_dir() else checkpoint
 
-def _from_saved(content: dict, path: Path) -> CheckpointSuite:
-    def checkpoint(fields: dict) -> Checkpoint:
-        file_name("revision", fields["revision"])  # a folder has this name
-        folders = {key: Path(fields[key]) if fields[key] else None for key in ("folder", "tokenizer")}
-        found = Checkpoint(**fields | folders | {"remote": _remote(fields["remote"])})
-        fetched = path.parent / "weights" / found.revision
-        return placed(found, fetched) if found.remote and fetched.is_dir() else found
-
-    checkpoints = tuple(checkpoint(fields) for fields in content["checkpoints"])
-    others = {key: checkpoint(content[key]) if content[key] else None for key in ("chat", "final")}
-    return CheckpointSuite(**content | others | {"checkpoints": checkpoints})
+    return replace(suite, checkpoints=tuple(map(here, suite.checkpoints)), chat=here(suite.chat), final=here(suite.final))
 
 
 def layers(checkpoint: Checkpoint) -> int | None:
-    """Return how many layers a checkpoint has, or None where its configuration is not here or does not tell."""
+    """Return how many layers a checkpoint has, or None where its configuration is not here or does not say."""
     try:
-        told = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-        return next((told[key] for key in ("num_hidden_layers", "n_layer") if isinstance(told.get(key), int)), None)
+        config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+        return next((config[key] for key in ("num_hidden_layers", "n_layer") if isinstance(config.get(key), int)), None)
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None  # whoever loads the model says what is wrong
 
 
-def placed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    """Return a checkpoint of the hub with the folder that `hub.fetch` has put it in."""
-    own = folder / "tokenizer"
-    return replace(checkpoint, folder=folder, tokenizer=own if own.is_dir() else folder)
-
-
-def _remote(fields: dict | None) -> Remote | None:
-    if fields is None:
-        return None
-    listed = tuple(RemoteFile(**file) for file in fields["files"])
-    return Remote(**fields | {"files": listed, "tokenizer": _remote(fields["tokenizer"])})
-
-
-def select(checkpoints: Sequence[Checkpoint], n: int, spacing: str = "log") -> tuple[Checkpoint, ...]:
+def select(checkpoints: Sequence[Checkpoint], n: int) -> tuple[Checkpoint, ...]:
     """Return about `n` checkpoints, evenly spread over the logarithm of the step, first and last among them.
 
     Holes are tolerated: each wanted step takes the nearest checkpoint there is, and none is taken twice,
@@ -456,17 +298,13 @@ def select(checkpoints: Sequence[Checkpoint], n: int, spacing: str = "log") -> t
     Args:
         checkpoints: in the order of training.
         n: how many.
-        spacing: `log`, or `even` to spread them over the step itself.
 
     Raises:
-        ValueError: if `n` is smaller than 2, or the spacing is unknown.
+        ValueError: if `n` is smaller than 2.
     """
     if n < 2:
         raise ValueError(f"At least 2 checkpoints make a trajectory; {n} were asked for.")
-    scales = {"log": math.log1p, "even": float}
-    if spacing not in scales:
-        raise unknown("spacing", spacing, scales)
-    at = [scales[spacing](c.step) for c in checkpoints]
+    at = [math.log1p(c.step) for c in checkpoints]
     wanted = [at[0] + (at[-1] - at[0]) * i / (n - 1) for i in range(n)]
     taken = {min(range(len(at)), key=lambda i: abs(at[i] - target)) for target in wanted}
     return tuple(checkpoints[i] for i in sorted(taken))

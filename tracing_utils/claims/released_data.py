@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..experiments.probing import controls
+from ..experiments.probing import floors
 from ..run import provenance
 from ..statements import concepts, datasets
 from ..statements.concepts import ConceptSet
@@ -43,7 +43,7 @@ def faults() -> pd.DataFrame:
         rows += [(fault, dimension, *found) for fault, found in copies(chosen).items()]
         rows.append(("surface rule", dimension, *surface(chosen)))
         rows.append(("lexical floor, released split", dimension, *released_floor(chosen)))
-        floor = controls.lexical_floor(chosen)["accuracy"]
+        floor = floors.lexical_floor(chosen)["accuracy"]
         rows.append(("lexical floor, grouped split", dimension, floor.value, floor.n, "held-out accuracy, groups kept whole"))
     dirty = sum(bool(datasets.DEBRIS.search(text)) for text in released["toxicity"].statements)
     rows.append(("debris", "toxicity", dirty, len(released["toxicity"]), "rows with escaped line ends in the text"))
@@ -169,18 +169,18 @@ def _accuracy(model, features, labels: Int[np.ndarray, " example"]) -> float:
 
 
 def surface(chosen: ConceptSet) -> Found:
-    """Return the accuracy of a model of what the statements look like (`controls.surface_features`), under the released split."""
+    """Return the accuracy of a model of what the statements look like (`floors.surface_features`), under the released split."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     n = len(chosen) - _cut(len(chosen.labels))
-    return _accuracy(model, controls.surface_features(chosen), chosen.labels), n, "accuracy on the last fifth of the rows"
+    return _accuracy(model, floors.surface_features(chosen), chosen.labels), n, "accuracy on the last fifth of the rows"
 
 
 def released_floor(chosen: ConceptSet) -> Found:
     """Return the accuracy of the best n-gram model under the released split, which has no validation part to choose it on."""
     cut, accuracies = _cut(len(chosen.labels)), []
-    for settings in controls._VECTORIZERS.values():
+    for settings in floors.VECTORIZERS.values():
         vectorizer = TfidfVectorizer(**settings).fit(chosen.statements[:cut])
         features = vectorizer.transform(chosen.statements)
-        models = [LogisticRegression(C=penalty, max_iter=1000) for penalty in controls._PENALTIES]
+        models = [LogisticRegression(C=penalty, max_iter=1000) for penalty in floors.PENALTIES]
         accuracies += [_accuracy(model, features, chosen.labels) for model in models]
     return max(accuracies), len(chosen) - _cut(len(chosen.labels)), "accuracy on the last fifth of the rows"

@@ -1,14 +1,14 @@
 """Sentences for callers' mistakes: what must hold, what came, what to do.
 
 Rule: a message stays a sentence or two whatever came; a value is quoted by `brief`, never whole.
-
-Public names: `brief`, `unknown`, `file_name`.
 """
 
 import re
 import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+__all__ = ["brief", "file_name", "unknown"]
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 200

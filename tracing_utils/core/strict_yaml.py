@@ -1,8 +1,6 @@
 """YAML that people write by hand: one mapping, each key once, nothing but plain values.
 
-Rule: what could be meant in two ways is refused, and no file can make the program run code or grow without bound.
-
-Public names: `read`, `parse`.
+Rule: the loader refuses what could be meant in two ways; no file can make the program run code or grow without bound.
 """
 
 from pathlib import Path
@@ -11,11 +9,13 @@ import yaml
 
 from .errors import brief
 
+__all__ = ["parse", "read_mapping"]
+
 _MOST = 1_000_000  # bytes
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone: no tags, which can make objects, and no aliases, of which a few stand for millions of values."""
+    """A loader of plain values: tags can make objects, and a few aliases can stand for millions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
         event = self.peek_event()
@@ -41,7 +41,7 @@ def _refusal(problem: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 
-def read(path: Path) -> dict:
+def read_mapping(path: Path) -> dict:
     """Return the mapping that a file holds.
 
     Raises:

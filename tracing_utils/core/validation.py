@@ -80,16 +80,18 @@ def validate(model: type[_Model], values: Mapping[Any, object], file: str, owner
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
     fault = min(faults, key=lambda fault: fault["type"] != "missing")
-    key = str(fault["loc"][0]) if fault["loc"] else ""
-    if fault["type"] == "missing":
+    if not fault["loc"]:
+        raise ValueError(f"{file}: {owner} {fault['ctx']['error']}" if owner else f"{file} {fault['ctx']['error']}")
+    key, *inside = map(str, fault["loc"])
+    if fault["type"] == "missing" and not inside:
         raise ValueError(f"{file} must name its {key}{of}; the entry is missing.")
     if fault["type"] == "value_error":
-        raise ValueError(f"{file}: {key}{of} {fault['ctx']['error']}".replace("  ", " "))
+        raise ValueError(f"{file}: {key}{of} {fault['ctx']['error']}")
     raise ValueError(f"{file}: {key}{of} must be {_words(fields[key])}, not {brief(values[key])}.")
 
 
 def _words(field: FieldInfo) -> str:
     """Return the description of a field, or of the type inside `... | None`."""
     inside = (part for kind in get_args(field.annotation) for part in getattr(kind, "__metadata__", ()))
-    found = [field, *(part for part in inside if isinstance(part, FieldInfo))]
-    return next((part.description for part in found if part.description), "another kind of value")
+    described = [field, *(part for part in inside if isinstance(part, FieldInfo))]
+    return next((part.description for part in described if part.description), "another kind of value")

@@ -1,1 +1,1 @@
-"""The bundled suite: how it is trained, and its model card."""
+"""The bundled suite of checkpoints: its corpus, its training, and its model card."""

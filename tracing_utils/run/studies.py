@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from .. import experiments
 from ..checkpoints import suites
+from ..checkpoints.types import CheckpointSuite
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
@@ -63,7 +64,7 @@ class Study:
         return hash((self.name, self.suite, self.concepts))
 
     @cached_property
-    def loaded(self) -> suites.CheckpointSuite:
+    def loaded(self) -> CheckpointSuite:
         """The suite, read from where it lies."""
         return suites.load(self.suite)
 
@@ -199,7 +200,7 @@ def read(path: str | Path, concept_source: str | None = None) -> Study:
     path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - a name that is too long for a file system is none
         raise unknown("study", path, _studies_near(path))
-    content = strict_yaml.read(path)
+    content = strict_yaml.read_mapping(path)
     if isinstance(content.get("concepts"), str) and content["concepts"].strip():
         content["concepts"] = [content["concepts"]]
     entries, options = {}, {}

@@ -61,17 +61,13 @@ def _absolute(source: str) -> str:
 def checked_ledger(study: Study) -> pd.DataFrame:
     """Return the ledger of a study's checkpoints, or raise `ValueError` if one is not what its name says."""
     study.check_options()
-    table = ledger.read([study.loaded[name] for name in study.needed()], study.loaded.final)
+    table = ledger.table([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table
 
 
 def placement(cores: int | None = None, profile: Path | None = None) -> list[str]:
-    """Return the options that place Snakemake's jobs.
-
-    Args:
-        cores: jobs at a time on this machine; as many as it has cores if None.
-        profile: a folder with a `config.yaml` of Snakemake, which places the jobs elsewhere.
+    """Return Snakemake's options for jobs on so many cores of this machine (all if None), or where a profile's folder says.
 
     Raises:
         ValueError: if both are given, the profile is unknown, its plug-in is not installed, or its cluster is not here.
@@ -101,8 +97,7 @@ def trace(study: Study, options: list[str], book: bool = False) -> None:
     Raises:
         ValueError: if the checkpoints are refused, a job fails, or another run of the study is under way.
     """
-    folder = PROJECT / "runs" / study.name
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := PROJECT / "runs" / study.name).mkdir(parents=True, exist_ok=True)
     try:
         # The lock dies with its process, so after a kill nobody has to unlock anything.
         with FileLock(folder / ".lock", timeout=0):
@@ -205,7 +200,8 @@ def _cause(log: str, code: int) -> str:
     errors = [
         ": ".join(part.strip() for part in match.groups() if part) for match in _CAUSE.finditer(log) if match[2] or match[4]
     ]
-    errors = [" ".join(error.split()) for error in errors if "At least one job did not complete" not in error]
+    errors = [" ".join(error.split()) for error in errors]
+    errors = [error for error in errors if not re.match("Error in (rule|group)|WorkflowError: At least one job", error)]
     # That a command failed says less than what the command wrote.
     errors = [error for error in errors if not error.startswith("CalledProcessError")] or errors
     return f"Snakemake failed: {shorten(errors[-1], 500).rstrip('.')}." if errors else "Snakemake failed."

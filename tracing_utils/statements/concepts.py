@@ -2,32 +2,29 @@
 
 Rule: label 1 is the trustworthy side in every set (true, respects privacy, civil, unprejudiced, unperturbed).
 The released files of the paper mix polarities; they are turned on reading.
-
-Public names: `DIMENSIONS`, `SETS`, `TOPICAL`, `ConceptSet`, `Split`, `load`, `topical`, `set_name`, `available`, `draw`,
-`subset`, `capped`, `folds`.
 """
 
 import io
 import json
-import os
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from ..core.errors import file_name, unknown
+from ..core.errors import unknown
 from . import datasets, user_files
+from .sources import DIMENSIONS, SETS, TOPICAL, available, own_files, set_name
 
-DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
-"""The five dimensions of trustworthiness, in the paper's order."""
-
-SETS = ("pocket", "tracingllm", "corrected")
-"""The sets with names: hand-written for this book, the paper's released files, and the originals of those files."""
+# Names of `sources` belong here too, for whoever imports the statements themselves.
+__all__ = [
+    "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name", "subset",
+    "topical",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +37,11 @@ class ConceptSet:
         statements: the texts.
         labels: 1 = trustworthy, 0 = not; one per statement.
         groups: what must not be torn apart by a split: pair, question, twin; one per statement.
-        categories: kind of each statement, for reading and counting; empty strings where the file tells none.
+        categories: kind of each statement, for reading and counting; empty strings where the file has none.
         source: where the statements come from.
         licence: of the statements.
         sentiment: of each statement, 1 = positive, where a robustness set knows it; the second question of that
-            dimension (`questions.perturbation_effect`).
+            dimension (`side_effects.perturbation_effect`).
     """
 
     name: str
@@ -78,58 +75,6 @@ class Split:
     test: Int[np.ndarray, " test"]
 
 
-def set_name(source: str) -> str:
-    """Return the name under which the results of `source` are filed: one of `SETS`, or a folder's or file's own name.
-
-    Raises:
-        ValueError: if `source` is neither a known set nor a folder or file, or has a name that results cannot have.
-    """
-    if source in SETS:
-        return source
-    path = Path(source)
-    # os.path: a name that is too long for a file system is none, and no error.
-    if not os.path.isdir(source) and not (os.path.isfile(source) and path.suffix in user_files.SUFFIXES):  # noqa: PTH112, PTH113
-        raise unknown("concept set", source, [*SETS, "(or a folder with one <dimension>.csv each, or a .csv or .jsonl file)"])
-    name = path.resolve().name if path.is_dir() else path.stem
-    if name in SETS:
-        raise ValueError(f"Statements of your own must have a name of their own; {source} would be filed as {name}. Rename it.")
-    return file_name("concept set", name)
-
-
-def available(source: str) -> tuple[str, ...]:
-    """Return the dimensions that `source` has statements for.
-
-    Raises:
-        ValueError: if it has none.
-    """
-    return DIMENSIONS if source in SETS else tuple(_own_files(source))
-
-
-def _own_files(source: str) -> dict[str, Path]:
-    """Return the file of each dimension of a user's folder or file, in the paper's order."""
-    set_name(source)
-    path = Path(source)
-    if path.is_file():
-        found = [
-            dimension
-            for dimension in DIMENSIONS
-            if path.stem == dimension or path.stem.endswith((f"-{dimension}", f"_{dimension}"))
-        ]
-        if not found:
-            raise ValueError(
-                f"A file of statements must be named after its dimension (privacy.csv, or mine-privacy.csv; known: "
-                f"{', '.join(DIMENSIONS)}); {path.name} is not. Rename it."
-            )
-        return {found[0]: path}
-    files_of = {d: [p for suffix in user_files.SUFFIXES if (p := path / f"{d}{suffix}").is_file()] for d in DIMENSIONS}
-    if not any(files_of.values()):
-        names = ", ".join(f"{dimension}.csv" for dimension in DIMENSIONS)
-        raise ValueError(f"A folder of statements must hold one or more of {names} (or .jsonl); {source} holds none.")
-    if double := [d for d, paths in files_of.items() if len(paths) > 1]:
-        raise ValueError(f"A folder of statements must hold one file a dimension; {source} has two for {double[0]}.")
-    return {dimension: paths[0] for dimension, paths in files_of.items() if paths}
-
-
 def load(source: str, dimension: str) -> ConceptSet:
     """Return the statements of one dimension.
 
@@ -150,11 +95,12 @@ def load(source: str, dimension: str) -> ConceptSet:
     if source in SETS:
         read = datasets.released if source == "tracingllm" else datasets.corrected
         return _from_table(source, dimension, read(dimension))
-    own = _own_files(source)
+    own = own_files(source)
     if dimension not in own:
         raise unknown(f"statement file in {source}", f"{dimension}.csv", sorted(path.name for path in own.values()))
-    rows = user_files.read(own[dimension].read_bytes(), str(own[dimension]))
-    return _from_table(set_name(source), dimension, datasets.Table(rows, str(own[dimension]), "the user's own"))
+    path = own[dimension]
+    rows = user_files.read_statements(path.read_bytes(), str(path))
+    return _from_table(set_name(source), dimension, datasets.Table(rows, str(path), "the user's own"))
 
 
 def _pocket(file: str) -> datasets.Table:
@@ -178,15 +124,11 @@ def _from_table(name: str, dimension: str, table: datasets.Table) -> ConceptSet:
     )
 
 
-TOPICAL = ("pocket", "corrected")
-"""Sets whose fairness has a third, unrelated sentence a group."""
-
-
 def topical(source: str) -> ConceptSet:
     """Return the second question of fairness: does a sentence fit its subject (1), or is it an unrelated one (0)?
 
     The categories are `stereotype`, `anti-stereotype` and `unrelated`; the groups are those of the fairness statements.
-    It is what the paper's fairness file asks, and what a fairness probe must not be reading (`questions.topical_fit`).
+    It is what the paper's fairness file asks, and what a fairness probe must not be reading (`side_effects.topical_fit`).
 
     Args:
         source: one of `TOPICAL`, which have unrelated sentences.
@@ -240,37 +182,18 @@ def folds(concepts: ConceptSet, seed: int, k: int = 5) -> tuple[Split, ...]:
     Raises:
         ValueError: if there are fewer than `k` groups, or fewer than `k` statements of either label.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - a second of imports; few readers split
+
     if (n := len(set(concepts.groups))) < k:
         raise ValueError(f"{k} folds need at least {k} groups; {concepts.name}/{concepts.dimension} has {n}.")
     if (n := int(np.bincount(concepts.labels).max())) < k:
         raise ValueError(f"{k} folds need {k} statements of a label; {concepts.name}/{concepts.dimension} has {n} at most.")
-    part = _parts(concepts.labels, concepts.groups, seed, k)
+    parts = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # one label may have fewer than k statements
+        warnings.filterwarnings("ignore", "The least populated class")
+        tested = [test for _, test in parts.split(concepts.labels, concepts.labels, concepts.groups)]
+    everything = np.arange(len(concepts))
     return tuple(
-        Split(np.flatnonzero((part != i) & (part != (i + 1) % k)), np.flatnonzero(part == (i + 1) % k), np.flatnonzero(part == i))
-        for i in range(k)
+        Split(np.setdiff1d(everything, np.concatenate([validation, test])), validation, test)
+        for test, validation in zip(tested, [*tested[1:], tested[0]], strict=True)
     )
-
-
-def _parts(labels: np.ndarray, groups: tuple[str, ...], seed: int, k: int) -> np.ndarray:
-    """Return the part of each statement: group by group, the most one-sided first, to where the labels stay most even.
-
-    The same parts as scikit-learn's `StratifiedGroupKFold` with shuffling, in a sixth of its time and without its import.
-    """
-    _, sides, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    names, index = np.unique(groups, return_inverse=True)
-    counts = np.zeros((len(names), len(sizes)))
-    np.add.at(counts, (index, sides), 1)
-    order = np.arange(len(names))
-    np.random.RandomState(seed).shuffle(order)
-    order = order[np.argsort(-np.std(counts[order], axis=1), kind="stable")]
-    held, part, offers = np.zeros((k, len(sizes))), np.empty(len(names), dtype=int), np.eye(k)[:, :, None]
-    for group in order:
-        uneven = np.std((held + offers * counts[group]) / sizes, axis=1).mean(1).tolist()
-        full, best = held.sum(1).tolist(), 0
-        for i in range(1, k):
-            near = abs(uneven[i] - uneven[best]) <= 1e-8 + 1e-5 * uneven[best]
-            if uneven[i] < uneven[best] or (near and full[i] < full[best]):
-                best = i
-        held[best] += counts[group]
-        part[group] = best
-    return part[index]

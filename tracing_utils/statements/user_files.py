@@ -1,8 +1,6 @@
 """Tables of statements that a user brings: read them, refuse what is wrong in one sentence, warn about what is doubtful.
 
 Rule: a refusal names the file and the first row that is wrong; rows are counted as a spreadsheet counts them.
-
-Public names: `SUFFIXES`, `read`, `read_pairs`, `same_text`, `near_duplicates`.
 """
 
 import csv
@@ -17,17 +15,16 @@ import pandas as pd
 
 from ..core.errors import brief
 
-SUFFIXES = (".csv", ".jsonl")
-"""Of the files that are read."""
+__all__ = ["near_duplicates", "read_pairs", "read_statements", "same_text"]
 
 _SMALLEST = 20
-_GROUPS = 5  # of which each is once the tested part
+_GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
 _NEAR = 0.8
 
 
-def read(data: bytes, file: str) -> pd.DataFrame:
+def read_statements(data: bytes, file: str) -> pd.DataFrame:
     """Check a CSV or JSONL of statements and return it.
 
     Args:
@@ -138,8 +135,8 @@ def _jsonl(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]
         try:
             pairs = json.loads(line, object_pairs_hook=_Pairs)
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-            told = "too many brackets" if isinstance(error, RecursionError) else getattr(error, "msg", "a number is too long")
-            raise ValueError(f"{file}, row {number}: it must be JSON; it could not be read: {told}.") from None
+            reason = "too many brackets" if isinstance(error, RecursionError) else getattr(error, "msg", "a number is too long")
+            raise ValueError(f"{file}, row {number}: it must be JSON; it could not be read: {reason}.") from None
         if not isinstance(pairs, _Pairs):
             came = brief(line.strip())
             raise ValueError(f"{file}, row {number}: it must be a JSON object with {' and '.join(needed)}; it is {came}.")

@@ -7,7 +7,6 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from tracing_utils import results
-from tracing_utils.__main__ import main
 from tracing_utils.experiments.mutual_information import kernels
 from tracing_utils.experiments.mutual_information.estimates import EXPONENTS, evidence, in_bits, readable, released, reweighting
 from tracing_utils.experiments.mutual_information.kernels import (
@@ -19,6 +18,7 @@ from tracing_utils.experiments.mutual_information.kernels import (
     standardise,
     text_kernel,
 )
+from tracing_utils.run import jobs
 
 
 def table(measures) -> dict:
@@ -205,7 +205,7 @@ def test_reweighting_is_the_same_twice_and_gives_a_range_over_draws():
 
 
 def test_the_job_of_a_run_writes_the_control_as_a_tidy_table(tmp_path):
-    assert main(["reweighting", str(tmp_path / "reweighting.csv")]) == 0
+    assert jobs.main(["summary", "studies/pocket.yml", "reweighting", str(tmp_path), str(tmp_path / "reweighting.csv")]) == 0
     written = pd.read_csv(tmp_path / "reweighting.csv")
     assert list(written.columns) == [*results.COLUMNS, "exponent"]
     assert set(written["method"]) == {"reweighted random features"}

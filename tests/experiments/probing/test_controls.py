@@ -1,7 +1,5 @@
 """A control is blind where it must be, sees what it may, and is kept under what it was computed from."""
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,18 +7,12 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from tracing_utils.core import downloads
 from tracing_utils.experiments.probing import controls, probes
 from tracing_utils.experiments.probing.controls import (
     conditional_gain,
     control_task,
-    lexical_floor,
-    lexical_logits,
     online_code,
-    random_direction,
     shuffled_labels,
-    surface_features,
-    surface_floor,
     text_axes,
 )
 from tracing_utils.statements.concepts import folds
@@ -38,81 +30,6 @@ def sentences(labels, seed: int, telling: bool) -> list[str]:
 @pytest.fixture(scope="module")
 def labels():
     return np.random.default_rng(0).permutation(np.arange(120) % 2)
-
-
-def accuracy(logits, labels) -> float:
-    return float(((logits > 0) == (labels == 1)).mean())
-
-
-@pytest.mark.parametrize("kind", ["words", "characters"])
-def test_n_grams_find_a_word_that_tells_the_label_and_nothing_where_none_does(make_concepts, labels, kind):
-    told = make_concepts(labels, statements=sentences(labels, 1, telling=True))
-    blind = make_concepts(labels, statements=sentences(labels, 1, telling=False))
-    assert accuracy(lexical_logits(told, kind, seed=0), labels) > 0.95
-    assert accuracy(lexical_logits(blind, kind, seed=0), labels) < 0.65
-
-
-def test_characters_see_a_spelling_that_words_cannot(make_concepts, labels):
-    rng = np.random.default_rng(2)
-    made_up = ["".join(rng.choice(list("bcdfgklmnp"), 6)) + ("ing", "ous")[label] for label in labels]
-    made = make_concepts(labels, statements=made_up)  # every word stands once
-    assert accuracy(lexical_logits(made, "characters", seed=0), labels) > 0.95
-    assert accuracy(lexical_logits(made, "words", seed=0), labels) < 0.65
-    assert lexical_floor(made)["accuracy"].value > 0.95  # the better of the two
-
-
-def test_the_floor_is_held_out_by_group(make_concepts):
-    rng = np.random.default_rng(3)
-    labels = np.repeat(rng.permutation(np.arange(40) % 2), 4)
-    own = [f"name{i}a name{i}b name{i}c" for i in range(40)]  # words that only the group has
-    statements = [f"{own[i // 4]} {WORDS[i % 4]}" for i in range(160)]
-    bound = make_concepts(labels, statements=statements, groups=[f"g{i // 4}" for i in range(160)])
-    torn = make_concepts(labels, statements=statements)
-    assert accuracy(lexical_logits(torn, "words", seed=0), labels) > 0.9
-    assert accuracy(lexical_logits(bound, "words", seed=0), labels) < 0.7
-
-
-def test_the_floor_is_kept_and_read_again_under_its_statements_alone(make_concepts, labels, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
-    made = make_concepts(labels, statements=sentences(labels, 4, telling=True))
-    first = lexical_floor(made)
-    (kept,) = (downloads.cache_folder() / "controls").iterdir()
-    assert lexical_floor(made) == first
-    with kept.open("wb") as file:
-        np.savez(file, logits=1.0 - 2 * labels)  # always wrong
-    assert lexical_floor(made)["accuracy"].value == 0  # it is read, not computed again
-    other = make_concepts(labels, statements=sentences(labels, 5, telling=True))
-    assert lexical_floor(other)["accuracy"].value > 0.9
-    assert lexical_floor(made, seed=1)["accuracy"].value > 0.9
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda old: b"", lambda old: old[:-9], lambda old: old[:200] + bytes([old[200] ^ 1]) + old[201:]]
-)
-def test_a_kept_control_that_was_damaged_is_computed_again(make_concepts, labels, tmp_path, monkeypatch, damage):
-    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
-    made = make_concepts(labels, statements=sentences(labels, 4, telling=True))
-    first = lexical_floor(made)
-    (kept,) = (downloads.cache_folder() / "controls").iterdir()
-    before = kept.read_bytes()
-    kept.write_bytes(damage(before))
-    assert lexical_floor(made) == first
-    assert len(kept.read_bytes()) == len(before)
-
-
-def test_the_surface_sees_capitals_length_and_marks_and_no_words(make_concepts, labels):
-    told = make_concepts(labels, statements=sentences(labels, 6, telling=True))
-    assert lexical_floor(told)["accuracy"].value > 0.9
-    assert surface_floor(told)["accuracy"].value < 0.65
-    blind = sentences(labels, 6, telling=False)
-    for mark in (str.title, lambda text: text + " and so it goes on", lambda text: text + "!", lambda text: text + " 7"):
-        shown = [mark(text) if label else text for text, label in zip(blind, labels, strict=True)]
-        assert surface_floor(make_concepts(labels, statements=shown))["accuracy"].value > 0.9
-
-
-def test_the_surface_features_of_a_sentence_are_counted_by_hand(make_concepts):
-    made = make_concepts([0, 1], statements=["Is it 10, or 2?", "no"])
-    assert surface_features(made).tolist() == [[15, 5, 3, 1, 3, 2, 1, 1, 1, 1], [2, 1, 2, 0, 0, 0, 0, 0, 0, 0]]
 
 
 # Shuffled labels
@@ -295,22 +212,3 @@ def test_compression_is_one_bit_a_label_over_the_code(make_concepts):
     assert found[1, "online code, shuffled labels"].value == pytest.approx(1, abs=0.06)
     spent = np.mean([code(acts[:, 1], made.labels, made, seed) for seed in range(2)], axis=0)
     assert found[1, "online code"].value == pytest.approx(300 / spent.sum(), rel=1e-3)
-
-
-# Random directions
-
-
-def test_a_random_direction_has_the_norm_of_the_vector_and_no_part_of_it():
-    like = np.linspace(-2, 5, 256).astype(np.float32)
-    drawn = np.stack([random_direction(like, seed) for seed in range(200)])
-    assert drawn.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), np.linalg.norm(like), rtol=1e-5)
-    cosines = drawn @ like / np.linalg.norm(like) ** 2
-    assert abs(cosines.mean()) < 4 / np.sqrt(256 * 200)
-    assert cosines.std() == pytest.approx(1 / np.sqrt(256), rel=0.2)
-    assert np.array_equal(random_direction(like, 7), drawn[7])
-
-
-def test_every_public_name_of_the_module_exists():
-    for name in re.findall(r"`(\w+)`", controls.__doc__.split("Public names:")[1]):
-        assert hasattr(controls, name)

@@ -349,9 +349,11 @@ def test_the_rows_and_the_evidence_of_a_trace_are_those_that_others_read(pairs):
               ("accuracy", "auroc", "log_loss")}  # fmt: skip
     assert set(rows) == expected | single
     kept = traced.evidence(acts)
-    shapes = {"correct": (3, N), "selected": (N,), "shuffled": (3, N), "direction": (3, WIDTH), "middle": (N, WIDTH)}
+    shapes = {"correct": (3, 2, N), "selected": (2, N), "shuffled": (3, 2, N), "fold": (2, N), "middle": (N, WIDTH)}
     assert {name: array.shape for name, array in kept.items()} == shapes
-    assert {name: array.dtype for name, array in kept.items()} == dict.fromkeys(shapes, np.float32) | {"middle": np.float16}
+    assert {name: array.dtype for name, array in kept.items()} == dict.fromkeys(shapes, np.uint8) | {"middle": np.float16}
+    for seed in range(2):
+        assert all((kept["fold"][seed, split.test] == fold).all() for fold, split in enumerate(folds(pairs, seed)))
     np.testing.assert_array_equal(kept["middle"], acts[:, 1].astype(np.float16))
     estimates = {(layer, method): e for layer, method, metric, e in traced.estimates() if metric == "accuracy"}
     assert kept["correct"][2].mean() == pytest.approx(estimates[2, "logistic"].value)

@@ -8,12 +8,12 @@ import pytest
 from scipy import stats
 
 from tracing_utils import results
-from tracing_utils.experiments.steering import findings
+from tracing_utils.experiments.steering import findings, nulls
 
 STEPS, LAYERS = (0, 8, 64, 512, 1024, 2048), (1, 2)
 
 
-def row(method, metric, value, revision="step8", layer=1, multiplier=2.0, dimension="privacy", p=np.nan) -> dict:
+def row(method, metric, value, revision="step8", layer=1, dose=2.0, dimension="privacy", p=np.nan) -> dict:
     step = int(revision.removeprefix("step")) if revision.startswith("step") else -1
     common = {"suite": "pocket", "revision": revision, "step": step, "tokens": None, "layer": layer, "dimension": dimension}
     common |= {
@@ -24,7 +24,7 @@ def row(method, metric, value, revision="step8", layer=1, multiplier=2.0, dimens
         "low": value - 0.1,
         "high": value + 0.1,
     }
-    return common | {"n": 50, "seed": "0", "multiplier": multiplier, "p": p}
+    return common | {"n": 50, "seed": "0", "dose": dose, "p": p}
 
 
 def table() -> pd.DataFrame:
@@ -32,34 +32,55 @@ def table() -> pd.DataFrame:
     rows = []
     for revision in (*(f"step{step}" for step in STEPS), "chat"):
         rows.append(row("unsteered", "perplexity", 20.0, revision, None, 0.0))
-        for layer, multiplier, method in itertools.product(LAYERS, (-2.0, 2.0), findings.SWEPT):
-            rows.append(row(method, "gain", 0.01 * multiplier * layer, revision, layer, multiplier))
-            rows.append(row(method, "perplexity", 20.0 + abs(multiplier) * layer, revision, layer, multiplier))
-    rows.append(row("unsteered", "mc1", 0.4, layer=None, multiplier=0.0))
+        for layer, dose in itertools.product(LAYERS, (-2.0, 2.0)):
+            rows.append(row("vector", "gain", 0.01 * dose * layer, revision, layer, dose))
+            rows.append(row("vector", "perplexity", 20.0 + abs(dose) * layer, revision, layer, dose))
+        for layer in LAYERS:
+            rows.append(row("vector", "gain_over_random_direction", 0.1, revision, layer, p=0.01))
+            rows.append(row("vector", "gain_over_shuffled_labels", 0.2, revision, layer, p=0.05))
+            rows.append(row("vector", "side_effect", -0.1, revision, layer) | {"vector_of": "fairness"})
+    for layer, (method, count) in itertools.product(LAYERS, nulls.METHODS.items()):
+        rows += [row(method, "gain", number / 100, "chat", layer) for number in range(count)]
+    rows.append(row("unsteered", "mc1", 0.4, layer=None, dose=0.0))
     for method, value in (("chosen", 0.7), ("chosen, random direction", 0.45)):
         rows += [row(method, "gain", value, layer=2), row(method, "mc1", value, layer=2, p=0.01)]
         rows.append(row(method, "mc1_change", value - 0.4, layer=2, p=0.01))
     return pd.DataFrame(rows)
 
 
-def test_the_sweep_is_its_three_methods_and_knows_the_model_s_own_vectors():
+def test_the_sweep_is_that_of_vectors_and_knows_the_model_s_own():
     swept = findings.swept(table())
-    assert set(swept["method"]) == set(findings.SWEPT)
+    assert set(swept["method"]) == {"vector"}
     assert set(swept["metric"]) == {"gain"}
     assert set(swept[swept["own"]]["revision"]) == {"chat"}
-    assert len(swept) == 7 * 2 * 2 * 3
+    assert len(swept) == 7 * 2 * 2
+
+
+def test_the_null_is_each_of_its_directions_and_the_range_of_the_random_ones():
+    found = findings.null(table())
+    assert found["method"].value_counts().to_dict() == {"random direction": 198, "shuffled labels": 40, "null range": 2}
+    ranges = found[found["method"] == "null range"].set_index("layer")
+    assert ranges.loc[1, ["value", "low", "high", "n"]].tolist() == pytest.approx([0.49, 0.0245, 0.9555, 99])
+    assert findings.null(table()[lambda rows: rows["method"] == "vector"]).empty
+
+
+def test_a_tested_gain_has_its_chance_and_a_side_effect_the_dimension_its_vector_is_of():
+    assert findings.tested(table())["p"].tolist() == [0.01] * 14
+    assert findings.tested(table(), "shuffled labels")["value"].tolist() == [0.2] * 14
+    effects = findings.side_effects(table())
+    assert set(zip(effects["vector_of"], effects["dimension"], strict=True)) == {("fairness", "privacy")}
 
 
 def test_the_cost_is_the_perplexity_divided_by_that_of_the_unsteered_model():
     costs = findings.gain_and_cost(table())
-    assert len(costs) == 7 * 2 * 2 * 3
+    assert len(costs) == 7 * 2 * 2
     assert costs["cost"].tolist() == ((20 + 2 * costs["layer"]) / 20).tolist()
-    assert costs["value"].tolist() == pytest.approx((0.01 * costs["multiplier"] * costs["layer"]).tolist())
+    assert costs["value"].tolist() == pytest.approx((0.01 * costs["dose"] * costs["layer"]).tolist())
 
 
 def test_a_chosen_setting_stands_beside_the_unsteered_model_and_its_control():
     found = findings.chosen(table()).set_index("metric")
-    assert found.loc["mc1", ["before", "after", "control", "layer", "multiplier"]].tolist() == [0.4, 0.7, 0.45, 2, 2]
+    assert found.loc["mc1", ["before", "after", "control", "layer", "dose"]].tolist() == [0.4, 0.7, 0.45, 2, 2]
     assert found.loc["mc1", ["change", "change_low", "change_high", "p"]].tolist() == pytest.approx([0.3, 0.2, 0.4, 0.01])
     assert np.isnan(found.loc["gain", "change"])
 
@@ -69,8 +90,8 @@ def with_tasks() -> pd.DataFrame:
     rows = []
     for dimension, loss in (("privacy", 0.0), ("toxicity", 0.3)):
         setting = {"layer": 2, "dimension": dimension}
-        rows.append(row("unsteered", "piqa", 0.5, layer=None, multiplier=0.0, dimension=dimension))
-        rows.append(row("unsteered", "perplexity", 20.0, layer=None, multiplier=0.0, dimension=dimension))
+        rows.append(row("unsteered", "piqa", 0.5, layer=None, dose=0.0, dimension=dimension))
+        rows.append(row("unsteered", "perplexity", 20.0, layer=None, dose=0.0, dimension=dimension))
         for method, lost in (("chosen", loss), ("chosen, random direction", 0.2)):
             rows += [row(method, "piqa", 0.5 - lost, **setting), row(method, "piqa_change", -lost, **setting, p=0.01)]
             rows += [row(method, "mc2", 0.5, **setting), row(method, "perplexity", 20.0 + 10 * lost, **setting)]
@@ -89,7 +110,7 @@ def test_costs_are_perplexity_and_tasks_averaged_over_cases_with_the_largest_los
 
 
 def test_a_table_without_chosen_settings_has_no_costs_and_one_without_paired_gains_no_differences():
-    swept = table()[lambda rows: rows["method"].isin(findings.SWEPT)]
+    swept = table()[lambda rows: rows["method"] == "vector"]
     assert findings.costs(swept).empty
     assert findings.over_own(swept).empty
     paired = pd.concat([swept, pd.DataFrame([row("vector", "gain_over_own", 0.2, layer=2)])])
@@ -111,7 +132,7 @@ def probing(accuracies) -> pd.DataFrame:
         for step, value in zip(STEPS, accuracies, strict=True)
         for layer in (0, 1, 2)
     ]
-    return pd.DataFrame(rows).drop(columns=["multiplier", "p"])
+    return pd.DataFrame(rows).drop(columns=["dose", "p"])
 
 
 def test_the_correlation_is_pearson_s_over_checkpoints_averaged_over_the_steered_layers():
@@ -119,8 +140,8 @@ def test_the_correlation_is_pearson_s_over_checkpoints_averaged_over_the_steered
     steered = table()
     gains = dict(zip((f"step{step}" for step in STEPS), (0.0, 0.1, 0.3, 0.2, 0.5, 0.9), strict=True))
     at = (steered["metric"] == "gain") & (steered["method"] == "vector") & (steered["revision"] != "chat")
-    steered.loc[at, "value"] = steered["revision"].map(gains) * steered["multiplier"]
-    stronger = steered[steered["method"] == "vector"].assign(suite="another", multiplier=9.0)
+    steered.loc[at, "value"] = steered["revision"].map(gains) * steered["dose"]
+    stronger = steered[steered["method"] == "vector"].assign(dose=9.0)
     points = findings.probe_and_effect(probing(accuracies), pd.concat([steered, stronger]))
     assert len(points) == len(STEPS)
     assert points.set_index("revision").loc["step8", ["accuracy", "gain"]].tolist() == pytest.approx([0.565, 0.2])
@@ -131,7 +152,7 @@ def test_the_correlation_is_pearson_s_over_checkpoints_averaged_over_the_steered
 
 
 def test_a_table_without_chosen_settings_or_with_few_checkpoints_gives_none_and_no_error():
-    bare = table().query("method in @findings.SWEPT or metric == 'perplexity'").drop(columns="p")
+    bare = table().query("method == 'vector' or metric == 'perplexity'").drop(columns="p")
     assert findings.chosen(bare).empty
     assert findings.summary(bare).empty
     points = findings.probe_and_effect(probing([0.5] * 6), table())

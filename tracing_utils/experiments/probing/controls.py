@@ -1,114 +1,32 @@
 """Controls: what a result must beat before it says anything about the model.
 
-Rule: a control runs through the same splits, fits and intervals as the thing it controls. What depends on the statements
-alone is kept in the cache folder, since every checkpoint of a study is held against it.
-
-Public names: `lexical_logits`, `lexical_floor`, `surface_features`, `surface_floor`, `floor_logits`, `shuffled_labels`,
-`control_task`, `text_axes`, `conditional_gain`, `online_code`, `random_direction`; over all layers: `selectivities`,
-`conditional_gains`, `compressions`.
+Rule: a control runs through the same splits, fits and intervals as the thing it controls.
 """
 
-import json
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from functools import lru_cache
-from hashlib import sha256
 from itertools import pairwise
-from zipfile import BadZipFile
 
 import numpy as np
 import sklearn
 from jaxtyping import Float, Int
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
-from ...core import downloads, evaluation
+from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
-from . import probes
+from ..cached import kept
+from . import floors, probes
 
-_VECTORIZERS = {
-    "words": {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
-    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5), "lowercase": False},  # flipped case is a surface cue
-}
-_PENALTIES = (0.1, 1.0, 10.0)
+__all__ = [
+    "compressions", "conditional_gain", "conditional_gains", "control_task", "online_code", "selectivities",
+    "shuffled_labels", "text_axes",
+]  # fmt: skip
+
 _TEXT_AXES = 50  # of each kind of n-gram, in conditional probing
 _BLOCKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # shares of the groups at which the online code refits
-
-
-def _kept(name: str, concepts: ConceptSet, seed: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return what `make` returns, from the cache folder if it was made before of the same statements in the same way."""
-    method = json.dumps([name, _VECTORIZERS, _PENALTIES, _TEXT_AXES, probes.PENALTIES, sklearn.__version__])
-    key = sha256(f"{concepts.sha256} {seed} {method}".encode()).hexdigest()[:32]
-    kept = downloads.cache_folder() / "controls" / f"{key}.npz"
-    with suppress(FileNotFoundError, EOFError, ValueError, BadZipFile), np.load(kept) as stored:  # a zip, which knows a damage
-        return dict(stored)
-    kept.parent.mkdir(exist_ok=True)
-    part, made = kept.with_suffix(f".{os.getpid()}.part"), make()
-    with part.open("wb") as file:
-        np.savez(file, **made)
-    os.replace(part, kept)
-    return made
-
-
-def lexical_logits(concepts: ConceptSet, kind: str, seed: int) -> Float[np.ndarray, " example"]:
-    """Return held-out logits of a logistic regression on n-grams: `words` (1-2) or `characters` (2-5), tf-idf."""
-    texts, logits = np.array(concepts.statements, dtype=object), np.empty(len(concepts))
-    for split in folds(concepts, seed):
-        vectorizer = TfidfVectorizer(**_VECTORIZERS[kind]).fit(texts[split.train])
-        train, validation, test = (vectorizer.transform(texts[part]) for part in (split.train, split.validation, split.test))
-        best = np.inf
-        for penalty in _PENALTIES:
-            model = LogisticRegression(C=penalty, max_iter=1000).fit(train, concepts.labels[split.train])
-            loss = probes.log_loss(model.decision_function(validation), concepts.labels[split.validation]).mean()
-            if loss < best:
-                best, logits[split.test] = loss, model.decision_function(test)
-    return logits
-
-
-def floor_logits(concepts: ConceptSet, seed: int = 0) -> Float[np.ndarray, " example"]:
-    """Return the held-out logits of the better of the two n-gram models (by accuracy): what words alone give away.
-
-    The better one is chosen on the test parts, which favours the floor, never the probe.
-    """
-
-    def make() -> dict[str, np.ndarray]:
-        both = [lexical_logits(concepts, kind, seed) for kind in _VECTORIZERS]
-        return {"logits": max(both, key=lambda logits: ((logits > 0) == (concepts.labels == 1)).mean())}
-
-    return _kept("lexical floor", concepts, seed, make)["logits"]
-
-
-def lexical_floor(concepts: ConceptSet, seed: int = 0) -> dict[str, evaluation.Estimate]:
-    """Return the scores of `floor_logits`."""
-    return probes.scores(floor_logits(concepts, seed)[None], concepts.labels, concepts.groups)
-
-
-def surface_features(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:
-    """Return what a statement looks like.
-
-    Counts of characters, words, capitals, digits and punctuation marks, the mean length of a word, and whether there is
-    any capital, digit, comma or question mark.
-    """
-    rows = []
-    for text in concepts.statements:
-        words, capitals, digits = text.split(), sum(map(str.isupper, text)), sum(map(str.isdigit, text))
-        marks = sum(not char.isalnum() and not char.isspace() for char in text)
-        any_of = (capitals > 0, digits > 0, "," in text, "?" in text)
-        rows.append([len(text), len(words), len(text) / max(len(words), 1), capitals, digits, marks, *any_of])
-    return np.array(rows, dtype=float)
-
-
-def surface_floor(concepts: ConceptSet, seed: int = 0) -> dict[str, evaluation.Estimate]:
-    """Return the scores of the logistic probe on `surface_features`."""
-
-    def make() -> dict[str, np.ndarray]:
-        return {"logits": probes.held_out_logits(surface_features(concepts), concepts, seed)}
-
-    return probes.scores(_kept("surface", concepts, seed, make)["logits"][None], concepts.labels, concepts.groups)
 
 
 def shuffled_labels(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " example"]:
@@ -172,7 +90,7 @@ def text_axes(concepts: ConceptSet, seed: int = 0) -> list[np.ndarray]:
         texts, made = np.array(concepts.statements, dtype=object), {}
         for fold, split in enumerate(folds(concepts, seed)):
             parts = []
-            for settings in _VECTORIZERS.values():
+            for settings in floors.VECTORIZERS.values():
                 vectorizer = TfidfVectorizer(**settings).fit(texts[split.train])
                 found = vectorizer.transform(texts[split.train])
                 svd = TruncatedSVD(min(_TEXT_AXES, *found.shape), random_state=0).fit(found)
@@ -181,7 +99,7 @@ def text_axes(concepts: ConceptSet, seed: int = 0) -> list[np.ndarray]:
             made[f"fold {fold}"] = (axes - axes[split.train].mean(0)) / np.maximum(axes[split.train].std(0), 1e-9)
         return made
 
-    return list(_kept("text axes", concepts, seed, make).values())
+    return list(kept("text axes", [concepts.sha256, seed, _TEXT_AXES, floors.VECTORIZERS, sklearn.__version__], make).values())
 
 
 def conditional_gain(
@@ -285,9 +203,3 @@ def compressions(acts: Acts, concepts: ConceptSet, shuffled: Int[np.ndarray, "se
         bits = np.mean([online_code(acts[:, layer], concepts, task, seed) for seed, task in enumerate(tasks)], axis=0)
         for method, spent in zip(("online code", "online code, shuffled labels"), bits, strict=True):
             yield layer, method, "compression", evaluation.ratio(np.ones(len(spent)), spent, weights)
-
-
-def random_direction(like: Float[np.ndarray, " d_model"], seed: int) -> Float[np.ndarray, " d_model"]:
-    """Return a random direction with the norm of `like`."""
-    direction = np.random.default_rng(seed).standard_normal(len(like))
-    return (direction * np.linalg.norm(like) / np.linalg.norm(direction)).astype(like.dtype)

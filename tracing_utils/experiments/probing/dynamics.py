@@ -2,22 +2,25 @@
 
 Rule: checkpoints are compared on the same statements, drawn together, and no statement is judged by a direction that
 was fitted on it. Everything is computed from the evidence files of a study's probing runs.
-
-Public names: `compute`, `onset`, `transfer`, `SHARE`.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from safetensors.numpy import load_file
 
 from ... import results
-from ...checkpoints.suites import Checkpoint
+from ...checkpoints.types import Checkpoint
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
-from . import probes
+from . import controls, probes
+
+__all__ = ["DRAWS", "SHARE", "compute", "cosines", "onset", "transfer"]
+
+DRAWS = 20
+"""Rows of permuted labels behind the null of a cosine."""
 
 SHARE = 0.5
 """Share of the final gain over the first checkpoint at which a dimension counts as learnt."""
@@ -43,39 +46,77 @@ def onset(
 
 def transfer(
     middle: Float[np.ndarray, "checkpoint example d_model"], concepts: ConceptSet
-) -> tuple[Bool[np.ndarray, "source target example"], Float[np.ndarray, "source fold d_model"]]:
-    """Return whether the direction of each checkpoint tells each statement right at each other one, and the directions.
+) -> Bool[np.ndarray, "source target example"]:
+    """Return whether the direction of each checkpoint tells each statement right at each other one.
 
     A logistic probe is fitted at the source for each fold. At the target its direction stays as it is; the threshold is
     halfway between the two classes' means there, on the training part. So a direction that has turned round scores below
     one half, and one that no longer tells anything scores one half.
     """
-    splits, count = folds(concepts, seed=0), len(middle)
+    count = len(middle)
     right = np.empty((count, count, len(concepts)), dtype=bool)
-    directions = np.empty((count, len(splits), middle.shape[2]))
-    for fold, split in enumerate(splits):
-        for source in range(count):
-            basis = probes.Basis(middle[source, split.train])
-            valid = middle[source, split.validation], concepts.labels[split.validation, None]
-            ((probe, _),) = probes.fit_chosen(basis, concepts.labels[split.train, None], *valid)
-            directions[source, fold] = probe.weight / max(np.linalg.norm(probe.weight), 1e-300)
+    for split in folds(concepts, seed=0):
         labels = concepts.labels[split.train]
+        found = [_directions(acts, concepts.labels[None], split.train, split.validation)[0] for acts in middle]
         for target in range(count):
-            projected = middle[target] @ directions[:, fold].T
+            projected = middle[target] @ np.stack(found).T
             train = projected[split.train]
             threshold = (train[labels == 1].mean(0) + train[labels == 0].mean(0)) / 2
             told = (projected[split.test] - threshold).T > 0
             right[:, target, split.test] = told == (concepts.labels[split.test] == 1)
-    return right, directions
+    return right
+
+
+def _directions(
+    features: Float[np.ndarray, "example d_model"],
+    tasks: Int[np.ndarray, "task example"],
+    train: Int[np.ndarray, " train"],
+    validation: Int[np.ndarray, " validation"],
+) -> Float[np.ndarray, "task d_model"]:
+    """Return the unit vector of a logistic probe for each row of labels."""
+    found = probes.fit_chosen(probes.Basis(features[train]), tasks.T[train], features[validation], tasks.T[validation])
+    weights = np.stack([probe.weight for probe, _ in found])
+    return weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
+
+
+def cosines(
+    middle: Float[np.ndarray, "checkpoint example d_model"], concepts: ConceptSet, draws: int = DRAWS
+) -> tuple[Float[np.ndarray, "source target halving"], Float[np.ndarray, "source target draw"]]:
+    """Return cosines of directions that were fitted on disjoint halves of the groups, and the same for permuted labels.
+
+    Of the five folds, two train one half, two the other, and the last chooses both penalties; each fold is that last one
+    once. A direction of one half is held against those of the other half alone: shared statements would make two
+    directions alike where there is nothing to read, and so does the shape of the activations, which the null has too.
+
+    Args:
+        middle: activations of the middle layer.
+        concepts: the statements.
+        draws: of permuted labels.
+
+    Returns:
+        A cosine for each of the halvings, and the mean over them for each draw of permuted labels.
+    """
+    tasks = np.stack([concepts.labels, *(controls.shuffled_labels(concepts, seed) for seed in range(draws))])
+    parts = [split.test for split in folds(concepts, seed=0)]
+    found = []
+    for last in range(5):
+        a, b, c, d, validation = (parts[(last + 1 + i) % 5] for i in range(5))
+        first, second = (
+            np.stack([_directions(acts, tasks, np.concatenate(half), validation) for acts in middle]) for half in ((a, b), (c, d))
+        )
+        one_way = np.einsum("itd,jtd->tij", first, second)
+        found.append((one_way + one_way.swapaxes(1, 2)) / 2)
+    every = np.stack(found)
+    return np.moveaxis(every[:, 0], 0, -1), np.moveaxis(every[:, 1:].mean(0), 0, -1)
 
 
 def compute(concepts: ConceptSet, evidence: dict[str, Path], checkpoints: list[Checkpoint]) -> list[dict]:
     """Return the rows of `dynamics.csv` for one concept set and dimension.
 
     Metrics: `change` (accuracy minus that of the first checkpoint, paired, with `p` corrected for the number of
-    checkpoints), `onset_step`, `direction_cosine` (of every layer to the last checkpoint, and of the middle layer between
-    all), `transfer_accuracy` (of the middle layer). Their method is `logistic`; `random direction` gives the range of a
-    cosine by chance. One checkpoint alone has no dynamics: no rows.
+    checkpoints), `onset_step`, `direction_cosine` and `transfer_accuracy` (of the middle layer, between all checkpoints).
+    Their method is `logistic`; `permuted labels` gives the cosines of directions that read nothing. One checkpoint alone
+    has no dynamics: no rows.
 
     Args:
         concepts: the statements probed, after the study's cap.
@@ -89,8 +130,7 @@ def compute(concepts: ConceptSet, evidence: dict[str, Path], checkpoints: list[C
     if len(checkpoints) < 2:
         return []
     files = [_read(concepts, evidence, checkpoint) for checkpoint in checkpoints]
-    parts = (_changes, _last_cosines, _between)
-    return [row for part in parts for row in part(concepts, files, checkpoints)]
+    return [row for part in (_changes, _between) for row in part(concepts, files, checkpoints)]
 
 
 def _read(concepts: ConceptSet, evidence: dict[str, Path], checkpoint: Checkpoint) -> dict[str, np.ndarray]:
@@ -102,8 +142,8 @@ def _read(concepts: ConceptSet, evidence: dict[str, Path], checkpoint: Checkpoin
         )
     prefix = f"{concepts.dimension}/"
     arrays = {key.removeprefix(prefix): array for key, array in load_file(path).items() if key.startswith(prefix)}
-    if "selected" not in arrays or len(arrays["selected"]) != len(concepts):
-        found = len(arrays["selected"]) if "selected" in arrays else "none"
+    if "selected" not in arrays or arrays["selected"].shape[-1] != len(concepts):
+        found = arrays["selected"].shape[-1] if "selected" in arrays else "none"
         raise ValueError(
             f"{path} must hold {len(concepts)} statements of {concepts.dimension}; it holds {found}. Run probing again."
         )
@@ -115,7 +155,7 @@ def _changes(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoi
     weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
     layers = [*range(len(files[0]["correct"])), None]
     for layer in layers:
-        correct = np.stack([file["selected"] if layer is None else file["correct"][layer] for file in files])
+        correct = np.stack([(file["selected"] if layer is None else file["correct"][layer]).mean(0) for file in files])
         changes = [evaluation.paired(row, correct[0], concepts.groups) for row in correct[1:]]
         corrected = evaluation.holm([change.p for change in changes])
         for checkpoint, change, p in zip(checkpoints[1:], changes, corrected, strict=True):
@@ -128,35 +168,21 @@ def _to(checkpoint: Checkpoint) -> dict:
     return {"to_revision": checkpoint.revision, "to_step": checkpoint.step}
 
 
-def _last_cosines(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoint]) -> Iterator[dict]:
-    """Yield the cosine of each checkpoint's mean direction to the last one's, at every layer, and its range by chance."""
-    units = [file["direction"] / np.linalg.norm(file["direction"], axis=1, keepdims=True) for file in files]
-    chance = 1.96 / np.sqrt(units[0].shape[1])
-    last, n = checkpoints[-1], len(concepts)
-    by_chance = evaluation.Estimate(0.0, -chance, chance, n)
-    yield results.row(last, concepts, None, "random direction", "direction_cosine", by_chance, "") | _to(last)
-    for checkpoint, unit in zip(checkpoints, units, strict=True):
-        for layer, cosine in enumerate((unit * units[-1]).sum(1)):
-            estimate = evaluation.Estimate(*[float(cosine)] * 3, n)
-            yield results.row(checkpoint, concepts, layer, "mean direction", "direction_cosine", estimate, "") | _to(last)
-
-
 def _between(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoint]) -> Iterator[dict]:
-    """Yield cosine and transfer between all checkpoints, at the middle layer.
+    """Yield cosine and transfer between all checkpoints, at the middle layer, and what cosines permuted labels give.
 
-    A cosine is the mean over pairs of directions from different folds, with their range: on the diagonal it says how well
-    the direction is known at all.
+    A cosine is the mean over halvings, with their range: on the diagonal it says how well the direction is known at all.
     """
-    right, directions = transfer(np.stack([file["middle"] for file in files]), concepts)
+    middle = np.stack([file["middle"] for file in files])
+    right, (found, null) = transfer(middle, concepts), cosines(middle, concepts)
     weights, n, layer = evaluation.bootstrap_weights(concepts.groups, seed=0), len(concepts), len(files[0]["correct"]) // 2
-    apart = ~np.eye(directions.shape[1], dtype=bool)
     for i, source in enumerate(checkpoints):
         for j, target in enumerate(checkpoints):
             estimate = evaluation.mean(right[i, j].astype(float), weights)
             yield results.row(source, concepts, layer, "logistic", "transfer_accuracy", estimate, "0") | _to(target)
-            cosines = (directions[i] @ directions[j].T)[apart]
-            estimate = evaluation.interval(cosines.mean(), cosines, n)
-            yield results.row(source, concepts, layer, "logistic", "direction_cosine", estimate, "0") | _to(target)
+            for method, drawn in (("logistic", found[i, j]), ("permuted labels", null[i, j])):
+                estimate = evaluation.interval(drawn.mean(), drawn, n)
+                yield results.row(source, concepts, layer, method, "direction_cosine", estimate, "0") | _to(target)
 
 
 def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import

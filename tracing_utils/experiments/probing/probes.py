@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -321,14 +321,12 @@ class Traced:
         logits: by method, with axes `seed layer example`: those of `METHODS`, `shuffled labels` and `control task`.
         losses: validation loss of the logistic probe and of its shuffled control, with axes `seed layer fold`.
         labels: the labels each method was fitted on; those of the controls have a row a seed, -1 where there is none.
-        direction: mean over seeds and folds of the logistic probes' unit vectors, in raw coordinates, one a layer.
     """
 
     concepts: ConceptSet
     logits: dict[str, np.ndarray]
     losses: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
-    direction: Float[np.ndarray, "layer d_model"]
 
     @cached_property
     def selected(self) -> dict[str, np.ndarray]:
@@ -343,18 +341,20 @@ class Traced:
 
     def correct(self, method: str) -> Float[np.ndarray, "layer example"]:
         """Return the share of seeds in which each statement is told right, at every layer."""
-        return ((self.logits[method] > 0) == (self.labels[method][..., None, :] == 1)).mean(0)
+        return self._right(method).mean(0)
+
+    def _right(self, method: str) -> Bool[np.ndarray, "seed layer example"]:
+        return (self.logits[method] > 0) == (self.labels[method][..., None, :] == 1)
 
     def evidence(self, acts: Float[np.ndarray, "example layer d_model"]) -> dict[str, np.ndarray]:
-        """Return what later paired tests need: who is told right at each layer, the directions, the middle layer."""
-        chosen = (self.selected["logistic"] > 0) == (self.concepts.labels == 1)
-        single = {
-            "correct": self.correct("logistic"),
-            "selected": chosen.mean(0),
-            "shuffled": self.correct("shuffled labels"),
-            "direction": self.direction,
+        """Return what later paired tests need, by seed: which statements are told right, and in which fold; the middle layer."""
+        right = {
+            "correct": self._right("logistic").swapaxes(0, 1),
+            "selected": (self.selected["logistic"] > 0) == (self.concepts.labels == 1),
+            "shuffled": self._right("shuffled labels").swapaxes(0, 1),
+            "fold": np.stack([_tested(self.concepts, seed) for seed in range(len(self.logits["logistic"]))]),
         }
-        kept = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in single.items()}
+        kept = {name: np.ascontiguousarray(array, dtype=np.uint8) for name, array in right.items()}
         return kept | {"middle": np.ascontiguousarray(acts[:, acts.shape[1] // 2], dtype=np.float16)}
 
     def estimates(self) -> Iterator[tuple[int | None, str, str, evaluation.Estimate]]:
@@ -367,6 +367,14 @@ class Traced:
             name = "selected layer" if method == "logistic" else method
             for metric, estimate in scores(logits, self.labels[method], self.concepts.groups).items():
                 yield None, name, metric, estimate
+
+
+def _tested(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " example"]:
+    """Return the fold that tests each statement."""
+    fold = np.empty(len(concepts), dtype=int)
+    for number, split in enumerate(folds(concepts, seed)):
+        fold[split.test] = number
+    return fold
 
 
 def trace(
@@ -386,7 +394,6 @@ def trace(
     seeds, layers = len(shuffled), acts.shape[1]
     logits = {method: np.empty((seeds, layers, len(concepts))) for method in (*METHODS, "shuffled labels", "control task")}
     losses = {method: np.empty((seeds, layers, 5)) for method in ("logistic", "shuffled labels")}
-    direction = np.zeros(acts.shape[1:])
     for layer in range(layers):
         features = acts[:, layer].astype(np.float64)
         for seed in range(seeds):
@@ -395,10 +402,8 @@ def trace(
                 logits[method][seed, layer] = found.logits
                 if method in losses:
                     losses[method][seed, layer] = found.losses
-            for probe in made["logistic"].probes:
-                direction[layer] += probe.weight / np.linalg.norm(probe.weight) / seeds / len(made["logistic"].probes)
     labels = dict.fromkeys(METHODS, concepts.labels) | {"shuffled labels": shuffled, "control task": words}
-    return Traced(concepts, logits, losses, labels, direction)
+    return Traced(concepts, logits, losses, labels)
 
 
 def scores(

@@ -19,7 +19,7 @@ def _check(options: dict, layers: int | None) -> None:
 
 EXPERIMENT = Experiment(
     pace=5.5e-9,
-    passes=lambda options: options["asked"] * len(options["layers"]) * len(options["multipliers"]),
+    passes=lambda options: options["asked"] * len(options["layers"]) * len(options["doses"]),
     target=True,
     target_files=("answers",),
     in_depth=("measures",),

@@ -21,6 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...checkpoints import activations, models, suites
+from ...checkpoints.types import Checkpoint, weight_names
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, Split
 from . import likelihoods
@@ -256,10 +257,10 @@ class ToxicityModel:
         return min(512, self.model.config.max_position_embeddings - (self.model.config.pad_token_id or 0) - 1)
 
 
-def _load_classifier(checkpoint: suites.Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_classifier(checkpoint: Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a classifier of two labels: safetensors, or a pickle from which nothing but tensors is taken; no code is run."""
     folder = models.at_hand(checkpoint).folder
-    weights = suites.weight_names(path.name for path in folder.iterdir())
+    weights = weight_names(path.name for path in folder.iterdir())
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,

@@ -1,9 +1,6 @@
 """Findings read off the published steering tables, for the page that tells them.
 
 Rule: a study that lacks some rows gives fewer findings, never an error.
-
-Public names: `SWEPT`, `TRUST`, `read`, `swept`, `gain_and_cost`, `over_own`, `chosen`, `summary`, `costs`,
-`probe_and_effect`, `correlations`.
 """
 
 from pathlib import Path
@@ -12,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from ... import results
+from . import nulls
 
-SWEPT = ("vector", "random direction", "shuffled labels")
-"""Methods that a sweep has a row of, for each layer and multiplier."""
+__all__ = [
+    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "over_own", "probe_and_effect", "read",
+    "side_effects", "summary", "swept", "tested",
+]  # fmt: skip
 
 TRUST = ("gain", "preferred", "answer_accuracy", "answer_margin", "answer_neither", "mc1", "mc2", "civility")
 """Measures of trust; what else a chosen setting is measured on is its cost: perplexity, and tasks of general ability."""
 
-_SETTING = ["suite", "revision", "step", "layer", "dimension", "concept_set", "method", "multiplier"]
+_SETTING = ["suite", "revision", "step", "layer", "dimension", "concept_set", "method", "dose"]
 _PROBES = ("logistic", "probe")
 
 
@@ -31,9 +31,33 @@ def read(experiment: str = "steering") -> pd.DataFrame:
 
 
 def swept(table: pd.DataFrame, metric: str = "gain") -> pd.DataFrame:
-    """Return the rows of the whole sweep with one metric; `own` marks the vectors of the steered model itself."""
-    rows = table[(table["metric"] == metric) & table["method"].isin(SWEPT)].astype({"layer": int})
+    """Return the vectors' rows of the whole sweep with one metric; `own` marks the vectors of the steered model itself."""
+    rows = table[(table["metric"] == metric) & (table["method"] == "vector")].astype({"layer": int})
     return rows.assign(own=rows["revision"].isin(["chat", "model"]))
+
+
+def null(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the gains of null directions: one row each, and rows `null range` with the 95 % range of the random ones."""
+    drawn = table[(table["metric"] == "gain") & table["method"].isin(nulls.METHODS)].astype({"layer": int})
+    at = ["suite", "revision", "step", "layer", "dimension", "concept_set", "dose"]
+    values = drawn[drawn["method"] == "random direction"].groupby(at)["value"]
+    ranges = values.agg(value="mean", low=lambda x: x.quantile(0.025), high=lambda x: x.quantile(0.975), n="size").reset_index()
+    return pd.concat([drawn, ranges.assign(method="null range", metric="gain")], ignore_index=True)
+
+
+def tested(table: pd.DataFrame, against: str = "random direction") -> pd.DataFrame:
+    """Return by how much each vector gains more than null directions, with the chances of such a gain (`p`) and loss (`p_loss`).
+
+    Args:
+        table: of steering.
+        against: one of `nulls.METHODS`.
+    """
+    return swept(table, f"gain_over_{against.replace(' ', '_')}")
+
+
+def side_effects(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what the vector of one dimension (`vector_of`) does to the preferences of another (`dimension`)."""
+    return swept(table, "side_effect")
 
 
 def gain_and_cost(table: pd.DataFrame) -> pd.DataFrame:
@@ -47,16 +71,15 @@ def gain_and_cost(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_own(table: pd.DataFrame) -> pd.DataFrame:
-    """Return by how much each checkpoint's vector gains more than the chat model's own, paired; the largest multiplier."""
-    rows = table[(table["metric"] == "gain_over_own") & (table["method"] == "vector")]
-    return rows.astype({"layer": int})[[*_SETTING, "value", "low", "high", "n"]]
+    """Return by how much each checkpoint's vector gains more than the chat model's own, paired, at the null's dose."""
+    return swept(table, "gain_over_own")[[*_SETTING, "value", "low", "high", "n"]]
 
 
 def chosen(table: pd.DataFrame) -> pd.DataFrame:
     """Return what the settings chosen on validation did: one row a source, set, dimension and metric.
 
     Returns:
-        The common columns with `layer`, `multiplier`, `before` (unsteered), `after`, `control` (a random direction at the
+        The common columns with `layer`, `dose`, `before` (unsteered), `after`, `control` (a random direction at the
         same setting), and, where the metric is compared example by example, `change`, `change_low`, `change_high`, `p`.
     """
     at = ["suite", "revision", "step", "concept_set", "dimension", "metric"]
@@ -65,7 +88,7 @@ def chosen(table: pd.DataFrame) -> pd.DataFrame:
     wide = rows.assign(method=rows["method"].map(methods)).pivot_table(index=at, columns="method", values="value")
     wide = wide.reindex(columns=list(methods.values())).dropna(subset="after").reset_index()
     done = table[table["method"] == "chosen"]
-    setting = done[[*at[:-1], "layer", "multiplier"]].drop_duplicates(at[:-1])
+    setting = done[[*at[:-1], "layer", "dose"]].drop_duplicates(at[:-1])
     changes = done[done["metric"].str.endswith("_change")].assign(metric=lambda rows: rows["metric"].str.removesuffix("_change"))
     changes = changes.rename(columns={"value": "change", "low": "change_low", "high": "change_high"})
     if "p" not in changes:
@@ -117,10 +140,8 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def probe_and_effect(probing: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each source checkpoint, probe accuracy and gain at the largest multiplier, averaged over the steered layers."""
-    gain = swept(table)
-    largest = gain.groupby("suite")["multiplier"].transform("max")
-    gain = gain[(gain["method"] == "vector") & (gain["multiplier"] == largest) & ~gain["own"]]
+    """Return, for each source checkpoint, probe accuracy and gain at the null's dose, averaged over the steered layers."""
+    gain = swept(table)[lambda rows: (rows["dose"] == nulls.DOSE) & ~rows["own"]]
     accuracy = probing[(probing["metric"] == "accuracy") & probing["method"].isin(_PROBES) & probing["layer"].notna()]
     at = ["suite", "concept_set", "dimension", "revision", "step", "layer"]
     both = gain[[*at, "value"]].rename(columns={"value": "gain"})

@@ -1,9 +1,6 @@
 """Steer a model by adding a vector to the residual stream: make vectors, add them, sweep over them, choose among them.
 
-Rule: a positive multiplier always means "more trustworthy"; `steer` restores the model whatever happens inside.
-
-Public names: `mean_difference`, `released_scaling`, `rescale`, `directions`, `read_preferences`, `universal`, `save`,
-`load`, `POSITIONS`, `BOUND`, `steer`, `Sweep`, `Response`, `dose_response`, `choose`, `effects`.
+Rule: a positive dose always means "more trustworthy"; `steer` restores the model whatever happens inside.
 """
 
 import json
@@ -12,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -26,8 +22,12 @@ from ...core import evaluation
 from ...core.errors import unknown
 from ...statements import user_files
 from ...statements.concepts import ConceptSet
-from ..probing import controls
 from .likelihoods import Batch, Forest, Perplexity, perplexity, preference
+
+__all__ = [
+    "BOUND", "POSITIONS", "Response", "Sweep", "choose", "directions", "dose_response", "effects", "load", "mean_difference",
+    "one_deviation", "read_preferences", "relative_norms", "save", "steer", "universal",
+]  # fmt: skip
 
 POSITIONS = ("all", "last", "response")
 """Where a vector may be added: see `steer`."""
@@ -43,26 +43,18 @@ def mean_difference(
     return features[labels == 1].mean(0) - features[labels == 0].mean(0)
 
 
-def released_scaling(
-    features: Float[np.ndarray, "example d_model"], labels: Int[np.ndarray, " example"]
+def one_deviation(
+    vector: Float[np.ndarray, " d_model"], features: Float[np.ndarray, "example d_model"]
 ) -> Float[np.ndarray, " d_model"]:
-    """Return the direction of the difference of means with the standard deviation of the projections onto it as its norm.
+    """Return the direction of `vector`, as long as one standard deviation of the projections of `features` onto it.
 
-    Source: the released code (`generate_steering_vector.py`), which the paper's equation 1 does not mention. There
-    the deviation is taken over all rows, test rows included; here over the rows given.
+    A *dose* counts such vectors. It means as much from every source and in every direction, and it does not vanish where
+    the two sides have nearly the same mean, as they have where each word stands on both.
+
+    Source: the released code (`generate_steering_vector.py`), which scales so; the paper's equation 1 does not say it.
     """
-    difference = mean_difference(features, labels)
-    unit = difference / np.linalg.norm(difference)
+    unit = vector / np.linalg.norm(vector)
     return unit * (features @ unit).std()
-
-
-def rescale(vector: Float[np.ndarray, " d_model"], like: Float[np.ndarray, " d_model"]) -> Float[np.ndarray, " d_model"]:
-    """Return the direction of `vector` with the norm of `like`.
-
-    Checkpoints differ in the size of their activations. With the target's own difference of means as `like`, a
-    multiplier of 1 is the same push from every source, and only the direction is compared.
-    """
-    return vector * (np.linalg.norm(like) / np.linalg.norm(vector))
 
 
 def directions(
@@ -71,12 +63,9 @@ def directions(
     concepts: ConceptSet,
     train: Int[np.ndarray, " train"],
     layers: Sequence[int],
-    name: str,
     universal: Float[np.ndarray, "layer d_model"] | None = None,
 ) -> dict[str, Float[np.ndarray, "chosen d_model"]]:
-    """Return the vectors of a checkpoint at each of `layers`, and its two controls, from the train part only.
-
-    All have the norm of the target's own difference of means at their layer (`rescale`).
+    """Return the vectors of a checkpoint at each of `layers`, one standard deviation of the target long.
 
     Args:
         source: activations of the checkpoint the directions come from.
@@ -84,26 +73,25 @@ def directions(
         concepts: gives the labels.
         train: rows that may be used.
         layers: 0-based blocks.
-        name: of the source; each source has random directions of its own.
         universal: the checkpoint's difference of means over preference pairs, at every layer, if there are any.
 
     Returns:
-        `vector`; `random direction`; `shuffled labels`: the difference of means under labels in random order; and
-        `universal`, if it was given.
+        `vector`, the difference of means; and `universal`, if it was given.
     """
-    labels, shuffled = concepts.labels[train], controls.shuffled_labels(concepts, seed=0)[train]
-    found: dict[str, list[np.ndarray]] = {"vector": [], "random direction": [], "shuffled labels": []}
+    found = {"vector": {layer: mean_difference(source[train, layer], concepts.labels[train]) for layer in layers}}
     if universal is not None:
-        found["universal"] = []
-    for layer in layers:
-        features, like = source[train, layer], mean_difference(target[train, layer], labels)
-        random = controls.random_direction(like, seed=crc32(f"{name} {concepts.dimension} {layer}".encode()))
-        found["vector"].append(rescale(mean_difference(features, labels), like))
-        found["random direction"].append(random)
-        found["shuffled labels"].append(rescale(mean_difference(features, shuffled), like))
-        if universal is not None:
-            found["universal"].append(rescale(universal[layer], like))
-    return {method: np.stack(vectors) for method, vectors in found.items()}
+        found["universal"] = {layer: universal[layer] for layer in layers}
+    return {
+        method: np.stack([one_deviation(vector, target[train, layer]) for layer, vector in vectors.items()])
+        for method, vectors in found.items()
+    }
+
+
+def relative_norms(
+    vectors: Float[np.ndarray, "layer d_model"], acts: Float[np.ndarray, "example layer d_model"], layers: Sequence[int]
+) -> Float[np.ndarray, " layer"]:
+    """Return the norm of each layer's vector as a share of the mean norm of the activations it is added to."""
+    return np.linalg.norm(vectors, axis=1) / np.linalg.norm(acts[:, list(layers)], axis=2).mean(0)
 
 
 def read_preferences(path: str | Path) -> ConceptSet:
@@ -360,7 +348,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Response:
-    """What pairs and text did under each layer and multiplier.
+    """What pairs and text did under each layer and dose.
 
     Attributes:
         before: preference of each pair without steering, in nats per token.
@@ -370,17 +358,17 @@ class Response:
     """
 
     before: Float[np.ndarray, " pair"]
-    after: Float[np.ndarray, "layer multiplier pair"]
+    after: Float[np.ndarray, "layer dose pair"]
     plain: Perplexity
     costs: tuple[tuple[Perplexity, ...], ...]
 
     @property
-    def gain(self) -> Float[np.ndarray, "layer multiplier pair"]:
+    def gain(self) -> Float[np.ndarray, "layer dose pair"]:
         """Change of each pair's preference, in nats per token."""
         return self.after - self.before
 
     @property
-    def losses(self) -> Float[np.ndarray, "layer multiplier text"]:
+    def losses(self) -> Float[np.ndarray, "layer dose text"]:
         """Loss of each neutral text, in nats per token."""
         return np.array([[cost.losses for cost in row] for row in self.costs])
 
@@ -389,40 +377,40 @@ def dose_response(
     sweep: Sweep,
     layers: Sequence[int],
     vectors: Float[np.ndarray, "layer d_model"],
-    multipliers: Sequence[float],
+    doses: Sequence[float],
     unsteered: tuple[Float[np.ndarray, " pair"], Perplexity],
 ) -> Response:
-    """Run the sweep over all multipliers of each layer's vector.
+    """Run the sweep over all doses of each layer's vector.
 
     Args:
         sweep: over pairs and text, at these layers at least.
         layers: 0-based blocks.
         vectors: one a layer.
-        multipliers: strengths.
+        doses: how many times each vector is added.
         unsteered: what the sweep gives without a vector.
     """
     found = [
-        [sweep(layer, np.asarray(multiplier * vector, dtype=np.float32)) for multiplier in multipliers]
+        [sweep(layer, np.asarray(dose * vector, dtype=np.float32)) for dose in doses]
         for layer, vector in zip(layers, vectors, strict=True)
     ]
-    shape = (len(vectors), len(multipliers), len(unsteered[0]))
+    shape = (len(vectors), len(doses), len(unsteered[0]))
     after = np.array([[preferences for preferences, _ in row] for row in found]).reshape(shape)
     return Response(unsteered[0], after, unsteered[1], tuple(tuple(cost for _, cost in row) for row in found))
 
 
-def choose(response: Response, multipliers: Sequence[float], bound: float) -> tuple[int, int] | None:
-    """Return the indices of the layer and the multiplier with the largest mean gain at a bearable cost.
+def choose(response: Response, doses: Sequence[float], bound: float) -> tuple[int, int] | None:
+    """Return the indices of the layer and the dose with the largest mean gain at a bearable cost.
 
-    Only positive multipliers are candidates: the labels say which way is more trustworthy. None where no candidate
+    Only positive doses are candidates: the labels say which way is more trustworthy. None where no candidate
     gains anything: the model is then left alone.
 
     Args:
         response: on the validation part; the choice is reported on the test part, once.
-        multipliers: of the response.
+        doses: of the response.
         bound: most perplexity, as a multiple of the unsteered model's.
     """
     cheap = np.array([[cost.value for cost in row] for row in response.costs]) <= bound * response.plain.value
-    gains = np.where(cheap & (np.asarray(multipliers) > 0), response.gain.mean(2), 0.0)
+    gains = np.where(cheap & (np.asarray(doses) > 0), response.gain.mean(2), 0.0)
     if not gains.size:
         return None
     best = np.unravel_index(np.argmax(gains), gains.shape)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.experiments.probing import controls
+from tracing_utils.experiments.probing import floors
 from tracing_utils.statements.concepts import DIMENSIONS, load, subset
 from tracing_utils.statements.perturbations import PERTURBATIONS
 
@@ -185,15 +185,15 @@ def test_every_category_has_enough_statements_to_be_counted(dimension):
     ("dimension", "most"), [("reliability", 0.65), ("privacy", 0.65), ("fairness", 0.65), ("toxicity", 0.72)]
 )
 def test_the_words_alone_do_not_give_the_label_away(dimension, most):
-    assert controls.lexical_floor(load("pocket", dimension))["accuracy"].value <= most
+    assert floors.lexical_floor(load("pocket", dimension))["accuracy"].value <= most
 
 
 def test_a_set_whose_words_do_give_the_label_away_is_seen(make_concepts):
     read = subset(load("pocket", "privacy"), np.arange(200))
-    assert controls.lexical_floor(read)["accuracy"].value < 0.7
+    assert floors.lexical_floor(read)["accuracy"].value < 0.7
     told = [f"{s} {'Fine' if label else 'Bad'}." for s, label in zip(read.statements, read.labels, strict=True)]
     made = make_concepts(read.labels, statements=told, groups=read.groups)
-    assert controls.lexical_floor(made)["accuracy"].value > 0.95
+    assert floors.lexical_floor(made)["accuracy"].value > 0.95
 
 
 def test_the_lengths_of_the_two_sides_are_alike():

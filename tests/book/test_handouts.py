@@ -1,5 +1,6 @@
 """Every exercise has a solution that runs, and what is handed out has none."""
 
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,8 @@ from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import runner
 
 PAGE = PROJECT / "book" / "teach" / "exercises.md"
-SHARED, SOLUTIONS = handouts.exercises(PAGE)
+SHARED = re.search(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)[1]
+SOLUTIONS = handouts.solutions(PAGE.read_text())
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.md"))
 
 
@@ -48,7 +50,7 @@ def test_a_solution_needs_the_shared_lines():
 
 
 def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
-    assert main(["starters", str(tmp_path)]) == 0
+    assert main(["notebooks", str(tmp_path)]) == 0
     made = {path.stem: nbformat.read(path, 4) for path in tmp_path.glob("*.ipynb")}
     assert set(made) == {path.stem for path in NOTEBOOKS} | {"exercises", "pretrain_your_own"}
     for path in [*NOTEBOOKS, PAGE]:
@@ -92,9 +94,9 @@ def test_a_notebook_to_download_is_in_the_markdown_of_any_notebook_program():
 
 def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_path):
     (command,) = [line for line in (PROJECT / "postBuild").read_text().splitlines() if "-m tracing_utils" in line]
-    _, _, _, name, folder, *_ = command.split()
+    _, _, _, name, folder, option, *_ = command.split()
     assert folder == handouts.LAUNCHED
-    assert main([name, str(tmp_path)]) == 0
+    assert main([name, str(tmp_path), option]) == 0
     found = handouts.launchers(PROJECT, "https://code.example/a/tracing")
     assert {service for _, service, _ in found} == {"Binder"}  # Colab opens files of GitHub alone
     for _, _, link in found:
