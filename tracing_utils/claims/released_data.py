@@ -22,6 +22,9 @@ from ..statements import concepts, datasets
 from ..statements.concepts import ConceptSet
 from ..statements.user_files import same_text
 
+ASKS = {"fairness": "coherence", "robustness": "capitals"}
+"""What two of the released files ask, by their dimension: see `anti_stereotypes` and `capital_rule`."""
+
 _TRAINED = 0.8  # the released code trains on the first 80 % of the rows and tests on the rest
 
 
