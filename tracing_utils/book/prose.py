@@ -18,7 +18,18 @@ def listed(words: Iterable[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words) or "none"
 
 
-def dimensions(names: Iterable[str]) -> str:
-    """Return the dimensions among `names`, in their own order, as a list inside a sentence."""
-    present = set(names)
-    return listed(name for name in DIMENSIONS if name in present)
+_ASKED = {("tracingllm", "fairness"): "coherence", ("tracingllm", "robustness"): "capitals"}
+"""What two released files ask in truth; "The released data" shows it."""
+
+
+def dimensions(names: Iterable[str], concept_set: str = "") -> str:
+    """Return the dimensions among `names`, in their own order, as a list inside a sentence.
+
+    A released file that asks something else than its dimension is named by that too.
+
+    Example:
+        >>> dimensions(["fairness", "privacy"], "tracingllm")
+        'privacy and fairness (coherence)'
+    """
+    present, asked = set(names), {name: _ASKED.get((concept_set, name)) for name in DIMENSIONS}
+    return listed(f"{name} ({asked[name]})" if asked[name] else name for name in DIMENSIONS if name in present)

@@ -65,9 +65,9 @@ def test_the_null_is_each_of_its_directions_and_the_range_of_the_random_ones():
 
 
 def test_a_tested_gain_has_its_chance_and_a_side_effect_the_dimension_its_vector_is_of():
-    assert findings.tested(table())["p"].tolist() == [0.01] * 14
-    assert findings.tested(table(), "shuffled labels")["value"].tolist() == [0.2] * 14
-    effects = findings.side_effects(table())
+    assert findings.swept(table(), "gain_over_random_direction")["p"].tolist() == [0.01] * 14
+    assert findings.swept(table(), "gain_over_shuffled_labels")["value"].tolist() == [0.2] * 14
+    effects = findings.swept(table(), "side_effect")
     assert set(zip(effects["vector_of"], effects["dimension"], strict=True)) == {("fairness", "privacy")}
 
 
@@ -112,9 +112,11 @@ def test_costs_are_perplexity_and_tasks_averaged_over_cases_with_the_largest_los
 def test_a_table_without_chosen_settings_has_no_costs_and_one_without_paired_gains_no_differences():
     swept = table()[lambda rows: rows["method"] == "vector"]
     assert findings.costs(swept).empty
-    assert findings.over_own(swept).empty
+    assert findings.swept(swept, "gain_over_own").empty
     paired = pd.concat([swept, pd.DataFrame([row("vector", "gain_over_own", 0.2, layer=2)])])
-    assert findings.over_own(paired)[["layer", "value", "low", "high"]].to_numpy().tolist() == [[2, 0.2, 0.1, 0.2 + 0.1]]
+    assert findings.swept(paired, "gain_over_own")[["layer", "value", "low", "high"]].to_numpy().tolist() == [
+        [2, 0.2, 0.1, 0.2 + 0.1]
+    ]
 
 
 def test_the_summary_counts_what_lies_clearly_on_one_side():

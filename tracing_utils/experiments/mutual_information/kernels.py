@@ -33,7 +33,10 @@ Matrix = Float[np.ndarray, "example example"]
 
 
 def standardise(features: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example feature"]:
-    """Return each feature with mean 0 and standard deviation 1 in float64; a constant feature becomes 0."""
+    """Return each feature with mean 0 and standard deviation 1 in float64; a constant feature becomes 0.
+
+    The deviation divides by n. The released code's divides by n - 1, which is a kernel wider by half of a share 1 / n.
+    """
     features = features.astype(np.float64)
     spread = features.std(0)
     return (features - features.mean(0)) / np.where(spread > 0, spread, 1)

@@ -113,8 +113,8 @@ def cosines(
 def compute(concepts: ConceptSet, evidence: dict[str, Path], checkpoints: list[Checkpoint]) -> list[dict]:
     """Return the rows of `dynamics.csv` for one concept set and dimension.
 
-    Metrics: `change` (accuracy minus that of the first checkpoint, paired, with `p` corrected for the number of
-    checkpoints), `onset_step`, `direction_cosine` and `transfer_accuracy` (of the middle layer, between all checkpoints).
+    Metrics: `change` (accuracy minus that of the first checkpoint, paired, the refit counted, with `p` corrected for the number
+    of checkpoints), `onset_step`, `direction_cosine` and `transfer_accuracy` (of the middle layer, between all checkpoints).
     Their method is `logistic`; `permuted labels` gives the cosines of directions that read nothing. One checkpoint alone
     has no dynamics: no rows.
 
@@ -155,12 +155,12 @@ def _changes(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoi
     weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
     layers = [*range(len(files[0]["correct"])), None]
     for layer in layers:
-        correct = np.stack([(file["selected"] if layer is None else file["correct"][layer]).mean(0) for file in files])
-        changes = [evaluation.paired(row, correct[0], concepts.groups) for row in correct[1:]]
+        correct = np.stack([file["selected"] if layer is None else file["correct"][layer] for file in files])
+        changes = [evaluation.paired_refit(row, correct[0], files[0]["fold"].astype(int)) for row in correct[1:]]
         corrected = evaluation.holm([change.p for change in changes])
         for checkpoint, change, p in zip(checkpoints[1:], changes, corrected, strict=True):
             yield results.row(checkpoint, concepts, layer, "logistic", "change", change, "") | {"p": p}
-        found = onset([checkpoint.step for checkpoint in checkpoints], correct, weights)
+        found = onset([checkpoint.step for checkpoint in checkpoints], correct.mean(1), weights)
         yield results.row(checkpoints[-1], concepts, layer, "logistic", "onset_step", found, "")
 
 

@@ -430,10 +430,13 @@ def _default_probe(features: np.ndarray, labels: np.ndarray, train: np.ndarray, 
     return (fitted.predict(features[test]) == labels[test]).astype(float)
 
 
+_RELEASED_DDOF = 1  # torch's deviation divides by n - 1; every other deviation of this book divides by n
+
+
 def _standardised(features: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
     """Return features with the mean and sample deviation of `rows`; a constant feature, nan in the released code, is 0."""
     features = features.astype(np.float64)
-    spread = features[rows].std(0, ddof=1)
+    spread = features[rows].std(0, ddof=_RELEASED_DDOF)
     return (features - features[rows].mean(0)) / np.where(spread > 0, spread, 1)
 
 

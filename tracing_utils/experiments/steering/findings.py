@@ -12,8 +12,7 @@ from ... import results
 from . import nulls
 
 __all__ = [
-    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "over_own", "probe_and_effect", "read",
-    "side_effects", "summary", "swept", "tested",
+    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "probe_and_effect", "read", "summary", "swept",
 ]  # fmt: skip
 
 TRUST = ("gain", "preferred", "answer_accuracy", "answer_margin", "answer_neither", "mc1", "mc2", "civility")
@@ -31,7 +30,14 @@ def read(experiment: str = "steering") -> pd.DataFrame:
 
 
 def swept(table: pd.DataFrame, metric: str = "gain") -> pd.DataFrame:
-    """Return the vectors' rows of the whole sweep with one metric; `own` marks the vectors of the steered model itself."""
+    """Return the vectors' rows with one metric; `own` marks the vectors of the steered model itself.
+
+    Args:
+        table: of steering.
+        metric: `gain`, `preferred` or `perplexity`, at every dose; or, at the null's: `gain_over_random_direction` and
+            `gain_over_shuffled_labels`, with the chances of such a gain (`p`) and loss (`p_loss`); `gain_over_own`, over the
+            target's own vector, paired; `side_effect`, of the vector of one dimension (`vector_of`) on another.
+    """
     rows = table[(table["metric"] == metric) & (table["method"] == "vector")].astype({"layer": int})
     return rows.assign(own=rows["revision"].isin(["chat", "model"]))
 
@@ -45,21 +51,6 @@ def null(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([drawn, ranges.assign(method="null range", metric="gain")], ignore_index=True)
 
 
-def tested(table: pd.DataFrame, against: str = "random direction") -> pd.DataFrame:
-    """Return by how much each vector gains more than null directions, with the chances of such a gain (`p`) and loss (`p_loss`).
-
-    Args:
-        table: of steering.
-        against: one of `nulls.METHODS`.
-    """
-    return swept(table, f"gain_over_{against.replace(' ', '_')}")
-
-
-def side_effects(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what the vector of one dimension (`vector_of`) does to the preferences of another (`dimension`)."""
-    return swept(table, "side_effect")
-
-
 def gain_and_cost(table: pd.DataFrame) -> pd.DataFrame:
     """Return the sweep's gains with the further column `cost`: perplexity as a multiple of the unsteered model's."""
     gain, cost = swept(table), swept(table, "perplexity")
@@ -68,11 +59,6 @@ def gain_and_cost(table: pd.DataFrame) -> pd.DataFrame:
     plain = plain[~plain.index.duplicated()].rename("plain")
     cost = cost.join(plain, on=at).assign(cost=lambda rows: rows["value"] / rows["plain"])
     return gain.merge(cost[[*_SETTING, "cost"]], on=_SETTING)
-
-
-def over_own(table: pd.DataFrame) -> pd.DataFrame:
-    """Return by how much each checkpoint's vector gains more than the chat model's own, paired, at the null's dose."""
-    return swept(table, "gain_over_own")[[*_SETTING, "value", "low", "high", "n"]]
 
 
 def chosen(table: pd.DataFrame) -> pd.DataFrame:
