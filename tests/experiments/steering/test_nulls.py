@@ -52,6 +52,15 @@ def test_the_p_value_counts_the_observed_value_among_the_draws(observed, gain, l
     assert nulls.p_values(observed, np.arange(99.0)) == pytest.approx((gain, loss))
 
 
+def test_an_effect_is_held_against_the_null_on_the_first_pairs_alone(monkeypatch):
+    monkeypatch.setattr(nulls, "PAIRS", 2)
+    drawn = np.stack([np.zeros(99), np.arange(99.0)], axis=1)
+    ((method, found, chances),) = nulls.Null({"random direction": drawn}, {}).against(np.array([90.0, 100.0, -1e6]), place=1)
+    assert (method, found.value, found.n) == ("random direction", 95 - 49, 99)
+    assert (found.low, found.high) == pytest.approx((95 - 95.55, 95 - 2.45))
+    assert chances == pytest.approx({"p": 5 / 100, "p_loss": 97 / 100})
+
+
 def test_a_direction_of_the_null_is_found_to_gain_as_rarely_as_the_level_says():
     """One random direction beside a vector was no null: its spread was up to 2.5 times the bootstrap error."""
     rng = np.random.default_rng(1)

@@ -4,7 +4,7 @@ Rule: a null direction is made from the target's own activations and gets the do
 not depend on the source of a vector, so it is kept in the cache folder and every source of a study reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet
 from ..cached import kept
 from ..probing import controls
@@ -41,6 +42,19 @@ class Null:
 
     gain: dict[str, Float[np.ndarray, "direction layer"]]
     cost: dict[str, Float[np.ndarray, "direction layer"]]
+
+    def against(self, gain: Float[np.ndarray, " pair"], place: int) -> Iterator[tuple[str, Estimate, dict[str, float]]]:
+        """Yield, by method, by how much the pairs gain more than its directions do, with their 95 % range, and the `p_values`.
+
+        Args:
+            gain: of every test pair, by a vector at the dose of the null.
+            place: which of the layers.
+        """
+        observed = float(gain[:PAIRS].mean())
+        for method, drawn in self.gain.items():
+            low, high = observed - np.quantile(drawn[:, place], [0.975, 0.025])
+            chances = dict(zip(("p", "p_loss"), p_values(observed, drawn[:, place]), strict=True))
+            yield method, Estimate(observed - float(drawn[:, place].mean()), float(low), float(high), len(drawn)), chances
 
 
 def random_directions(
