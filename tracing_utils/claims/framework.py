@@ -28,8 +28,8 @@ from ..core import evaluation
 from ..core.paths import PROJECT
 
 __all__ = [
-    "COLUMNS", "LEVEL", "VERDICTS", "Claim", "Evidence", "Found", "NotTestable", "Part", "Series", "code", "decide", "findings", "judge",
-    "published", "register", "summary",
+    "COLUMNS", "LEVEL", "VERDICTS", "Claim", "Evidence", "Found", "NotTestable", "Part", "Series", "code", "decide", "findings",
+    "judge", "published", "register", "summary",
 ]  # fmt: skip
 
 VERDICTS = ("supported", "not supported", "no relevant effect", "inconclusive", "not testable here")
@@ -458,7 +458,7 @@ def findings(table: pd.DataFrame, titles: Mapping[str, str], power: pd.DataFrame
         counts = {verdict: int((tested["verdict"] == verdict).sum()) for verdict in VERDICTS[:4]}
         told = ", ".join(f"{verdict} {n}" for verdict, n in counts.items() if n)
         seen = cells.loc[cells["truth"] == "yes", VERDICTS[0]]
-        sure = f"in simulations false at most {cells['false'].max():.0%}, seen in {seen.min():.0%} to {seen.max():.0%} where it is true"
+        sure = f"in simulations false in at most {cells['false'].max():.0%}, seen in {seen.min():.0%} to {seen.max():.0%}"
         new = int((tested["data"] == "confirmed").sum())
         rows[title] = {
             "found here": f"{told} (of {len(tested)} tests)" if len(tested) else "not testable in any study",
