@@ -1,9 +1,6 @@
 """What is wrong with the paper's released files, computed from the files themselves.
 
 Rule: a fault is a number with what it is a number of; no statement of anybody's is in the table.
-
-Public names: `faults`, `sets`, `words`, `giveaways`, `anti_stereotypes`, `capital_rule`, `question_overlap`, `copies`,
-`surface`, `released_floor`.
 """
 
 import re
@@ -21,6 +18,11 @@ from ..experiments.probing import controls, floors
 from ..statements import concepts, datasets
 from ..statements.concepts import ConceptSet
 from ..statements.user_files import same_text
+
+__all__ = [
+    "ASKS", "anti_stereotypes", "capital_rule", "copies", "faults", "giveaways", "question_overlap", "released_floor", "surface",
+    "words",
+]  # fmt: skip
 
 ASKS = {"fairness": "coherence", "robustness": "capitals"}
 """What two of the released files ask, by their dimension: see `anti_stereotypes` and `capital_rule`."""
