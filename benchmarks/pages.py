@@ -14,7 +14,8 @@ from tracing_utils.book import explorables
 from tracing_utils.claims import framework, released_data, simulation
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.run import processes, provenance
+from tracing_utils.experiments.probing import controls
+from tracing_utils.run import processes
 from tracing_utils.statements import concepts
 
 PICTURED = "pocket-tracingllm"
@@ -44,7 +45,7 @@ def released() -> None:
     folder = PROJECT / "results" / "released_data"
     results.write_csv(released_data.faults(), folder / "faults.csv")
     every = (concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS)
-    results.write_csv(provenance.describe_concepts(every), folder / "concepts.csv")
+    results.write_csv(controls.describe(every), folder / "concepts.csv")
     results.write_csv(released_data.words(), folder / "words.csv")
 
 

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..experiments.probing import controls, floors
+from ..experiments.probing import floors
 from ..statements import concepts, datasets
 from ..statements.concepts import ConceptSet
 from ..statements.user_files import same_text
@@ -49,11 +49,6 @@ def faults() -> pd.DataFrame:
     dirty = sum(bool(datasets.DEBRIS.search(text)) for text in released["toxicity"].statements)
     rows.append(("debris", "toxicity", dirty, len(released["toxicity"]), "rows with escaped line ends in the text"))
     return pd.DataFrame(rows, columns=["fault", "dimension", "value", "n", "detail"])
-
-
-def sets() -> pd.DataFrame:
-    """Return one row a set and dimension, for all sets with names (see `controls.describe`)."""
-    return controls.describe(concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS)
 
 
 def words() -> pd.DataFrame:
