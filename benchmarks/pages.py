@@ -14,7 +14,9 @@ from tracing_utils.book import explorables
 from tracing_utils.claims import framework, released_data, simulation
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments.probing import controls
 from tracing_utils.run import processes
+from tracing_utils.statements import concepts
 
 PICTURED = "pocket-tracingllm"
 """The study whose probes the README's picture shows."""
@@ -42,7 +44,8 @@ def released() -> None:
     """Count what is wrong with the released files, and describe every set, for `book/released_data.md`."""
     folder = PROJECT / "results" / "released_data"
     results.write_csv(released_data.faults(), folder / "faults.csv")
-    results.write_csv(released_data.sets(), folder / "concepts.csv")
+    every = (concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS)
+    results.write_csv(controls.describe(every), folder / "concepts.csv")
     results.write_csv(released_data.words(), folder / "words.csv")
 
 

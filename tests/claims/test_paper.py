@@ -89,6 +89,6 @@ def test_an_unknown_table_is_refused_with_the_known_ones():
 
 
 def test_the_readme_names_the_source_and_every_table():
-    readme = (PROJECT / "tracing_utils" / "data" / "paper" / "README.md").read_text()
+    readme = (PROJECT / "tracing_utils" / "claims" / "data" / "README.md").read_text()
     assert "2402.19465" in readme
     assert set(re.findall(r"`(\w+)\.csv` \|", readme)) == set(paper.TABLES)

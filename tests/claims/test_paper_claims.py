@@ -11,6 +11,7 @@ from tracing_utils.claims.framework import VERDICTS, Evidence
 from tracing_utils.claims.paper_claims import CLAIMS, judge
 from tracing_utils.core import evaluation
 from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments.steering import nulls
 from tracing_utils.statements.concepts import DIMENSIONS
 
 SUPPORTED, NOT_SUPPORTED, IRRELEVANT, INCONCLUSIVE, NOT_TESTABLE = VERDICTS
@@ -163,6 +164,11 @@ def test_point_5_a_random_direction_is_no_vector_that_helps_though_pairs_alone_w
     assert decided <= 0.05 * 60
 
 
+def test_point_5_random_directions_are_tried_where_the_verdict_looks():
+    assert (paper_claims.DOSE, paper_claims.PAIRS, paper_claims.TEXTS) == (nulls.DOSE, nulls.PAIRS, nulls.TEXTS)
+    assert nulls.METHODS == {"random direction": 99, "shuffled labels": 20}
+
+
 def test_point_5_a_clear_loss_is_said_and_so_are_the_monte_carlo_p_values():
     rng = np.random.default_rng(0)
     harmed = simulation.simulate("midtraining_vector_helps", "harms", "none", rng)
@@ -275,13 +281,15 @@ def test_point_12_a_p_value_is_never_printed_below_a_millionth():
 # A small part of the published simulations, through fitted probes.
 
 
-_LOOK_ALIKES = [
-    ("early_separability", "spike"), ("rise_then_plateau", "early, dip"), ("most_is_early", "straight rise"),
-    ("tx_rises_then_falls", "spike, long rise"),
-]  # fmt: skip
+FOOLING = {
+    "early_separability": "spike",
+    "rise_then_plateau": "early, dip",
+    "most_is_early": "straight rise",
+    "tx_rises_then_falls": "spike, long rise",
+}
 
 
-@pytest.mark.parametrize(("claim", "shape"), _LOOK_ALIKES)
+@pytest.mark.parametrize(("claim", "shape"), FOOLING.items())
 def test_a_shape_that_fools_is_not_called_the_claim_through_fitted_probes(claim, shape):
     found = simulation.verdicts([claim], shape, "strong", 6, seed=1)[claim]
     assert SUPPORTED not in set(found)

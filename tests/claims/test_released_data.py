@@ -16,6 +16,7 @@ from tracing_utils.claims.released_data import (
     released_floor,
     surface,
 )
+from tracing_utils.core import evaluation
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.statements import concepts, datasets
 from tracing_utils.statements.concepts import DIMENSIONS, load
@@ -153,11 +154,8 @@ def test_no_statement_of_other_people_is_in_what_is_published(published, correct
 
 
 def test_the_table_of_faults_is_tidy(corrected, monkeypatch, make_concepts):
-    monkeypatch.setattr(
-        released_data.floors,
-        "lexical_floor",
-        lambda chosen: {"accuracy": released_data.floors.evaluation.Estimate(0.5, 0.4, 0.6, 1)},
-    )
+    half = evaluation.Estimate(0.5, 0.4, 0.6, 1)
+    monkeypatch.setattr(released_data.floors, "lexical_floor", lambda chosen: {"accuracy": half})
     monkeypatch.setattr(released_data, "released_floor", lambda chosen: (0.5, 1, "not computed here"))
     table = released_data.faults()
     assert table.columns.tolist() == ["fault", "dimension", "value", "n", "detail"]

@@ -28,8 +28,8 @@ from ..core import evaluation
 from ..core.paths import PROJECT
 
 __all__ = [
-    "COLUMNS", "LEVEL", "VERDICTS", "Claim", "Evidence", "Found", "NotTestable", "Part", "Series", "code", "decide", "judge",
-    "published", "register", "summary",
+    "COLUMNS", "LEVEL", "VERDICTS", "Claim", "Evidence", "Found", "NotTestable", "Part", "Series", "code", "decide", "findings",
+    "judge", "published", "register", "summary",
 ]  # fmt: skip
 
 VERDICTS = ("supported", "not supported", "no relevant effect", "inconclusive", "not testable here")
@@ -441,6 +441,31 @@ def published(folder: Path) -> pd.DataFrame:
     tables = {path.parent.name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in files}
     studies = np.repeat(list(tables), [len(table) for table in tables.values()])
     return decide(pd.concat(list(tables.values()), ignore_index=True)).assign(study=studies)
+
+
+def findings(table: pd.DataFrame, titles: Mapping[str, str], power: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a claim: what is found over all that could be tested, how sure that is, and the verdict of most tests.
+
+    Args:
+        table: of verdicts (`published`).
+        titles: of the claims.
+        power: of the simulations (`simulation.power`).
+    """
+    rows = {}
+    for claim, title in titles.items():
+        own, cells = table[table["claim"] == claim], power[power["claim"] == claim]
+        tested = own[own["verdict"] != VERDICTS[4]]
+        counts = {verdict: int((tested["verdict"] == verdict).sum()) for verdict in VERDICTS[:4]}
+        told = ", ".join(f"{verdict} {n}" for verdict, n in counts.items() if n)
+        seen = cells.loc[cells["truth"] == "yes", VERDICTS[0]]
+        sure = f"false in at most {cells['false'].max():.0%} of simulations; seen in {seen.min():.0%} to {seen.max():.0%} if true"
+        new = int((tested["data"] == "confirmed").sum())
+        rows[title] = {
+            "found here": f"{told} (of {len(tested)} tests)" if len(tested) else "not testable in any study",
+            "how sure": (f"{new} confirmed, {len(tested) - new} exploratory; " if len(tested) else "") + sure,
+            "mostly": next((verdict for verdict, n in counts.items() if 2 * n > len(tested)), ""),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def summary(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:

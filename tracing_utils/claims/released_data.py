@@ -1,9 +1,6 @@
 """What is wrong with the paper's released files, computed from the files themselves.
 
 Rule: a fault is a number with what it is a number of; no statement of anybody's is in the table.
-
-Public names: `faults`, `sets`, `words`, `giveaways`, `anti_stereotypes`, `capital_rule`, `question_overlap`, `copies`,
-`surface`, `released_floor`.
 """
 
 import re
@@ -17,10 +14,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..experiments.probing import controls, floors
+from ..experiments.probing import floors
 from ..statements import concepts, datasets
 from ..statements.concepts import ConceptSet
 from ..statements.user_files import same_text
+
+__all__ = [
+    "ASKS", "anti_stereotypes", "capital_rule", "copies", "faults", "giveaways", "question_overlap", "released_floor", "surface",
+    "words",
+]  # fmt: skip
+
+ASKS = {"fairness": "coherence", "robustness": "capitals"}
+"""What two of the released files ask, by their dimension: see `anti_stereotypes` and `capital_rule`."""
 
 _TRAINED = 0.8  # the released code trains on the first 80 % of the rows and tests on the rest
 
@@ -44,11 +49,6 @@ def faults() -> pd.DataFrame:
     dirty = sum(bool(datasets.DEBRIS.search(text)) for text in released["toxicity"].statements)
     rows.append(("debris", "toxicity", dirty, len(released["toxicity"]), "rows with escaped line ends in the text"))
     return pd.DataFrame(rows, columns=["fault", "dimension", "value", "n", "detail"])
-
-
-def sets() -> pd.DataFrame:
-    """Return one row a set and dimension, for all sets with names (see `controls.describe`)."""
-    return controls.describe(concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS)
 
 
 def words() -> pd.DataFrame:
