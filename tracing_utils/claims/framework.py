@@ -36,12 +36,12 @@ VERDICTS = ("supported", "not supported", "no relevant effect", "inconclusive", 
 """What a claim can be found to be, in the order in which tables count them."""
 
 COLUMNS = (
-    "claim", "title", "concept_set", "dimension", "suite", "statistic", "value", "low", "high", "threshold", "relevant",
-    "p", "side", "p_corrected", "p_within", "p_within_corrected", "verdict", "data", "weights", "n", "windows", "note",
+    "claim", "concept_set", "dimension", "suite", "value", "low", "high", "relevant", "p", "side", "p_corrected", "p_within",
+    "p_within_corrected", "verdict", "data", "weights", "n", "windows", "note",
 )  # fmt: skip
-"""Of the table of verdicts. `n` counts what the number rests on: statements, pairs, texts, half-samples or checkpoints;
-`windows` are those of training it is about, as `first-last` in steps, one after the other; `side` is
-the verdict that a small `p` speaks for; `p_within` is against an effect that matters, `relevant` the smallest that does."""
+"""Of the table of verdicts. `relevant` is the smallest value that matters; `p` is against no effect, `side` the verdict it
+speaks for, `p_within` against an effect that matters; `n` counts what the number rests on: statements, pairs, texts,
+half-samples or checkpoints; `windows` are those of training it is about, as `first-last` in steps."""
 
 LEVEL = 0.05
 """Chance of any false verdict among all that is corrected together."""
@@ -311,27 +311,27 @@ class Claim:
 
     Attributes:
         name: short name.
+        needs: the parts of the evidence it rests on.
+        test: see `Found`.
+        untrained: whether it needs a checkpoint of step 0.
+        reads: "probe" or "labels", if the claim is about when or where something can be read and so presumes that it can.
         title: in plain words.
         paper: what the paper says, and where.
         statistic: what is computed, in words.
         threshold: what it must pass, in words.
         relevant: the smallest effect that matters and why, in words.
-        needs: the parts of the evidence it rests on.
-        untrained: whether it needs a checkpoint of step 0.
-        reads: "probe" or "labels", if the claim is about when or where something can be read and so presumes that it can.
-        test: see `Found`.
     """
 
     name: str
+    needs: tuple[str, ...]
+    test: Callable[[Evidence], Found]
+    untrained: bool
+    reads: str
     title: str
     paper: str
     statistic: str
     threshold: str
     relevant: str
-    needs: tuple[str, ...]
-    test: Callable[[Evidence], Found]
-    untrained: bool = False
-    reads: str = ""
 
 
 _MISSING = {
@@ -374,7 +374,7 @@ def _p_values(alternatives: list[Parts]) -> tuple[float, float, float]:
 
 def _test(claim: Claim, evidence: Evidence, legible: Mapping[str, Callable[[Evidence], Part]]) -> dict:
     """Return one row without its correction; `side` is the verdict that a small p-value speaks for."""
-    row = {"claim": claim.name, "title": claim.title, "statistic": claim.statistic, "data": _data(evidence.weights)}
+    row = {"claim": claim.name, "data": _data(evidence.weights)}
     row |= {name: getattr(evidence, name) for name in ("concept_set", "dimension", "suite", "weights")}
     try:
         for name in claim.needs:
@@ -392,7 +392,7 @@ def _test(claim: Claim, evidence: Evidence, legible: Mapping[str, Callable[[Evid
     weakest = min(found.alternatives[best], key=lambda part: part.strength)
     value, low, high = weakest.interval
     windows = ";".join(f"{begin:.0f}-{end:.0f}" for begin, end in found.windows[best])
-    row |= {"value": value, "low": low, "high": high, "threshold": 0.0, "relevant": weakest.shown(weakest.relevant)}
+    row |= {"value": value, "low": low, "high": high, "relevant": weakest.shown(weakest.relevant)}
     row |= {"p": min(1.0, 2 * min(holds, fails)), "p_within": within, "n": weakest.n, "windows": windows}
     note = "; ".join(part for part in (f"weakest part: {weakest.name}", found.note) if part)
     return row | {"note": note, "side": VERDICTS[0] if holds < fails else VERDICTS[1]}
@@ -411,7 +411,7 @@ def judge(evidences: Iterable[Evidence], claims: Mapping[str, Claim], legible: M
         the weakest part, which the note names: its distance beyond the threshold.
     """
     rows = [_test(claim, evidence, legible) for evidence in evidences for claim in claims.values()]
-    kinds = dict.fromkeys(("value", "low", "high", "threshold", "relevant", "p", "p_within"), float) | {"n": "Int64"}
+    kinds = dict.fromkeys(("value", "low", "high", "relevant", "p", "p_within"), float) | {"n": "Int64"}
     return decide(pd.DataFrame(rows, columns=[*COLUMNS]).astype(kinds))
 
 

@@ -13,11 +13,12 @@ spread over random directions; of correlations, from the number of checkpoints t
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core import evaluation
+from ..core import evaluation, strict_yaml
 from . import framework
 from .framework import Claim, Evidence, Found, NotTestable, Part
 
@@ -61,11 +62,16 @@ CLAIMS: dict[str, Claim] = {}
 """
 
 
-def _claim(**told) -> Callable:
-    """Register the decorated test as a claim of its name."""
+_WORDS = strict_yaml.read_mapping(Path(__file__).parent / "data" / "claims.yml")
+
+
+def _claim(*needs: str, untrained: bool = False, reads: str = "") -> Callable:
+    """Register the decorated test as the claim of its name, in the words of `data/claims.yml`."""
 
     def register(test: Callable[[Evidence], Found]) -> Callable:
-        CLAIMS[test.__name__] = Claim(name=test.__name__, test=test, **told)
+        numbers = {name: value for name, value in globals().items() if name.isupper()}
+        words = {name: text.format(**numbers) for name, text in _WORDS[test.__name__].items()}
+        CLAIMS[test.__name__] = Claim(test.__name__, needs, test, untrained, reads, **words)
         return test
 
     return register
@@ -200,24 +206,11 @@ def _above_floor(evidence: Evidence) -> Part:
 LEGIBLE: dict[str, Callable[[Evidence], Part]] = {"probe": _above_chance, "labels": _above_floor}
 """What must be there for a claim on when or where it can be read (`Claim.reads`)."""
 
-_ACCURACY_WORDS = f"{ACCURACY:g} of accuracy: the paper's own plateaus move by .004 to .017 from checkpoint to checkpoint"
-_SHARE_WORDS = f"{SHARE:.0%} of the late level: the size of nHSIC depends on the statements and means nothing by itself"
-_NATS_WORDS = f"{NATS:g} nats a token: an eighth more odds for a statement of twelve tokens"
-
 
 # On probing.
 
 
-@_claim(
-    title="Early checkpoints already tell the two sides apart",
-    paper="Page 3, Figure 2: models in early pre-training can already distinguish each concept.",
-    statistic="accuracy at the selected layer at the end of the first tenth of training, minus the untrained model's, and minus "
-    "that with shuffled labels",
-    threshold="both above 0",
-    relevant=_ACCURACY_WORDS,
-    needs=("selected", "shuffled", "fold"),
-    untrained=True,
-)
+@_claim("selected", "shuffled", "fold", untrained=True)
 def early_separability(evidence: Evidence) -> Found:
     """Random features of words separate much, so early training must add something to the untrained model."""
     last, after = _around(evidence, 0.1)
@@ -229,17 +222,7 @@ def early_separability(evidence: Evidence) -> Found:
     return Found([parts], [_steps(evidence, 0, 0.1)])
 
 
-@_claim(
-    title="Most of the rise is early",
-    paper="Page 3, Figure 2: accuracy rises during the early phase of pre-training.",
-    statistic="rise of the selected layer's accuracy from step 0 to the end of the first tenth of training, minus half of the "
-    "rise to the second half of training; and that whole rise",
-    threshold="both above 0",
-    relevant=_ACCURACY_WORDS,
-    needs=("selected", "fold"),
-    untrained=True,
-    reads="probe",
-)
+@_claim("selected", "fold", untrained=True, reads="probe")
 def most_is_early(evidence: Evidence) -> Found:
     """Half of the rise within a tenth of training; without a rise there is nothing to be early."""
     last, after = _around(evidence, 0.1)
@@ -251,17 +234,7 @@ def most_is_early(evidence: Evidence) -> Found:
     return Found([parts], [_steps(evidence, 0, 0.1) + _steps(evidence, 0.5, 1)])
 
 
-@_claim(
-    title="Accuracy rises, then stays level",
-    paper="Page 3, Figure 2: after the early rise the accuracies fluctuate about a level.",
-    statistic="rise of the selected layer's accuracy over the first quarter of training; and a quarter of that rise minus the "
-    "change to the mean of each later quarter, up or down",
-    threshold="all above 0",
-    relevant=_ACCURACY_WORDS,
-    needs=("selected", "fold"),
-    untrained=True,
-    reads="probe",
-)
+@_claim("selected", "fold", untrained=True, reads="probe")
 def rise_then_plateau(evidence: Evidence) -> Found:
     """A plateau is shown by equivalence (the change is small both ways), never by the absence of a clear change."""
     last, after = _around(evidence, 0.25)
@@ -275,16 +248,7 @@ def rise_then_plateau(evidence: Evidence) -> Found:
     return Found([parts], [_steps(evidence, 0, 0.25, 0.5, 0.75, 1)])
 
 
-@_claim(
-    title="The middle layers separate best",
-    paper="Page 3, Figures 2 and 8-12: middle layers (12, 18 of 32) have the highest accuracy.",
-    statistic="accuracy of the middle third of the layers minus that of the lower third, and minus that of the upper third, in "
-    "the second half of training",
-    threshold="both above 0",
-    relevant=_ACCURACY_WORDS,
-    needs=("correct", "selected", "fold"),
-    reads="probe",
-)
+@_claim("correct", "selected", "fold", reads="probe")
 def middle_layers_best(evidence: Evidence) -> Found:
     """Thirds are fixed in advance; the best layer of the sample would be above its neighbours by chance alone."""
     lower, middle, upper = _thirds(_late(evidence, evidence.correct))
@@ -292,15 +256,7 @@ def middle_layers_best(evidence: Evidence) -> Found:
     return Found([parts], [_steps(evidence, 0.5, 1)])
 
 
-@_claim(
-    title="Late accuracy is above what the statements give away without a model",
-    paper="Page 3, Figures 2 and 8-12: probes reach high accuracy (against a chance of one half; no other floor is given).",
-    statistic="accuracy at the selected layer in the second half of training, minus that of every floor that needs no model, on "
-    "the same folds",
-    threshold="all above 0",
-    relevant=_ACCURACY_WORDS,
-    needs=("selected", "floors", "fold"),
-)
+@_claim("selected", "floors", "fold")
 def above_the_floors(evidence: Evidence) -> Found:
     """Each floor is a part, so that none has to be called the best on the statements that are tested."""
     late = _late(evidence, evidence.selected)
@@ -314,17 +270,7 @@ def above_the_floors(evidence: Evidence) -> Found:
 # On information.
 
 
-@_claim(
-    title="nHSIC(T;X), the paper's I(T;X), rises for a short time and then falls for a long one",
-    paper="Pages 7-8, Figure 7: first a short phase of fitting, then a long one of compression.",
-    statistic="for some checkpoint in the first half of training: rise of nHSIC(T;X) up to it, never below the start by more "
-    "than a tenth of that rise; fall of the line through all that follows, minus a tenth of the rise; and a tenth of the rise "
-    "minus the rise of the line through either half of what follows; mean over the layers above the first",
-    threshold="all above 0",
-    relevant=f"{SHARE:.0%} of the mean level: the size of nHSIC depends on the statements and means nothing by itself",
-    needs=("nhsic_tx",),
-    untrained=True,
-)
+@_claim("nhsic_tx", untrained=True)
 def tx_rises_then_falls(evidence: Evidence) -> Found:
     """Two phases by slope and by duration. The peak may lie at any checkpoint of the first half: each is an alternative.
 
@@ -350,16 +296,7 @@ def tx_rises_then_falls(evidence: Evidence) -> Found:
     return Found(alternatives, windows)
 
 
-@_claim(
-    title="nHSIC(T;Y), the paper's I(T;Y), keeps rising",
-    paper="Pages 7-8, Figure 7: I(T;Y) continues to rise in both phases.",
-    statistic="rise of the line through nHSIC(T;Y), mean over layers, in each third of training",
-    threshold="all above 0",
-    relevant=_SHARE_WORDS,
-    needs=("nhsic_ty", "floor_ty"),
-    untrained=True,
-    reads="labels",
-)
+@_claim("nhsic_ty", "floor_ty", untrained=True, reads="labels")
 def ty_keeps_rising(evidence: Evidence) -> Found:
     """Thirds of the tokens; a line, so that no single checkpoint decides."""
     curve, relevant = evidence.nhsic_ty.mean(1), SHARE * _above_floor(evidence).value
@@ -368,16 +305,7 @@ def ty_keeps_rising(evidence: Evidence) -> Found:
     return Found([parts], [_steps(evidence, 0, 1 / 3, 2 / 3, 1)])
 
 
-@_claim(
-    title="nHSIC(T;X) and nHSIC(T;Y) are near zero at the start",
-    paper="Pages 7-8: at initialisation both are about zero.",
-    statistic="a tenth of nHSIC's level in the second half of training minus its value at step 0, both above their chance floor, "
-    "mean over the layers; for T;X (without the first layer) and T;Y",
-    threshold="both above 0",
-    relevant="a twentieth of the late level: half of what counts as near zero",
-    needs=("nhsic_tx", "nhsic_ty", "floor_tx", "floor_ty"),
-    untrained=True,
-)
+@_claim("nhsic_tx", "nhsic_ty", "floor_tx", "floor_ty", untrained=True)
 def near_zero_at_start(evidence: Evidence) -> Found:
     """Zero is what shuffled rows give, not the number zero; near is measured by what training then reaches."""
     if evidence.nhsic_tx.shape[1] < 2 or len(evidence.steps) < 2:
@@ -391,16 +319,7 @@ def near_zero_at_start(evidence: Evidence) -> Found:
     return Found([parts], [_steps(evidence, 0, 0.5, 1)])
 
 
-@_claim(
-    title="The middle layers share most with the label, as nHSIC(T;Y)",
-    paper="Pages 7-8, Figure 7: middle layers have larger I(T;Y).",
-    statistic="nHSIC(T;Y) of the middle third of the layers minus that of the lower third, and minus that of the upper third, in "
-    "the second half of training",
-    threshold="both above 0",
-    relevant=_SHARE_WORDS,
-    needs=("nhsic_ty", "floor_ty"),
-    reads="labels",
-)
+@_claim("nhsic_ty", "floor_ty", reads="labels")
 def middle_layers_hold_ty(evidence: Evidence) -> Found:
     """The same thirds as for the probes."""
     lower, middle, upper = _thirds(_late(evidence, evidence.nhsic_ty))
@@ -423,18 +342,7 @@ def _gains(evidence: Evidence) -> list[Part]:
     return parts
 
 
-_STEERED = f"mean over steered layers, at a dose of {DOSE:g} standard deviations of the projection"
-
-
-@_claim(
-    title="Adding a vector from mid-training helps the chat model",
-    paper="Pages 4-7, Tables 1 and 2: the vector of checkpoint 179 of 360 raises AmberChat's scores.",
-    statistic="gain by the vector of the checkpoint nearest to half of training; that gain minus those of random directions, and "
-    f"minus those of vectors of shuffled labels; {_STEERED}",
-    threshold="all above 0",
-    relevant=_NATS_WORDS,
-    needs=("gain", "doses", "gain_random", "gain_shuffled"),
-)
+@_claim("gain", "doses", "gain_random", "gain_shuffled")
 def midtraining_vector_helps(evidence: Evidence) -> Found:
     """No layer or dose is chosen; a push of the same size in any direction must do less."""
     parts = _gains(evidence)
@@ -442,14 +350,7 @@ def midtraining_vector_helps(evidence: Evidence) -> Found:
     return Found([parts], [[]], f"Monte-Carlo p against {ranks}")
 
 
-@_claim(
-    title="It helps more than the chat model's own vector",
-    paper="Pages 4-7, Tables 1 and 2: checkpoint 179's vector scores above AmberChat's own.",
-    statistic=f"gain by the mid-training vector minus gain by the chat model's own, on the same pairs; {_STEERED}",
-    threshold="above 0",
-    relevant=_NATS_WORDS,
-    needs=("gain", "doses", "gain_own", "gain_random"),
-)
+@_claim("gain", "doses", "gain_own", "gain_random")
 def beats_own_vector(evidence: Evidence) -> Found:
     """Two directions always differ a little: what two random ones differ by counts as noise."""
     middle, own = (_dosed(evidence, gain) for gain in (evidence.gain[_middle(evidence)], evidence.gain_own))
@@ -457,15 +358,7 @@ def beats_own_vector(evidence: Evidence) -> Found:
     return Found([[_paired("difference of gains", evidence, middle - own, math.sqrt(2) * spread)]], [[]])
 
 
-@_claim(
-    title="Where a vector helps, it costs the chat model little",
-    paper="Pages 4-7, Table 1 and Figure 4: general ability falls slightly; a perplexity below 6 is reasonable (from 4.5).",
-    statistic="a tenth of the perplexity (log 1.1 nats per token on neutral texts) minus what the mid-training vector adds; and "
-    f"half of that minus what it adds beyond random directions; {_STEERED}",
-    threshold="both above 0",
-    relevant=_NATS_WORDS,
-    needs=("gain", "doses", "gain_random", "gain_shuffled", "cost", "cost_random"),
-)
+@_claim("gain", "doses", "gain_random", "gain_shuffled", "cost", "cost_random")
 def little_cost(evidence: Evidence) -> Found:
     """A vector that does nothing costs nothing: the cost is tested only where there is a gain, and the gain must hold too."""
     gains = _gains(evidence)
@@ -512,18 +405,7 @@ def _correlated(name: str, pairs: np.ndarray, effective: float, n: int) -> Part:
     return Part(name, z, 1 / math.sqrt(max(effective - 3, 0.1)), math.inf, n, math.atanh(CORRELATION), shown=math.tanh)
 
 
-_CORRELATION_WORDS = f"{CORRELATION:g}: a tenth of the variance; the paper's two intervals begin at .25 and .36"
-
-
-@_claim(
-    title="Probe accuracy and the steering effect go together over training",
-    paper="Pages 4-7, Figure 5: over 17 checkpoints the correlation is .72 (TruthfulQA) and .65 (StereoSet).",
-    statistic="correlation over checkpoints of the selected layer's accuracy with the gain; neighbouring checkpoints count for "
-    f"as many independent ones as their autocorrelation leaves; {_STEERED}",
-    threshold="above 0",
-    relevant=_CORRELATION_WORDS,
-    needs=("selected", "fold", "gain", "doses"),
-)
+@_claim("selected", "fold", "gain", "doses")
 def probe_tracks_steering(evidence: Evidence) -> Found:
     """The paper's own number. Bartlett's count of independent points, with lag-one correlations corrected for their bias."""
     if (n := len(evidence.steps)) < 8:
@@ -536,15 +418,7 @@ def probe_tracks_steering(evidence: Evidence) -> Found:
     return Found([[_correlated("correlation", both, effective, n)]], [[]], f"{note}; {effective:.1f} independent checkpoints")
 
 
-@_claim(
-    title="Probe accuracy predicts the steering effect beyond time",
-    paper="Pages 4-7, Figure 5, read as a prediction: where probes do better, vectors steer better.",
-    statistic="correlation over neighbouring checkpoints of the change of accuracy with the change of gain, given the change of "
-    f"training time (log tokens and its square); {_STEERED}",
-    threshold="above 0",
-    relevant=_CORRELATION_WORDS,
-    needs=("selected", "fold", "gain", "doses"),
-)
+@_claim("selected", "fold", "gain", "doses")
 def probe_predicts_steering(evidence: Evidence) -> Found:
     """Two quantities that both grow with training correlate without having to do with each other; their changes need not.
 

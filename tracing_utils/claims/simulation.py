@@ -195,24 +195,16 @@ def _steered(rng: np.random.Generator, gain: np.ndarray, own: float, cost: float
     }
 
 
-def _helped(rng: np.random.Generator, shape: str, shared: float) -> dict:
-    """Return gains by a vector that does something, or is no better than a random direction."""
-    effect = {"a random direction": 0.0, "helps": 0.2, "harms": -0.2}[shape]
-    accident = rng.normal(0, _DIRECTIONS) * np.ones(len(SHARES))
-    return _steered(rng, effect + accident, 0.0)
+_EFFECTS = {  # by shape: effect of the mid-training vector, effect of the tuned model's own, cost
+    "a random direction": (0.0, 0.0, 0.0), "helps": (0.3, 0.0, 0.01), "harms": (-0.3, 0.0, 0.0), "helps, dear": (0.3, 0.0, 0.3),
+    "equal merit": (0.2, 0.2, 0.0), "better": (0.5, 0.2, 0.0), "worse": (-0.1, 0.2, 0.0),
+}  # fmt: skip
 
 
-def _matched(rng: np.random.Generator, shape: str, shared: float) -> dict:
-    """Return gains by a mid-training vector and by the tuned model's own."""
-    effect = {"equal merit": 0.0, "better": 0.3, "worse": -0.3}[shape]
-    both = 0.2 + rng.normal(0, _DIRECTIONS, 2)
-    return _steered(rng, np.full(len(SHARES), both[0] + effect), both[1])
-
-
-def _priced(rng: np.random.Generator, shape: str, shared: float) -> dict:
-    """Return gains and costs of a vector that helps, or of one that does nothing."""
-    helps, cost = {"helps, dear": (0.3, 0.3), "helps, cheap": (0.3, 0.01), "does nothing": (0.0, 0.0)}[shape]
-    return _steered(rng, helps + rng.normal(0, _DIRECTIONS) * np.ones(len(SHARES)), 0.0, cost)
+def _pushed(rng: np.random.Generator, shape: str, shared: float) -> dict:
+    """Return gains and costs of vectors that do something, or that do no more than random directions do."""
+    (gain, own, cost), accidents = _EFFECTS[shape], rng.normal(0, _DIRECTIONS, 2)
+    return _steered(rng, np.full(len(SHARES), gain + accidents[0]), own + accidents[1], cost)
 
 
 def _drifting(rng: np.random.Generator, shape: str, shared: float) -> dict:
@@ -253,9 +245,9 @@ CELLS: dict[str, tuple[Callable, dict[str, str]]] = {
     "above_the_floors": (_floors, {"better": "yes", "equal": "nothing", "worse than one": "no"}),
     **{claim: (_informed, truths) for claim, truths in _INFORMED.items()},
     "middle_layers_hold_ty": (_informed_layers, {"flat": "nothing", "middle best": "yes", "rising": "no", "middle worst": "no"}),
-    "midtraining_vector_helps": (_helped, {"a random direction": "nothing", "helps": "yes", "harms": "no"}),
-    "beats_own_vector": (_matched, {"equal merit": "nothing", "better": "yes", "worse": "no"}),
-    "little_cost": (_priced, {"helps, dear": "no", "helps, cheap": "yes", "does nothing": "nothing"}),
+    "midtraining_vector_helps": (_pushed, {"a random direction": "nothing", "helps": "yes", "harms": "no"}),
+    "beats_own_vector": (_pushed, {"equal merit": "nothing", "better": "yes", "worse": "no"}),
+    "little_cost": (_pushed, {"helps, dear": "no", "helps": "yes", "a random direction": "nothing"}),
     "probe_tracks_steering": (_drifting, {"related": "yes", "unrelated": "nothing", "only time in common": "yes"}),
     "probe_predicts_steering": (_drifting, {"related": "yes", "unrelated": "nothing", "only time in common": "nothing"}),
 }
