@@ -105,6 +105,12 @@ def test_only_the_experiments_a_study_names_are_run(write):
     assert "chat" in read(write()).needed()
 
 
+def test_a_study_makes_the_tables_of_the_experiments_it_runs_and_no_others(write):
+    assert read(write(checkpoints=2)).summaries() == ["reweighting", "dynamics", "answers"]
+    assert read(write(checkpoints=2, experiments=["mutual_information"])).summaries() == ["reweighting"]
+    assert read(write(revisions=["step8"], experiments=["probing"])).summaries() == []  # one checkpoint has no dynamics
+
+
 def test_steering_also_takes_the_chat_model_s_own_vectors_and_needs_a_chat_model(write, suite_folder, tmp_path):
     assert read(write(checkpoints=2)).traced("steering") == ["step0", "step64", "chat"]
     for name in ("step0", "step1"):
