@@ -204,7 +204,8 @@ class _Files:
             path = self._folder / f"{revision}.safetensors"
             entries = load_file(path) if path.is_file() else {}
             self._read[revision] = {k.removeprefix(self._prefix): v for k, v in entries.items() if k.startswith(self._prefix)}
-        return {k.removeprefix(begin): v.astype(float) for k, v in self._read[revision].items() if k.startswith(begin)}
+        found = {k.removeprefix(begin): v for k, v in self._read[revision].items() if k.startswith(begin)}
+        return {k: v.astype(np.float32 if v.dtype == np.uint8 else float) for k, v in found.items()}  # answers are many
 
     def one(self, key: str, revision: str) -> np.ndarray | None:
         """Return the array of one revision; None if there is no such file or key."""
