@@ -59,10 +59,11 @@ def test_a_claim_is_never_both_held_and_refused(values):
     assert not (holds < 0.025 and fails < 0.025)
 
 
-def test_a_window_s_end_between_two_checkpoints_holds_at_the_one_before_and_fails_at_the_one_after():
-    assert part(3.0, refuting=part(-3.0)).above() == pytest.approx(tail(3))
-    assert part(-3.0, refuting=part(3.0)).below() == pytest.approx(1 - tail(3))
-    assert part(-3.0, refuting=part(-3.0)).below() == pytest.approx(tail(3))
+def test_what_is_said_of_a_window_s_end_between_two_checkpoints_must_be_true_of_both():
+    assert part(3.0, after=part(2.0)).above() == pytest.approx(tail(2))
+    assert part(-3.0, after=part(-2.0)).below() == pytest.approx(tail(2))
+    for split in (part(3.0, after=part(-3.0)), part(-3.0, after=part(3.0))):
+        assert split.above() == split.below() == pytest.approx(1 - tail(3))
 
 
 def test_random_draws_are_counted_and_only_beyond_all_of_them_does_a_tail_stand_in():

@@ -121,9 +121,9 @@ def test_point_2_the_titles_say_that_it_is_nhsic():
 
 
 def test_point_3_a_rise_that_is_done_at_the_window_s_end_is_early_however_many_checkpoints_lie_before():
-    heights = np.clip(np.log1p(STEPS) / np.log1p(512), 0, 1)
+    heights = np.clip((STEPS - 192) / 320, 0, 1)
     early = heights[(STEPS > 0) & (STEPS <= 819)]
-    assert early.mean() < 0.75 and early[-1] == 1  # the plain mean would miss half of it
+    assert early.mean() < 0.3 and early[-1] == 1  # the plain mean of checkpoints would call it late
     assert verdict("most_is_early", answers(0.5 + 0.3 * heights)) == SUPPORTED
     assert verdict("early_separability", answers(0.5 + 0.3 * heights)) == SUPPORTED
     assert verdict("most_is_early", answers(0.5 + 0.3 * STEPS / STEPS[-1])) == NOT_SUPPORTED

@@ -204,7 +204,8 @@ class _Files:
             path = self._folder / f"{revision}.safetensors"
             entries = load_file(path) if path.is_file() else {}
             self._read[revision] = {k.removeprefix(self._prefix): v for k, v in entries.items() if k.startswith(self._prefix)}
-        return {k.removeprefix(begin): v.astype(float) for k, v in self._read[revision].items() if k.startswith(begin)}
+        found = {k.removeprefix(begin): v for k, v in self._read[revision].items() if k.startswith(begin)}
+        return {k: v.astype(np.float32 if v.dtype == np.uint8 else float) for k, v in found.items()}  # answers are many
 
     def one(self, key: str, revision: str) -> np.ndarray | None:
         """Return the array of one revision; None if there is no such file or key."""
@@ -239,8 +240,8 @@ class Part:
         free: degrees of freedom of Student's t.
         n: what it rests on.
         relevant: the smallest value that matters, in the same unit.
-        refuting: the same number at a later checkpoint, if the end of a window lies between two: what holds must hold at
-            the one before, what fails must fail at the one after.
+        after: the same number at the next checkpoint, if the end of a window lies between two: what holds must hold at
+            both, what fails must fail at both.
         ranks: Monte-Carlo p-values against "not above 0" and "not below 0" (the share of random draws at least as far out,
             counting itself). A count cannot go below its first step; there, and only there, the tail of Student's t
             stands in for it.
@@ -254,19 +255,20 @@ class Part:
     free: float | int
     n: int
     relevant: float
-    refuting: "Part | None" = None
+    after: "Part | None" = None
     ranks: tuple[float, float] | None = None
     draws: int = 0
     shown: Callable[[float], float] = float
 
     def above(self, bound: float = 0.0) -> float:
         """Return the one-sided p-value against "not above `bound`" (times the smallest relevant value)."""
-        return self._tail(self.value - bound * self.relevant, self.ranks[0] if self.ranks and not bound else None)
+        here = self._tail(self.value - bound * self.relevant, self.ranks[0] if self.ranks and not bound else None)
+        return max(here, self.after.above(bound)) if self.after else here
 
     def below(self, bound: float = 0.0) -> float:
         """Return the one-sided p-value against "not below `bound`" (times the smallest relevant value)."""
-        part = self.refuting or self
-        return part._tail(bound * part.relevant - part.value, part.ranks[1] if part.ranks and not bound else None)
+        here = self._tail(bound * self.relevant - self.value, self.ranks[1] if self.ranks and not bound else None)
+        return max(here, self.after.below(bound)) if self.after else here
 
     def _tail(self, beyond: float, rank: float | None) -> float:
         t = float(stats.t.sf(beyond / self.error, self.free)) if self.error > 0 else float(beyond <= 0)

@@ -1,13 +1,12 @@
 """The paper's claims as data, each with its test, its threshold and the smallest effect that matters.
 
 Rule: windows of training are measured in tokens. A level over a window is the mean of the curve through the checkpoints,
-each stretch counting by its tokens; the level at a window's end is that of the last checkpoint inside it, and refuted
-only by the first one at or after its end.
+each stretch counting by its tokens; what is said of the level at a window's end must be true of the last checkpoint
+inside it and of the first one not before its end.
 
 Standard errors: of what probes say, from the spread over folds with the probe's refit (`evaluation.refit_error`); of
 nHSIC, over half-samples (delete-half jackknife); of steering, from a bootstrap over whole groups of pairs, and from the
 spread over random directions; of correlations, from the number of checkpoints that dependence leaves.
-
 """
 
 import math
@@ -147,13 +146,11 @@ def _thirds(values: np.ndarray) -> list[np.ndarray]:
 # What is measured, and how sure it is.
 
 
-def _probed(
-    name: str, evidence: Evidence, a: np.ndarray, b: np.ndarray | float = 0.0, refuting: np.ndarray | None = None
-) -> Part:
+def _probed(name: str, evidence: Evidence, a: np.ndarray, b: np.ndarray | float = 0.0, after: np.ndarray | None = None) -> Part:
     """Return the mean of a - b, answers of probes or of what is compared with them, by seed and example."""
     difference = np.broadcast_to(a - b, evidence.fold.shape)
     error, free = evaluation.refit_error(difference, evidence.fold)
-    other = None if refuting is None else _probed(name, evidence, refuting, b)
+    other = None if after is None else _probed(name, evidence, after, b)
     return Part(name, float(difference.mean()), error, free, difference.shape[1], ACCURACY, other)
 
 
