@@ -11,7 +11,7 @@ import pytest
 from tracing_utils.__main__ import _commands, main
 from tracing_utils.core.evaluation import Estimate
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.experiments.probing import controls
+from tracing_utils.experiments.probing import floors
 from tracing_utils.run import jobs
 
 
@@ -38,7 +38,7 @@ def test_a_warning_about_a_set_is_printed_below_it(own_statements, capsys):
 def test_without_a_name_every_set_that_is_here_is_listed_and_what_is_not_here_is_said(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
     floor = {metric: Estimate(0.5, 0.4, 0.6, 600) for metric in ("accuracy", "auroc")}
-    monkeypatch.setattr(controls, "lexical_floor", lambda chosen: floor)
+    monkeypatch.setattr(floors, "lexical_floor", lambda chosen: floor)
     assert main(["concepts"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 3 * 5

@@ -13,7 +13,7 @@ from tracing_utils.experiments.probing import floors
 from tracing_utils.statements.concepts import DIMENSIONS, load, subset
 from tracing_utils.statements.perturbations import PERTURBATIONS
 
-FOLDER = PROJECT / "tracing_utils" / "data" / "pocket"
+FOLDER = PROJECT / "tracing_utils" / "statements" / "data" / "pocket"
 COLUMNS = ["statement", "label", "group", "category"]
 
 
