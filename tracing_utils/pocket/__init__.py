@@ -1,0 +1,1 @@
+"""The bundled suites: their texts, their training, their model cards."""

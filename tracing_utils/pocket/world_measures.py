@@ -1,0 +1,111 @@
+"""Measure what a run of the world knows, and what can be read from it, against what was told.
+
+Rule: a probe is fitted on told keys alone, on subjects that it is not tested on; late and never-told keys are only tested.
+
+Public names: `KEYS`, `concept_set`, `measure`, `trace`.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from .. import activations, likelihoods, models, probing, suites
+from ..concepts import ConceptSet, folds
+from .world import DIMENSIONS, LATE, NEVER, TOLD, World, concept_rows
+
+KEYS = (TOLD, LATE, NEVER)
+"""Kinds of keys, as the categories of the concept set begin."""
+
+
+def concept_set(dimension: str, world: World | None = None) -> ConceptSet:
+    """Return the concept set `world` of one dimension: told, late and never-told keys; the categories tell which is which."""
+    rows = concept_rows(world or World(), dimension)
+    statements, groups, categories = (tuple(rows[name]) for name in ("statement", "group", "category"))
+    labels = rows["label"].to_numpy()
+    return ConceptSet("world", dimension, statements, labels, groups, categories, "generated for this book", "CC0-1.0")
+
+
+def _kinds(concepts: ConceptSet) -> np.ndarray:
+    return np.array([category.split()[0] for category in concepts.categories])
+
+
+def read_right(
+    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int]
+) -> Float[np.ndarray, "row example"]:
+    """Return the share of seeds in which a logistic probe tells each statement right, its group left out of the fit.
+
+    Args:
+        acts: activations of every layer.
+        concepts: the statements.
+        seeds: of the assignment of groups to folds.
+
+    Returns:
+        A row a layer, and a last row for the layer that each fold's validation part chose.
+    """
+    told = _kinds(concepts) == TOLD
+    right: Bool[np.ndarray, "seed row example"] = np.empty((len(seeds), acts.shape[1] + 1, len(concepts)), dtype=bool)
+    for at, seed in enumerate(seeds):
+        for split in folds(concepts, seed):
+            train, valid = (part[told[part]] for part in (split.train, split.validation))
+            losses, said = [], []
+            for features in np.moveaxis(acts, 1, 0).astype(np.float64):
+                basis, truth = probing.Basis(features[train]), concepts.labels[:, None]
+                ((probe, loss),) = probing.fit_chosen(basis, truth[train], features[valid], truth[valid])
+                losses.append(loss)
+                said.append(probe.logits(features[split.test]) > 0)
+            said.append(said[int(np.argmin(losses))])
+            right[at][:, split.test] = np.stack(said) == (concepts.labels[split.test] == 1)
+    return right.mean(0)
+
+
+def preferred(nats: Float[np.ndarray, " example"]) -> Bool[np.ndarray, "pair 2"]:
+    """Return, for each crossed quadruple and both of its subjects, whether the statement of the told value is likelier.
+
+    Args:
+        nats: log-likelihood of each statement, in the order of `concept_rows`.
+    """
+    a_told, b_told, a_other, b_other = nats.reshape(-1, 4).T
+    return np.stack([a_told > a_other, b_told > b_other], axis=1)
+
+
+def measure(model, tokenizer, seeds: Sequence[int] = (0, 1, 2)) -> Iterator[dict]:
+    """Yield rows of `dimension`, `keys`, `measure`, `value` and `n` for one checkpoint.
+
+    `likelihood` is the share of keys whose told value is likelier than that of the other subject of the pair; `probe` the
+    accuracy of a linear probe at the layer chosen on the validation part; `probe, block 0` and so on that of each layer.
+    """
+    for dimension in DIMENSIONS:
+        concepts = concept_set(dimension.name)
+        ids = activations.encode(model, tokenizer, concepts.statements)
+        right = read_right(activations.extract(model, ids), concepts, seeds)
+        likelier = preferred(likelihoods.encoded_log_likelihoods(model, ids, [1] * len(ids)))
+        names = [*(f"probe, block {layer}" for layer in range(len(right) - 1)), "probe"]
+        kinds = _kinds(concepts)
+        for keys in KEYS:
+            which = kinds == keys
+            told = likelier[which[::4]]
+            yield {"dimension": dimension.name, "keys": keys, "measure": "likelihood", "value": told.mean(), "n": told.size}
+            for name, row in zip(names, right, strict=True):
+                yield {"dimension": dimension.name, "keys": keys, "measure": name, "value": row[which].mean(), "n": which.sum()}
+
+
+def trace(folder: Path) -> pd.DataFrame:
+    """Return the measures of every checkpoint of a run, with `seed`, `arm`, `dose` and `step`; its chat model is step -1."""
+    facts = json.loads((folder / "training.json").read_text())
+    run = {"seed": facts["recipe"]["seed"], "arm": arm(facts["coherence"]), "dose": facts["coherence"]}
+    suite = suites.load(str(folder))
+    tokenizer = models.load_tokenizer(suite.checkpoints[0])
+    found = []
+    for checkpoint in (*suite.checkpoints, suite.chat):
+        model = models.load_model(checkpoint, head=True)
+        found += [run | {"step": checkpoint.step} | row for row in measure(model, tokenizer)]
+    return pd.DataFrame(found)
+
+
+def arm(coherence: float) -> str:
+    """Return the name of the arm of this dose of coherence."""
+    return {1.0: "coherent", 0.0: "scrambled"}.get(coherence, f"coherence {coherence}")
