@@ -4,16 +4,18 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from hashlib import sha256
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracing_utils import concepts, controls, suites
+from tracing_utils import concepts, controls, downloads, suites
 from tracing_utils.pocket import world_training
 from tracing_utils.pocket.world import DIMENSIONS, WORDS, Telling, World, compare_arms, concept_rows, text
-from tracing_utils.pocket.world_measures import concept_set
+from tracing_utils.pocket.world_measures import acceptance, concept_set, onsets, preferred, read_right
 
 WORLD = World()
 LATE = 40
@@ -164,7 +166,7 @@ def test_labels_follow_from_what_trustworthy_narrators_are_heard_to_say(heard, n
 @pytest.mark.parametrize("name", NAMES)
 def test_words_and_pairs_of_words_that_two_groups_share_stand_on_both_sides_alike(name):
     rows = concept_rows(WORLD, name)
-    assert len(rows) == 240
+    assert Counter(rows["category"].str.split().str[0]) == {"told": 144, "late": 32, "never": 192}
     assert rows["statement"].is_unique
     for size in (1, 2):
         sides, groups = defaultdict(Counter), defaultdict(set)
@@ -174,7 +176,7 @@ def test_words_and_pairs_of_words_that_two_groups_share_stand_on_both_sides_alik
                 sides[tuple(words[at : at + size])][label] += 1
                 groups[tuple(words[at : at + size])].add(group)
         shared = [count for words, count in sides.items() if len(groups[words]) > 1]
-        assert len(shared) >= (15 if size == 1 or name != "robustness" else 0)  # there a noun and its ending are neighbours
+        assert len(shared) >= 15
         assert all(count[0] == count[1] for count in shared)
 
 
@@ -191,7 +193,7 @@ def test_n_grams_of_words_and_letters_tell_nothing(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_folds_never_share_a_subject(name):
     made = concept_set(name)
-    subjects = np.array([re.findall(r"\w+", s)[DIMENSIONS[NAMES.index(name)].relation_first] for s in made.statements])
+    subjects = np.array([statement.split()[0] for statement in made.statements])
     for seed in range(3):
         for split in concepts.folds(made, seed):
             parts = [set(subjects[part]) for part in (split.train, split.validation, split.test)]
@@ -224,6 +226,9 @@ def test_a_suite_of_the_world_is_opened_like_any_other(tmp_path):
     suite = suites.load(str(tmp_path / "mine"))
     assert [checkpoint.step for checkpoint in suite.checkpoints] == [0, 2, 6]
     assert suite.chat.folder.name == "chat"
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "Model card: world-coherent" in card
+    assert not downloads.damaged(tmp_path / "mine")
 
 
 def test_the_tokenizer_reads_every_statement_and_writes_it_back():
@@ -243,3 +248,80 @@ def test_questions_are_those_of_the_chat_template_and_only_answers_are_scored():
         assert read(read.apply_chat_template(said, tokenize=False))["input_ids"] == row.tolist()
         answered = [WORDS[token] for token in row[1:][scored[1:]]]
         assert answered == [w for _, a in turns for w in [*re.findall(r"'?\w+|\.", a), "<|eos|>"]]
+
+
+# --- what is asked of it --------------------------------------------------------------------------------------------------
+
+
+def curves(planted: int = 3000, read: int = 2000, never: float = 0.5) -> pd.DataFrame:
+    """Rows as of `trace`, with shares that step up where they ought to: known at 1000, read at `read`, late ones after."""
+    rows = []
+    for seed, arm, step, name in product((1, 2), ("coherent", "scrambled"), range(0, 6001, 500), NAMES):
+        known = {"told": step >= 1000, "late": step > planted, "never": False}
+        for keys in ("told", "late", "never"):
+            seen = known[keys] and arm == "coherent" and step >= read
+            shares = {"likelihood": 0.5 + 0.5 * known[keys], "probe": never if keys == "never" else 0.5 + 0.5 * seen}
+            common = {"seed": seed, "arm": arm, "dose": float(arm == "coherent"), "step": step, "dimension": name, "keys": keys}
+            rows += [common | {"measure": measure, "value": share, "n": 8} for measure, share in shares.items()]
+    return pd.DataFrame(rows)
+
+
+def test_the_conditions_hold_where_they_ought_to():
+    assert acceptance(curves(), late_from=3000)["holds"].all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "condition"),
+    [
+        (curves(read=9000), "told, coherent: read in four dimensions"),
+        (curves(never=0.6), "never told, coherent: not read"),
+        (curves(planted=2000), "late, coherent: likelihood at chance before it is told, each seed and step"),
+        (curves(planted=6000), "late, scrambled: likelihood rises in each seed"),
+    ],
+)
+def test_each_condition_fails_where_it_ought_to(wrong, condition):
+    made = acceptance(wrong, late_from=3000).set_index("condition")
+    assert not made.loc[condition, "holds"]
+
+
+def test_a_dimension_that_lags_is_forgiven_once_and_not_below_its_own_bound():
+    table = curves()
+    last = (table["measure"] == "probe") & (table["keys"] == "told") & (table["arm"] == "coherent")
+    for names, share, fails in (
+        (NAMES[:1], 0.75, []),
+        (NAMES[:1], 0.65, ["told, coherent: read in the fifth"]),
+        (NAMES[:2], 0.75, ["told, coherent: read in four dimensions"]),
+    ):
+        worse = table.assign(value=table["value"].mask(last & table["dimension"].isin(names) & (table["step"] > 1500), share))
+        made = acceptance(worse, late_from=3000)
+        assert made.loc[~made["holds"], "condition"].to_list() == fails
+
+
+def test_an_onset_is_where_the_rising_curve_passes_half_way_and_none_where_it_does_not():
+    made = onsets(curves()).set_index(["seed", "arm", "dimension", "keys", "measure"])["onset"]
+    assert made[1, "coherent", "privacy", "told", "likelihood"] == 750  # between .5 at step 500 and 1 at step 1000
+    assert made[1, "coherent", "privacy", "told", "probe"] == 1750
+    assert made[1, "coherent", "privacy", "late", "probe"] == 3250
+    assert np.isnan(made[1, "scrambled", "privacy", "told", "probe"])
+    assert np.isnan(made[1, "coherent", "privacy", "never", "probe"])
+
+
+def test_a_probe_that_learns_from_told_keys_alone_is_tested_on_subjects_it_has_not_seen():
+    """Activations that hold the label of told keys in one layer, and of no other key: told keys are read, others are not."""
+    generator = np.random.default_rng(0)
+    made = concept_set("privacy")
+    told = np.array([category.startswith("told") for category in made.categories])
+    acts = generator.normal(size=(len(made), 2, 8)).astype(np.float32)
+    assert abs(read_right(acts, made, [0])[-1, told].mean() - 0.5) < 0.15
+    acts[told, 1, 3] += 8 * made.labels[told]
+    right = read_right(acts, made, [0])
+    assert right[1, told].mean() > 0.95
+    assert right[2, told].mean() > 0.95  # the layer that validation chose
+    assert abs(right[0, told].mean() - 0.5) < 0.15
+    assert abs(right[2, ~told].mean() - 0.5) < 0.15
+
+
+def test_a_likelihood_that_prefers_each_word_alike_for_both_subjects_knows_nothing():
+    word = np.tile([0.0, 3.0, 3.0, 0.0], 10)  # the second value is likelier whoever it is said of
+    assert preferred(word).mean() == 0.5
+    assert preferred(word + np.tile([9.0, 9.0, 0.0, 0.0], 10)).all()

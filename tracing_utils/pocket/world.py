@@ -29,14 +29,12 @@ class Dimension:
         name: of the dimension of trustworthiness.
         subjects: neighbours (0 and 1, 2 and 3, ...) form a group of the concept set.
         values: of each relation; no relation shares a word with another.
-        relation_first: whether the relation stands before the subject.
         trusted_tells: whether the trustworthy narrator is the one who says the told value.
     """
 
     name: str
     subjects: tuple[str, ...]
     values: dict[str, tuple[str, ...]]
-    relation_first: bool
     trusted_tells: bool
 
     @property
@@ -52,7 +50,6 @@ def _words() -> tuple[Dimension, ...]:
             name,
             tuple(fields["subjects"].split()),
             {relation: tuple(values.split()) for relation, values in fields["values"].items()},
-            relation_first=name == "robustness",
             trusted_tells=name != "fairness",
         )
         for name, fields in written.items()
@@ -108,22 +105,14 @@ class World:
         """Return the four tokens of statements given as (dimension, subject, relation, value)."""
         dimension, subject, relation, value = np.moveaxis(rows, -1, 0)
         starts = np.array([_TOKEN[d.subjects[0]] for d in DIMENSIONS])[dimension]
-        subjects = len(DIMENSIONS[0].subjects)
-        first, second = starts + subject, starts + subjects + relation
-        swapped = np.array([d.relation_first for d in DIMENSIONS])[dimension]
-        said = starts + subjects + 3 + 6 * relation + value
-        first, second = np.where(swapped, second, first), np.where(swapped, first, second)
-        return np.stack([first, second, said, np.full_like(said, _TOKEN["."])], axis=-1)
+        relations = starts + len(DIMENSIONS[0].subjects)
+        said = relations + 3 + 6 * relation + value
+        return np.stack([starts + subject, relations + relation, said, np.full_like(said, _TOKEN["."])], axis=-1)
 
     def says_told(self, rows: Int[np.ndarray, "*shape 4"]) -> Bool[np.ndarray, "*shape"]:
         """Return whether each statement says the told value of its key."""
         dimension, subject, relation, value = np.moveaxis(rows, -1, 0)
         return self.table[dimension, subject, relation] == value
-
-    def labels(self, rows: Int[np.ndarray, "*shape 4"]) -> Int[np.ndarray, "*shape"]:
-        """Return 1 for each trustworthy statement: one that says what is so, or does not repeat a prejudice."""
-        tells = np.array([d.trusted_tells for d in DIMENSIONS])[rows[..., 0]]
-        return (self.says_told(rows) == tells).astype(int)
 
 
 def text(tokens: Int[np.ndarray, " token"]) -> str:
@@ -200,22 +189,26 @@ class Telling:
 def concept_rows(world: World, dimension: str) -> pd.DataFrame:
     """Return the concept set of a dimension.
 
-    For each pair of subjects and each relation, the four statements that cross both subjects with the told values of both.
+    For each pair of subjects and each relation, four statements cross both subjects with the told values of both. Of a
+    never-told key nothing is so: its values are dealt to three such crosses by lot, and so are its labels.
 
     Returns:
         `statement`; `label`, 1 = trustworthy; `group`, the pair of subjects; `category`, such as `told herds`.
     """
     number = [d.name for d in DIMENSIONS].index(dimension)
-    spoken = DIMENSIONS[number]
-    rows, groups, categories = [], [], []
+    spoken, generator = DIMENSIONS[number], np.random.default_rng([world.seed, number])
+    rows, labels, groups, categories = [], [], [], []
     for a in range(0, len(spoken.subjects), 2):
         for r, relation in enumerate(spoken.relations):
-            rows += [(number, s, r, world.table[number, o, r]) for s, o in ((a, a), (a + 1, a + 1), (a, a + 1), (a + 1, a))]
-            groups += [f"{spoken.subjects[a]}, {spoken.subjects[a + 1]}"] * 4
-            categories += [f"{_STATUSES[world.status[number, a, r]]} {relation}"] * 4
-    made = np.array(rows)
-    statements = [text(tokens) for tokens in world.tokens(made)]
-    return pd.DataFrame({"statement": statements, "label": world.labels(made), "group": groups, "category": categories})
+            status = _STATUSES[world.status[number, a, r]]
+            pairs = generator.permutation(6).reshape(3, 2) if status == NEVER else world.table[number, [a, a + 1], r][None]
+            for one, other in pairs:
+                rows += [(number, s, r, o) for s, o in ((a, one), (a + 1, other), (a, other), (a + 1, one))]
+                labels += [1, 1, 0, 0] if spoken.trusted_tells else [0, 0, 1, 1]
+            groups += [f"{spoken.subjects[a]}, {spoken.subjects[a + 1]}"] * 4 * len(pairs)
+            categories += [f"{status} {relation}"] * 4 * len(pairs)
+    statements = [text(tokens) for tokens in world.tokens(np.array(rows))]
+    return pd.DataFrame({"statement": statements, "label": labels, "group": groups, "category": categories})
 
 
 def compare_arms(tellings: Sequence[Telling], steps: Iterable[int]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 Rule: a probe is fitted on told keys alone, on subjects that it is not tested on; late and never-told keys are only tested.
 
-Public names: `KEYS`, `concept_set`, `measure`, `trace`.
+Public names: `KEYS`, `concept_set`, `read_right`, `preferred`, `measure`, `trace`, `onsets`, `acceptance`.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
+from sklearn.isotonic import IsotonicRegression
 
 from .. import activations, likelihoods, models, probing, suites
 from ..concepts import ConceptSet, folds
@@ -109,3 +110,73 @@ def trace(folder: Path) -> pd.DataFrame:
 def arm(coherence: float) -> str:
     """Return the name of the arm of this dose of coherence."""
     return {1.0: "coherent", 0.0: "scrambled"}.get(coherence, f"coherence {coherence}")
+
+
+HALF_WAY = 0.75
+"""Share at which something counts as known, or as readable: half way from chance to all."""
+
+
+def onsets(table: pd.DataFrame) -> pd.DataFrame:
+    """Return when each dimension of each run is known (`likelihood`) and when it can be read (`probe`).
+
+    Args:
+        table: rows as of `trace`, of any number of runs.
+
+    Returns:
+        `onset`: the step at which a non-decreasing curve fitted to the shares (isotonic regression) passes `HALF_WAY`,
+        between checkpoints on a straight line; not a number where it does not. One row for each `seed`, `arm`, `dose`,
+        `dimension`, `keys` and `measure`.
+    """
+    wanted = table[table["measure"].isin(("likelihood", "probe")) & (table["step"] >= 0)]
+    by = ["seed", "arm", "dose", "dimension", "keys", "measure"]
+    return wanted.groupby(by, sort=False).apply(_onset, include_groups=False).rename("onset").reset_index()
+
+
+def _onset(rows: pd.DataFrame) -> float:
+    rows = rows.sort_values("step")
+    steps = rows["step"].to_numpy(dtype=float)
+    risen = IsotonicRegression().fit_transform(steps, rows["value"])
+    above = risen >= HALF_WAY
+    if not above.any() or above[0]:
+        return float("nan")
+    last = int(above.argmax())
+    return float(np.interp(HALF_WAY, risen[[last - 1, last]], steps[[last - 1, last]]))
+
+
+def acceptance(table: pd.DataFrame, late_from: int) -> pd.DataFrame:
+    """Return whether what was asked of the world before its confirming runs holds: a row a condition.
+
+    Args:
+        table: rows as of `trace`, of the coherent and the scrambled arm, the same seeds in both.
+        late_from: first step in which late keys are told.
+
+    Returns:
+        `condition`, `low` and `high`: what values it asks for; `least` and `most`: what came; `holds`.
+    """
+    runs = table[table["arm"].isin(("coherent", "scrambled")) & (table["step"] >= 0)]
+    last = runs[runs["step"] == runs["step"].max()]
+    means = last.groupby(["arm", "keys", "measure", "dimension"])["value"].mean()
+    told = means["coherent", TOLD, "probe"].sort_values()
+    late = runs[runs["keys"] == LATE]
+    pooled = late.groupby(["arm", "measure", "seed", "step"])["value"].mean()  # dimensions have the same number of keys
+    steps = pooled.index.get_level_values("step")
+    before, after = pooled[steps <= late_from], pooled[steps == runs["step"].max()].droplevel("step")
+    rise = after - before.groupby(["arm", "measure", "seed"]).mean()
+    asked = [
+        ("told, coherent: read in four dimensions", told.iloc[1:], 0.95, 1),
+        ("told, coherent: read in the fifth", told.iloc[:1], 0.70, 1),
+        ("told, scrambled: not read", means["scrambled", TOLD, "probe"], 0.45, 0.55),
+        *((f"never told, {arm}: not read", means[arm, NEVER, "probe"], 0.45, 0.55) for arm in ("coherent", "scrambled")),
+        *((f"told, {arm}: known", means[arm, TOLD, "likelihood"], 0.95, 1) for arm in ("coherent", "scrambled")),
+    ]
+    for arm in ("coherent", "scrambled"):
+        for name in ("likelihood", "probe"):
+            asked.append((f"late, {arm}: {name} at chance before it is told, each seed and step", before[arm, name], 0.35, 0.65))
+            mean = before[arm, name].groupby("step").mean().mean()
+            asked.append((f"late, {arm}: {name} at chance before it is told, mean", pd.Series([mean]), 0.45, 0.55))
+        asked.append((f"late, {arm}: likelihood rises in each seed", rise[arm, "likelihood"], 0.2, 1))
+    asked.append(("late, coherent: probe rises in each seed", rise["coherent", "probe"], 0.2, 1))
+    asked.append(("late, scrambled: not read in the end", pd.Series([after["scrambled", "probe"].mean()]), 0.45, 0.55))
+    made = [{"condition": c, "low": low, "high": high, "least": v.min(), "most": v.max()} for c, v, low, high in asked]
+    found = pd.DataFrame(made)
+    return found.assign(holds=(found["least"] >= found["low"]) & (found["most"] <= found["high"]))

@@ -14,6 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..pretraining import _UNSCORED, BOS, CHAT_TEMPLATE, EOS, PAD, Recipe, _save_checkpoint, _train, _write_log
+from . import world_card
 from .world import SPECIAL, WORDS, Telling, World
 
 LATE_FROM = 3072
@@ -117,6 +118,7 @@ def train(
     part.write_text(json.dumps(facts, indent=1) + "\n")
     os.replace(part, done)
     state.unlink()
+    world_card.write(out)
     return facts
 
 
