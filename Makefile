@@ -6,8 +6,10 @@ SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
 PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
+SEED ?= 0
+OUT ?= runs/world-$(SEED)
 
-.PHONY: help book pdf study test test-faults test-slurm bench check fuzz audit clean
+.PHONY: help book pdf study test test-faults test-slurm bench check fuzz scale power register picture released-data world audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -38,13 +40,32 @@ bench: $(VENV)/.ready  ## time this package against its peers and write benchmar
 	@$(PYTHON) -m tracing_utils fetch smollm2 && $(PYTHON) -m tracing_utils fetch tracingllm && $(PYTHON) -m benchmarks
 
 check: $(VENV)/.ready  ## check the code's style
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
 
 fuzz: $(VENV)/.ready  ## give each parser to a fuzzer: make fuzz SECONDS_EACH=600
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
 	@for parser in $(PARSERS); do \
 	  echo "$$parser: $(SECONDS_EACH) seconds" && $(PYTHON) tests/fuzz/fuzz.py $$parser runs/fuzz/$$parser \
 	    -max_total_time=$(SECONDS_EACH) -timeout=30 -verbosity=0 || exit 1; done
+
+scale: $(VENV)/.ready  ## compute what large studies take: results/plans.csv, scale.csv, stages.csv (needs the network)
+	@$(PYTHON) -m benchmarks.scale
+
+power: $(VENV)/.ready  ## compute how often the claims' tests err and find what is there: results/claims_power.csv (ten minutes)
+	@$(PYTHON) -m benchmarks.pages power
+
+register: $(VENV)/.ready  ## write down that the claims' tests are fixed, before new data are looked at: results/registered.json
+	@$(PYTHON) -m benchmarks.pages register
+
+picture: $(VENV)/.ready  ## draw the README's picture: book/landing.png
+	@$(PYTHON) -m benchmarks.pages picture
+
+released-data: $(VENV)/.ready  ## count what is wrong with the released files: results/released_data/
+	@$(PYTHON) -m benchmarks.pages released-data
+
+# One thread: matrices this small gain nothing by a second, and sums keep their order.
+world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEED=0 OUT=runs/world-0 (an hour)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.world $(SEED) $(OUT)
 
 audit: $(VENV)/.ready  ## compare the pinned packages with published advisories (needs the network)
 	@$(SYSTEM_PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit

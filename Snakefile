@@ -7,7 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from tracing_utils import plan, processes, runner, slots, studies
+from tracing_utils import experiments
+from tracing_utils.run import gpus, plan, processes, runner, studies
 
 processes.end_with_run()
 study = studies.read(config["study"])
@@ -21,7 +22,7 @@ ON_HUB = set(study.on_hub())
 QUEUE = [revision for revision in study.traced() if revision in ON_HUB]
 PLACES = {revision: place for place, revision in enumerate(QUEUE)}
 PUBLISHED = [
-    f"{RESULTS}/{name}.csv" for name in ("ledger", "concepts", *TRACED, *study.summaries())
+    f"{RESULTS}/{name}.csv" for name in ("ledger", "concepts", *TRACED, *study.summaries(), "claims")
 ] + [f"{RESULTS}/provenance.json"]
 PAGES = [
     f"book/runs/{study.name}/{experiment}-{revision}.ipynb"
@@ -31,13 +32,13 @@ PAGES = [
 ]
 
 
-def ends(experiment, ending):
-    """The files with this ending that the runs of an experiment leave, over all sets and revisions."""
-    return [f"{RUNS}/{name}/{experiment}/{revision}.{ending}" for name in SETS for revision in TRACED.get(experiment, [])]
+def records(experiment, ending="json"):
+    """The records that the runs of an experiment leave, over all sets and revisions, or the files beside them."""
+    return [str(path.with_suffix(f".{ending}")) for path in runner.records(study, Path(RUNS), experiment)]
 
 
 # On one machine, one checkpoint is fetched while those before it are computed, one a GPU; no more lie on the disk.
-AHEAD = 1 + max(1, len(slots.gpus()))
+AHEAD = 1 + max(1, len(gpus.visible()))
 
 
 def here():
@@ -62,15 +63,17 @@ def gpu(wildcards):
 
 
 def target(experiment):
-    """What steering needs of the chat model: its activations and, where it comes from the hub, its weights."""
-    if experiment != "steering":
+    """What an experiment needs of the chat model: its activations and, where it comes from the hub, its weights."""
+    described = experiments.get(experiment)
+    if not described.target:
         return []
     chat = study.loaded.chat.revision
-    return [f"{RUNS}/activations/{chat}.safetensors"] + ([f"{RUNS}/weights/{chat}"] if chat in ON_HUB else [])
+    return [f"{RUNS}/activations/{chat}.safetensors"] + ([f"{RUNS}/weights/{chat}"] if described.passes and chat in ON_HUB else [])
 
 
 wildcard_constraints:
-    experiment="|".join(studies.EXPERIMENTS),
+    experiment="|".join(experiments.names()),
+    summary="|".join(study.summaries()) or "-",
     revision="[^/]+",
     set="[^/]+",
 
@@ -80,7 +83,6 @@ localrules:
     trace,
     ledger,
     collect,
-    answers,
     provenance,
     javascript,
     page,
@@ -97,7 +99,7 @@ rule ledger:
     message: "the ledger's table"
     output: f"{RESULTS}/ledger.csv"
     params: key=lambda _: runner.suite_key(study)
-    shell: "{PYTHON} -m tracing_utils study-ledger {config[study]} {output}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs ledger {config[study]} {output}"
 
 
 rule describe:
@@ -105,7 +107,7 @@ rule describe:
     output: f"{RESULTS}/concepts.csv"
     params: key=lambda _: runner.concepts_key(study)
     resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
-    shell: "{PYTHON} -m tracing_utils describe {config[study]} {output}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs describe {config[study]} {output}"
 
 
 rule weights:
@@ -114,7 +116,7 @@ rule weights:
     output: temp(directory(RUNS + "/weights/{revision}"))
     group: "checkpoint-{revision}"  # one job of a cluster, so that as many weights lie on the disk as such jobs run
     resources: mem_mb=asks("mem_mb", "weights"), runtime=asks("runtime", "weights")
-    shell: "{PYTHON} -m tracing_utils weights {config[study]} {wildcards.revision} {output}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs weights {config[study]} {wildcards.revision} {output}"
 
 
 rule activations:
@@ -125,66 +127,52 @@ rule activations:
         extracted=touch(RUNS + "/extracted/{revision}"),
     group: "checkpoint-{revision}"
     resources: mem_mb=asks("mem_mb", "activations"), runtime=asks("runtime", "activations"), gpu=gpu
-    shell: "{PYTHON} -m tracing_utils activations {config[study]} {wildcards.revision} {output.activations}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs activations {config[study]} {wildcards.revision} {output.activations}"
 
 
 rule notebook:
     message: "{wildcards.experiment} of {wildcards.revision} on {wildcards.set}"
     input:
-        activations=RUNS + "/activations/{revision}.safetensors",
-        target=lambda wildcards: target(wildcards.experiment),
-        floors=f"{RESULTS}/concepts.csv",  # the floors are computed once, there
+        # Ancient: that one experiment's activations are made again is no reason to run the others; their keys decide.
+        activations=ancient(RUNS + "/activations/{revision}.safetensors"),
+        target=lambda wildcards: ancient(target(wildcards.experiment)),
+        floors=ancient(f"{RESULTS}/concepts.csv"),  # the floors are computed once, there
     output:
         table=RUNS + "/{set}/{experiment}/{revision}.csv",
-        evidence=RUNS + "/{set}/{experiment}/{revision}.safetensors",
         notebook=RUNS + "/{set}/{experiment}/{revision}.ipynb",
         record=RUNS + "/{set}/{experiment}/{revision}.json",
-    params: key=lambda wildcards: runner.key(study, wildcards.set, wildcards.experiment, wildcards.revision)
+    params:
+        key=lambda wildcards: runner.key(study, wildcards.set, wildcards.experiment, wildcards.revision),
+        page=lambda wildcards: runner.page_key(study, wildcards.experiment, wildcards.revision) if wildcards.set == SETS[0] else "",
     priority: 1  # before the next checkpoint, so that activations do not pile up
-    resources: mem_mb=asks("mem_mb"), runtime=asks("runtime"), gpu=lambda wildcards: gpu(wildcards) if wildcards.experiment == "steering" else 0
-    shell: "{PYTHON} -m tracing_utils notebook {config[study]} {wildcards.set} {wildcards.experiment} {wildcards.revision} {input.activations} {RUNS}"
+    resources: mem_mb=asks("mem_mb"), runtime=asks("runtime"), gpu=lambda wildcards: gpu(wildcards) if experiments.get(wildcards.experiment).passes else 0
+    shell: "{PYTHON} -m tracing_utils.run.jobs notebook {config[study]} {wildcards.set} {wildcards.experiment} {wildcards.revision} {input.activations} {RUNS}"
 
 
 rule collect:
     message: "results of {wildcards.experiment}"
-    input: lambda wildcards: ends(wildcards.experiment, "csv")
+    input: lambda wildcards: records(wildcards.experiment, "csv")
     output: RESULTS + "/{experiment}.csv"
     params: key=lambda wildcards: runner.experiment_key(study, wildcards.experiment)
-    shell: "{PYTHON} -m tracing_utils collect {output} {input}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs collect {output} {input}"
 
 
-rule dynamics:
-    message: "dynamics: onset, agreement of directions, transfer"
-    input: ends("probing", "safetensors")
-    output: f"{RESULTS}/dynamics.csv"
-    params: key=lambda _: runner.summary_key(study, "dynamics")
+rule summary:
+    message: "{wildcards.summary} of all runs"
+    input: lambda wildcards: records(experiments.owner(wildcards.summary))
+    output: RESULTS + "/{summary}.csv"
+    params: key=lambda wildcards: runner.summary_key(study, wildcards.summary)
     resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
-    shell: "{PYTHON} -m tracing_utils dynamics {config[study]} {RUNS} {output}"
-
-
-rule reweighting:
-    message: "control: an invertible reweighting of random features"
-    output: f"{RESULTS}/reweighting.csv"
-    params: key=lambda _: runner.summary_key(study, "reweighting")
-    resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
-    shell: "{PYTHON} -m tracing_utils reweighting {output}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs summary {config[study]} {wildcards.summary} {RUNS} {output}"
 
 
 rule claims:
     message: "verdicts on the paper's claims"
-    input: [ends(experiment, "safetensors") for experiment in TRACED]
+    input: [records(experiment) for experiment in TRACED]
     output: f"{RESULTS}/claims.csv"
-    params: key=lambda _: runner.summary_key(study, "claims")
+    params: key=lambda _: runner.claims_key(study)
     resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
-    shell: "{PYTHON} -m tracing_utils claims {config[study]} {RUNS} {output}"
-
-
-rule answers:
-    message: "answers before and after steering"
-    input: lambda wildcards: [f"{RUNS}/{name}/steering/{study.loaded.chat.revision}.json" for name in SETS]
-    output: f"{RESULTS}/answers.csv"
-    params: key=lambda _: runner.summary_key(study, "answers")
-    shell: "{PYTHON} -m tracing_utils answers {output} {input}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs claims {config[study]} {RUNS} {output}"
 
 
 rule provenance:
@@ -192,7 +180,7 @@ rule provenance:
     input: [path for path in PUBLISHED if not path.endswith("provenance.json")]
     output: f"{RESULTS}/provenance.json"
     params: key=lambda _: runner.study_key(study)
-    shell: "{PYTHON} -m tracing_utils provenance {config[study]} {RUNS} {output}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs provenance {config[study]} {RUNS} {output}"
 
 
 # results/ is written when everything is there: the results of a broken run never mix with published ones.
@@ -201,22 +189,22 @@ rule publish:
     input: PUBLISHED
     output: touch(f"{RUNS}/published")
     params: key=lambda _: runner.study_key(study)
-    shell: "{PYTHON} -m tracing_utils publish {study.name} {input}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs publish {study.name} {input}"
 
 
 rule page:
     message: "page of {wildcards.experiment} at {wildcards.revision}"
     input: f"{RUNS}/{SETS[0]}/" + "{experiment}/{revision}.ipynb"
     output: f"book/runs/{study.name}/" + "{experiment}-{revision}.ipynb"
-    params: key=lambda wildcards: runner.key(study, SETS[0], wildcards.experiment, wildcards.revision)
-    shell: "{PYTHON} -m tracing_utils page {input} {output}"
+    params: key=lambda wildcards: runner.page_key(study, wildcards.experiment, wildcards.revision)
+    shell: "{PYTHON} -m tracing_utils.run.jobs page {input} {output}"
 
 
 rule javascript:
     message: "chart libraries"
     output: "book/_static/vega.js"
     params: key=lambda _: runner.library_key()
-    shell: "{PYTHON} -m tracing_utils javascript {output}"
+    shell: "{PYTHON} -m tracing_utils.run.jobs javascript {output}"
 
 
 rule book:

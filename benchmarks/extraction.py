@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from tracing_utils import activations, concepts, models, suites
-from tracing_utils.suites import Checkpoint
+from tracing_utils.checkpoints import activations, models, suites
+from tracing_utils.checkpoints.types import Checkpoint
+from tracing_utils.statements import concepts
 
 from . import environment
 from .measure import Row, Timed, apart, paired, row, seconds

@@ -10,7 +10,8 @@ import time
 import numpy as np
 import torch
 
-from tracing_utils import activations, concepts, suites
+from tracing_utils.checkpoints import activations, suites
+from tracing_utils.statements import concepts
 
 from . import extraction, growth, next_checkpoint, nhsic, probes, whole_table
 from .measure import Row

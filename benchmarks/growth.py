@@ -70,7 +70,8 @@ def main(statements: int, checkpoints: int) -> None:
     """Write activations and tell what it took."""
     from dataclasses import replace  # noqa: PLC0415
 
-    from tracing_utils import activations, concepts, models, suites  # noqa: PLC0415
+    from tracing_utils.checkpoints import activations, models, suites  # noqa: PLC0415
+    from tracing_utils.statements import concepts  # noqa: PLC0415
 
     suite = suites.load("pocket")
     models.load_tokenizer(suite.chat)  # imports are not counted

@@ -7,7 +7,7 @@ Public names: `swap`, `sweep`.
 
 from transformers import AutoModel
 
-from tracing_utils import models, suites
+from tracing_utils.checkpoints import models, suites
 
 from . import steering_sweep
 from .measure import Row, Timed, paired, row, seconds

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from tracing_utils import kernels
+from tracing_utils.experiments.mutual_information import kernels
 
 from .measure import Row, Timed, paired, row, seconds
 

@@ -13,8 +13,9 @@ import time
 from hashlib import sha1, sha256
 from pathlib import Path
 
-from tracing_utils import suites
-from tracing_utils.suites import PROJECT, Checkpoint, CheckpointSuite, Remote, RemoteFile
+from tracing_utils.checkpoints import suites
+from tracing_utils.checkpoints.types import Checkpoint, CheckpointSuite, Remote, RemoteFile
+from tracing_utils.core.paths import PROJECT
 
 WHOM = ("neighbour", "doctor")
 
@@ -38,7 +39,7 @@ def write_study(folder: Path, checkpoints: int, sets: int, bytes_: int = 27 * 10
         (folder / f"set{number}").mkdir(exist_ok=True)
         (folder / f"set{number}" / "privacy.csv").write_text("\n".join(["statement,label,group", *told]) + "\n")
     named = ", ".join(str(folder / f"set{number}") for number in range(sets))
-    (file := folder / "far.yml").write_text(f"suite: {folder / 'suite.json'}\nconcepts: [{named}]\nsteering_layers: [8]\n")
+    (file := folder / "far.yml").write_text(f"suite: {folder / 'suite.json'}\nconcepts: [{named}]\nsteering: {{layers: [8]}}\n")
     return file
 
 

@@ -13,8 +13,10 @@ from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from tracing_utils import activations, concepts, controls, probing, suites
-from tracing_utils.concepts import ConceptSet
+from tracing_utils.checkpoints import activations, suites
+from tracing_utils.experiments.probing import controls, probes
+from tracing_utils.statements import concepts
+from tracing_utils.statements.concepts import ConceptSet
 
 from .measure import Row, paired, row, seconds
 
@@ -23,7 +25,7 @@ DIMENSION = "privacy"
 
 def plain(acts: np.ndarray, chosen: ConceptSet, seed: int, others: np.ndarray) -> dict[str, np.ndarray]:
     """Return the held-out logits of every method, with axes `layer example`."""
-    names = (*probing.METHODS, "shuffled labels", "control task")
+    names = (*probes.METHODS, "shuffled labels", "control task")
     found = {name: np.zeros((acts.shape[1], len(chosen))) for name in names}
     for layer in range(acts.shape[1]):
         for split in concepts.folds(chosen, seed):
@@ -44,9 +46,9 @@ def plain(acts: np.ndarray, chosen: ConceptSet, seed: int, others: np.ndarray) -
 def _logistic(parts: list[np.ndarray], labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the logits of the tested part by the penalty that does best on the validation part."""
     has, asked, best, logits = labels >= 0, truth >= 0, np.inf, None
-    for penalty in probing.PENALTIES:
+    for penalty in probes.PENALTIES:
         fitted = LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-6).fit(parts[0][has], labels[has])
-        loss = probing.log_loss(fitted.decision_function(parts[1][asked]), truth[asked]).mean()
+        loss = probes.log_loss(fitted.decision_function(parts[1][asked]), truth[asked]).mean()
         if loss < best:
             best, logits = loss, fitted.decision_function(parts[2])
     return logits
@@ -56,7 +58,7 @@ def _directions(
     train: np.ndarray, labels: np.ndarray, scaler: StandardScaler, validation: np.ndarray, truth: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the directions of the closed forms, in standardised coordinates."""
-    ridges = [Ridge(alpha=strength).fit(train, 2.0 * labels - 1) for strength in probing.STRENGTHS]
+    ridges = [Ridge(alpha=strength).fit(train, 2.0 * labels - 1) for strength in probes.STRENGTHS]
     errors = [((ridge.predict(validation) - (2 * truth - 1)) ** 2).mean() for ridge in ridges]
     means = [train[labels == side].mean(0) for side in (0, 1)]
     apart, within = means[1] - means[0], train - np.where(labels[:, None] == 1, means[1], means[0])
@@ -73,8 +75,8 @@ def goal(pairs: int = 5, layers: int | None = None, statements: int = 0) -> list
     tasks = {s: np.stack([controls.shuffled_labels(chosen, s), controls.control_task(chosen, s)]) for s in range(pairs)}
 
     def ours(seed: int) -> dict[str, np.ndarray]:
-        found = [probing.held_out(acts[:, layer], chosen, seed, tasks[seed]) for layer in range(acts.shape[1])]
-        made = {name: np.stack([methods[name].logits for methods, _ in found]) for name in probing.METHODS}
+        found = [probes.held_out(acts[:, layer], chosen, seed, tasks[seed]) for layer in range(acts.shape[1])]
+        made = {name: np.stack([methods[name].logits for methods, _ in found]) for name in probes.METHODS}
         others = [np.stack([other[task].logits for _, other in found]) for task in (0, 1)]
         return made | dict(zip(("shuffled labels", "control task"), others, strict=True))
 
@@ -84,7 +86,7 @@ def goal(pairs: int = 5, layers: int | None = None, statements: int = 0) -> list
         lambda seed: seconds(lambda: plain(acts, chosen, seed, tasks[seed])),
         pairs,
     )
-    truth = {seed: dict.fromkeys(probing.METHODS, chosen.labels) for seed in range(pairs)}
+    truth = {seed: dict.fromkeys(probes.METHODS, chosen.labels) for seed in range(pairs)}
     for seed, (shuffled, words) in tasks.items():
         truth[seed] |= {"shuffled labels": shuffled, "control task": words}
     differ = _accuracies_apart(iter(truth.values()))

@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
-from tracing_utils import activations, concepts, models, suites
+from tracing_utils.checkpoints import activations, models, suites
+from tracing_utils.statements import concepts
 
 from . import extraction, steering_sweep, whole_table
 

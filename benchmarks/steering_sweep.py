@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tracing_utils import concepts, likelihoods, models, steering, suites
+from tracing_utils.checkpoints import models, suites
+from tracing_utils.experiments.steering import intervention, likelihoods
+from tracing_utils.statements import concepts
 
 DIMENSION = "privacy"
 MULTIPLIERS = (-4.0, -2.0, 2.0, 4.0)
@@ -81,13 +83,13 @@ def prepared(suite: str = "pocket", asked: int = 120) -> Ways:
         found = [scores()]
         for layer in layers:
             for multiplier in MULTIPLIERS:
-                with steering.steer(model, vector, layer=layer, multiplier=multiplier):
+                with intervention.steer(model, vector, layer=layer, multiplier=multiplier):
                     found.append(scores())
         return found
 
     def swept() -> list[np.ndarray]:
-        sweep = steering.Sweep(model, tokenizer, chosen, pairs, layers, neutral)
-        response = steering.dose_response(sweep, layers, np.stack([vector] * len(layers)), MULTIPLIERS, sweep.unsteered())
+        sweep = intervention.Sweep(model, tokenizer, chosen, pairs, layers, neutral)
+        response = intervention.dose_response(sweep, layers, np.stack([vector] * len(layers)), MULTIPLIERS, sweep.unsteered())
         both = np.concatenate([response.after, response.losses], axis=2)
         return [np.concatenate([response.before, response.plain.losses]), *both.reshape(-1, both.shape[2])]
 

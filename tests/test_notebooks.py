@@ -8,10 +8,17 @@ import nbformat
 import pandas as pd
 import pytest
 
-from tracing_utils import results, runner, studies
+from tracing_utils import experiments, results
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments import notebook
+from tracing_utils.run import runner, studies
 
 NOTEBOOKS = sorted((runner.PROJECT / "notebooks").glob("*.md"))
-STUDY = {"dimensions": ("privacy",), "seeds": 1, "examples": 40, "steering_layers": (0, 1), "multipliers": (-1.0, 2.0)}
+OPTIONS = {
+    "probing": {"seeds": 1},
+    "mutual_information": {"examples": 40},
+    "steering": {"layers": [0, 1], "doses": [-1.0, 2.0]},
+}
 
 
 def code_cells(path):
@@ -25,14 +32,12 @@ def solutions(path):
 
 
 def test_each_experiment_has_one_name_everywhere():
-    project = runner.PROJECT
-    for experiment in studies.EXPERIMENTS:
-        assert (project / "notebooks" / f"{experiment}.md").exists()
-        assert (project / "book" / f"{experiment}.md").exists()
-        assert (project / "tracing_utils" / f"{experiment}.py").exists()
-        assert (project / "tests" / f"test_{experiment}.py").exists()
-        assert (project / "results" / "pocket" / f"{experiment}.csv").exists()
-    assert {path.stem for path in NOTEBOOKS} == set(studies.EXPERIMENTS)
+    for experiment in experiments.names():
+        assert (PROJECT / "notebooks" / f"{experiment}.md").exists()
+        assert (PROJECT / "book" / f"{experiment}.md").exists()
+        assert list((PROJECT / "tests" / "experiments" / experiment).glob("test_*.py"))
+        assert (PROJECT / "results" / "pocket" / f"{experiment}.csv").exists()
+    assert {path.stem for path in NOTEBOOKS} == set(experiments.names())
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -57,7 +62,7 @@ def test_every_parameter_is_typed_and_explained(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_study_gives_a_notebook_only_parameters_it_declares(path):
     given = studies.parameters(studies.Study("s", "pocket", ("pocket",)), "pocket", path.stem, "step0")
-    assert set(given) <= runner._declared(jupytext.read(path))
+    assert set(given) <= set(notebook.parameters_of(path.stem))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -66,7 +71,7 @@ def test_a_notebook_runs_on_its_own_with_its_solutions_and_saves_a_tidy_table(pa
     with_solutions = tmp_path / path.name
     cells = "\n\n".join(f"```{{code-cell}} python\n{code}\n```" for code in solutions(path))
     with_solutions.write_text(path.read_text() + "\n\n" + cells + "\n")
-    study = studies.Study("s", str(suite_folder), (str(own_statements),), **STUDY)
+    study = studies.Study("s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), options=OPTIONS)
     values = studies.parameters(study, own_statements.name, path.stem, "step1")
     values |= {"output": str(tmp_path / "table.csv"), "evidence_file": str(tmp_path / "evidence.safetensors")}
     runner.execute(with_solutions, values, tmp_path / "out.ipynb", tmp_path / "failed.ipynb")

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 
 def files_like(target) -> st.SearchStrategy[bytes]:

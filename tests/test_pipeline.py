@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +21,14 @@ def project(tmp_path_factory, suite_folder, own_statements):
     shutil.copy(PROJECT / "Snakefile", copy)
     shutil.copytree(suite_folder, copy / "tiny", ignore=shutil.ignore_patterns("chat", "step2", "step8", "step64"))
     shutil.copytree(own_statements, copy / "mine")
-    (copy / "tiny.yml").write_text("suite: tiny\nconcepts: mine\nseeds: 1\nexamples: 40\nfeatured: [step1]\n")
+    (copy / "tiny.yml").write_text(
+        "suite: tiny\nconcepts: mine\nprobing: {seeds: 1}\nmutual_information: {examples: 40}\nfeatured: [step1]\n"
+    )
     return copy
 
 
-def run(project, *more):
-    command = [sys.executable, "-m", "tracing_utils", "run", "--study", "tiny.yml", *more]
+def run(project, *more, study="tiny.yml"):
+    command = [sys.executable, "-m", "tracing_utils", "run", "--study", study, *more]
     environment = os.environ | {"PYTHONPATH": str(project)}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
@@ -62,6 +65,81 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
     assert "probing of step1" in said
     assert "probing of step0" not in said
     assert (project / "results/tiny/probing.csv").read_bytes() == table
+
+
+TOY = {
+    "tracing_utils/experiments/toy/__init__.py": '"""How long the activations of a statement are."""\n',
+    "tracing_utils/experiments/toy/norms.py": """import numpy as np
+
+from ...core.evaluation import bootstrap_weights, mean
+
+
+def mean_norm(activations, concepts):
+    return mean(np.linalg.norm(activations[:, -1], axis=-1), bootstrap_weights(concepts.groups, seed=0))
+""",
+    "notebooks/toy.md": """# Measure a length
+
+```{code-cell} python
+:tags: [parameters]
+
+suite: str = "pocket"  # a suite
+revision: str = "step0"  # which checkpoint
+concept_set: str = "pocket"  # a concept set
+dimensions: list[str] = ["privacy"]  # which
+power: int = 1  # of the length
+activations_file: str = ""  # activations computed before
+output: str = ""  # where the results go
+```
+
+```{code-cell} python
+from tracing_utils import results
+from tracing_utils.checkpoints import activations, suites
+from tracing_utils.experiments.toy import norms
+from tracing_utils.statements import concepts
+
+checkpoint, rows = suites.load(suite)[revision], []
+for name in dimensions:
+    statements = concepts.load(concept_set, name)
+    acts = activations.of(checkpoint, statements, activations_file)
+    rows.append(results.row(checkpoint, statements, None, "norm", f"power {power}", norms.mean_norm(acts, statements), ""))
+results.write(rows, output)
+```
+""",
+    "book/toy.md": "# Lengths\n\nA page about lengths.\n",
+}
+"""A toy experiment, by the words of CONTRIBUTING."""
+
+
+def test_an_experiment_of_four_new_files_runs_into_results_and_a_page_and_changes_no_other_key(project):
+    def keys() -> dict[str, str]:
+        records = [
+            path for name in ("probing", "mutual_information") for path in (project / "runs/tiny/mine" / name).glob("*.json")
+        ]
+        return {f"{path.parent.name} {path.stem}": json.loads(path.read_text())["key"] for path in records}
+
+    before = keys()
+    assert len(before) == 4
+    for name, content in TOY.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        assert not (project / name).exists()
+        (project / name).write_text(content)
+    (project / "toy.yml").write_text("suite: tiny\nconcepts: mine\nfeatured: [step1]\nexperiments: [toy]\ntoy: {power: 2}\n")
+    code, said = run(project, study="toy.yml")
+    assert code == 0, said
+    table = pd.read_csv(project / "results/toy/toy.csv")
+    assert table["revision"].tolist() == ["step0", "step1"]
+    assert set(table["metric"]) == {"power 2"}
+    assert (table["value"] > 0).all()
+    assert sorted(path.stem for path in (project / "results/toy").glob("*.csv")) == ["claims", "concepts", "ledger", "toy"]
+    assert (project / "book/runs/toy/toy-step1.ipynb").exists()
+
+    code, said = run(project)
+    assert code == 0, said
+    assert keys() == before
+    assert "toy of step0" in said
+    assert "probing of" not in said
+    shutil.rmtree(project / "tracing_utils/experiments/toy")
+    (project / "notebooks/toy.md").unlink()
 
 
 def test_a_failed_notebook_is_named_and_kept_and_the_same_command_continues(project):

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from tracing_utils import results
-from tracing_utils.evaluation import Estimate
+from tracing_utils.checkpoints.types import Checkpoint
+from tracing_utils.core.evaluation import Estimate
 from tracing_utils.results import COLUMNS, collect, gains, row, write
-from tracing_utils.suites import Checkpoint
 
 CHECKPOINT = Checkpoint("tiny", "step8", 8, 8 * 4096, Path(), Path())
 CHAT = Checkpoint("tiny", "chat", -1, None, Path(), Path())
@@ -106,10 +106,11 @@ def probing_table() -> pd.DataFrame:
         common = {"suite": "tiny", "revision": "step8", "dimension": dimension, "concept_set": "pocket"}
         for method, metric, value, layer in (
             ("logistic", "accuracy", probe, 1),
-            ("lexical floor", "accuracy", floor, None),
+            ("floor", "accuracy", floor, None),
             ("shuffled labels", "accuracy", 0.5, 1),
             ("logistic", "auroc", 0.99, 1),
-            ("lexical floor", "auroc", 0.01, None),
+            ("lexical floor", "accuracy", floor - 0.3, None),
+            ("floor", "auroc", 0.01, None),
         ):
             rows.append(common | {"method": method, "metric": metric, "value": value, "layer": layer})
             rows[-1] |= {"low": value - 0.06, "high": value + 0.06}

@@ -1,185 +1,36 @@
-"""From a laptop to a cluster: planning stays cheap, jobs ask for what they need, and one flag says where they run."""
+"""What large studies take on a cluster: the tables of the pages follow from the costs of the plan."""
 
-import json
-import os
-import subprocess
-import sys
-from argparse import Namespace
-from collections import Counter
 from dataclasses import replace
 
-import jupytext
 import pandas as pd
 import pytest
 
+from benchmarks import scale
 from benchmarks.planning import write_study
-from tracing_utils import concepts, ledger, plan, runner, slots, studies, suites
-from tracing_utils.__main__ import _parser, _where
-from tracing_utils.suites import PROJECT
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Count the calls of what planning would do again for every job if it kept nothing."""
-    calls = Counter()
-
-    def count(owner, name):
-        original = getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda *given, **named: calls.update([name]) or original(*given, **named))
-
-    for owner, name in (
-        (jupytext, "read"), (runner.ast, "parse"), (runner, "version"), (concepts, "load"), (ledger, "identity"),
-        (concepts, "available"),
-    ):  # fmt: skip
-        count(owner, name)
-    for kept in (
-        runner._code,
-        runner._modules_code,
-        runner._imported,
-        runner._imports,
-        runner._libraries,
-        runner._concepts_sha256,
-    ):
-        kept.cache_clear()
-    return calls
-
-
-def all_keys(study) -> None:
-    runner.study_key(study)
-    for experiment in study.runs():
-        runner.experiment_key(study, experiment)
-
-
-def test_planning_reads_notebooks_modules_and_sets_once_and_asks_each_run_once(tmp_path, counted):
-    small, large = (studies.read(write_study(tmp_path / str(n), n, 2)) for n in (5, 20))
-    all_keys(small)
-    first = counted.copy()
-    assert first["read"] == len(studies.EXPERIMENTS)
-    assert first["load"] == 2
-    runs = 2 * sum(len(small.traced(experiment)) for experiment in small.runs())
-    steered = 2 * len(small.traced("steering"))  # asks about the chat model too
-    assert first["identity"] == runs + steered + len(small.needed())
-    all_keys(small)
-    assert counted - first == Counter(identity=len(small.needed()))  # of `suite_key`, and nothing of the runs
-    counted.clear()
-    all_keys(large)
-    assert counted["read"] == counted["parse"] == counted["version"] == 0
-    assert counted["load"] == 2  # sets of its own
-    assert counted["available"] <= 4
-    assert counted["identity"] < 5 * first["identity"]  # four times the checkpoints: linear
-
-
-def test_a_file_of_a_checkpoint_is_hashed_once_as_long_as_it_stays(suite_folder):
-    study = studies.Study("s", str(suite_folder), ("pocket",))
-    before = ledger._hashed.cache_info().misses
-    identities = [ledger.identity(study.loaded["step1"]) + ledger.tokenizer_identity(study.loaded["step1"]) for _ in range(5)]
-    files = len(identities[0])
-    assert ledger._hashed.cache_info().misses - before <= files
-    assert all(found == identities[0] for found in identities)
-
-
-def dry_run(study, profile: str) -> dict[str, int]:
-    """Return how many jobs of each rule Snakemake plans."""
-    command = [sys.executable, "-m", "snakemake", "trace", "-n", "--workflow-profile", f"profiles/{profile}"]
-    done = subprocess.run(
-        [*command, "--config", f"study={study}"], cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = done.stdout.partition("Job stats:")[2].partition("total")[0]
-    return {words[0]: int(words[1]) for words in map(str.split, table.splitlines()) if len(words) == 2 and words[1].isdigit()}
-
-
-def test_a_laptop_and_a_cluster_plan_the_same_jobs(tmp_path):
-    pytest.importorskip("snakemake_executor_plugin_slurm", reason="the extra `cluster` is not installed")
-    study = write_study(tmp_path, 6, 2)
-    planned = dry_run(study, "laptop")
-    assert planned["notebook"] == 2 * (6 + 6 + 7)
-    assert planned["weights"] == planned["activations"] == 7
-    assert dry_run(study, "slurm") == planned
-
-
-def arguments(**given):
-    return Namespace(**{"profile": None, "cores": 3} | given)
-
-
-def test_one_flag_says_where_jobs_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(slots, "gpus", lambda: ["0", "1", "2"])
-    assert _where(arguments()) == ["--workflow-profile", str(PROJECT / "profiles/laptop"), "--cores", "3", "--resources", "gpu=3"]
-    monkeypatch.setattr(slots, "gpus", lambda: [])
-    assert "--resources" not in _where(arguments())
-    assert _where(arguments(cores=None))[-2:] == ["--cores", str(len(os.sched_getaffinity(0)))]
-    (tmp_path / "config.yaml").write_text("jobs: 3\n")
-    assert _where(arguments(profile=tmp_path)) == ["--workflow-profile", str(tmp_path)]
-
-
-def test_a_profile_that_is_not_there_or_lacks_its_plug_in_or_its_cluster_gets_one_sentence(tmp_path, capsys, monkeypatch):
-    with pytest.raises(ValueError, match=r"Unknown profile 'profiles/slrum'.*Did you mean 'profiles/slurm'"):
-        _where(arguments(profile=PROJECT.joinpath("profiles/slrum").relative_to(PROJECT)))
-    (tmp_path / "config.yaml").write_text("executor: no-such-cluster\n")
-    with pytest.raises(ValueError, match="pip install snakemake-executor-plugin-no-such-cluster"):
-        _where(arguments(profile=tmp_path))
-    monkeypatch.setattr("tracing_utils.__main__.find_spec", lambda _name: True)
-    monkeypatch.setattr("shutil.which", lambda _name: None)
-    with pytest.raises(ValueError, match=r"profiles/slurm needs Slurm; there is no `sbatch` here"):
-        _where(arguments(profile=PROJECT / "profiles/slurm"))
-    with pytest.raises(SystemExit):  # the profile says how many
-        _parser().parse_args(["run", "--study", "studies/pocket.yml", "--profile", "profiles/slurm", "--cores", "2"])
-    assert "not allowed with argument" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["pocket", "pocket-tracingllm", "smollm2"])
-def test_the_time_that_notebooks_ask_for_covers_what_published_runs_took_and_is_no_ten_times_more(name):
-    try:
-        study = studies.read(PROJECT / "studies" / f"{name}.yml")
-        asked = plan.needs(study)
-    except ValueError as missing:
-        pytest.skip(f"what the study needs is not here: {missing}")
-    took = json.loads((PROJECT / "results" / name / "provenance.json").read_text())["notebook_seconds"]
-    for experiment, seconds in took.items():
-        mean = seconds / len(study.traced(experiment)) / len(study.sets) / 60
-        assert mean < asked[experiment].runtime
-        assert asked[experiment].runtime < 10 + 10 * mean
-
-
-def needs(tmp_path, gigabytes: int):
-    study = studies.read(write_study(tmp_path / str(gigabytes), 2, 1, bytes_=gigabytes * 10**9))
-    return plan.needs(study)
-
-
-def test_jobs_ask_for_more_where_the_model_is_larger_and_for_a_gpu_where_a_core_would_take_long(tmp_path):
-    small, large = needs(tmp_path, 1), needs(tmp_path, 200)
-    assert (small["activations"].gpu, large["activations"].gpu) == (0, 1)
-    assert large["activations"].mem_mb > 200_000 > 10_000 > small["activations"].mem_mb
-    assert large["weights"].runtime == 10 + round(3 * 200e9 / 20e6 / 60)
-    assert [need.gpu for job, need in large.items() if job in ("weights", "probing", "mutual_information", "summary")] == [0] * 4
-
-
-def test_memory_asked_for_activations_holds_the_weights_in_float32_and_the_largest_set_twice(tmp_path):
-    study = studies.read(write_study(tmp_path, 2, 1, bytes_=10**9))
-    layers, d_model = plan._usual_shape(5e8)
-    assert 12 * layers * d_model**2 == pytest.approx(5e8, rel=0.3)
-    assert plan.needs(study)["activations"].mem_mb == 2000 + round((4 * 5e8 + 2 * 4 * 60 * layers * d_model) / 1e6)
+from tracing_utils.checkpoints import suites
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import plan, studies
 
 
 def test_the_stages_of_a_study_are_what_it_moves_and_computes_over_what_the_machines_do():
     total = {"download": 6e12, "activations": 1e12, "flops": 3e18, "steering_flops": 1e18, "core_seconds": 7e6}
-    machines = plan.Machines(8, "a100", cores=4, network=2e8, disk=5e8)
-    assert plan.stages(total, machines) == pytest.approx(
+    machines = scale.Machines(8, "a100", cores=4, network=2e8, disk=5e8)
+    assert scale.stages(total, machines) == pytest.approx(
         {"network": 30_000, "disk": (18e12 + 2e12) / 4e9, "GPU": 4e18 / (312e12 * plan.UTILISATION * 8), "cores": 7e6 / 32}
     )
-    more = plan.stages(total, replace(machines, gpus=16))
+    more = scale.stages(total, replace(machines, gpus=16))
     assert more["network"] == 30_000  # which more machines do not widen
-    assert more["GPU"] == pytest.approx(plan.stages(total, machines)["GPU"] / 2)
+    assert more["GPU"] == pytest.approx(scale.stages(total, machines)["GPU"] / 2)
 
 
 def test_the_totals_of_a_study_are_the_sums_of_its_costs_and_steering_reads_both_parts_in_every_setting(tmp_path):
     study = studies.read(write_study(tmp_path, 3, 2, bytes_=10**9))
-    table, total = plan.costs(study), plan.totals(study)
+    table, total = plan.costs(study), scale.totals(study)
     assert total["checkpoints"] == 4
     assert total["download"] == 4e9 == table["download"].sum()
     assert total["flops"] == table["flops"].sum()
-    read = 2 * study.asked * len(study.sets) * len(study.steering_layers) * len(study.multipliers)  # of one dimension
+    options = study.options_of("steering")
+    read = 2 * options["asked"] * len(study.sets) * len(options["layers"]) * len(options["doses"])  # of one dimension
     tokens = table["tokens"][0] / table["statements"][0]
     assert total["steering_flops"] == pytest.approx(4 * 2 * 5e8 * read * tokens, rel=1e-6)
     assert total["disk_1"] == 2e9 + 3 * table["activations"][0] + table["evidence"].sum()
@@ -193,3 +44,20 @@ def test_the_published_totals_are_of_the_study_that_the_page_shows():
     row = published.loc["amber-360"]
     assert row["download"] == pytest.approx(row["checkpoints"] * entry["bytes"], rel=1e-3)
     assert row["flops"] == pytest.approx(row["checkpoints"] * 2 * entry["parameters"] * row["tokens"], rel=1e-3)
+
+
+def test_the_published_stages_follow_from_the_published_totals():
+    published = pd.read_csv(PROJECT / "results" / "stages.csv")
+    again = scale.stage_table(pd.read_csv(PROJECT / "results" / "scale.csv"))
+    pd.testing.assert_frame_equal(published, again, check_dtype=False, rtol=1e-3)
+    assert not published["network"].eq(published["cores"]).any()  # so that a column in the place of another would be seen
+
+
+def test_the_overview_has_a_row_a_study_with_the_sums_of_its_costs(tmp_path):
+    planned = [studies.read(write_study(tmp_path / str(n), n, 1, bytes_=10**9)) for n in (3, 2)]
+    table = scale.overview(planned, "l4")
+    assert table["study"].tolist() == ["far", "far"]
+    assert table["checkpoints"].tolist() == [4, 3]  # the chat model is one of them
+    assert table["download"].tolist() == ["4 GB", "3 GB"]
+    assert table["TFLOP"].tolist() == pytest.approx([plan.costs(study)["flops"].sum() / 1e12 for study in planned])
+    assert table["TFLOP"][1] < table["TFLOP"][0]

@@ -1,34 +1,30 @@
 """What comes from outside stays data: no code of it runs, no path of it leaves its folder, no text of it becomes markup."""
 
 import ast
-import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
-import altair as alt
-import pandas as pd
 import pytest
 from hub_server import HubServer, files_of
 from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
-from playwright import sync_api
 
-from tracing_utils import charts, downloads, hub, provenance, results, runner, studies, suites, vega
-from tracing_utils.errors import file_name
-from tracing_utils.suites import PROJECT
+from tracing_utils import experiments, results
+from tracing_utils.checkpoints import hub, suites
+from tracing_utils.checkpoints.types import Remote
+from tracing_utils.core import downloads
+from tracing_utils.core.errors import file_name
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import provenance, runner, studies
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: hostile pages are not opened in a browser")
-
-SOURCES = sorted((PROJECT / "tracing_utils").glob("*.py"))
+SOURCES = sorted((PROJECT / "tracing_utils").rglob("*.py"))
 
 
 # Code
@@ -58,12 +54,12 @@ RUNS_CODE = {
 def test_no_module_unpickles_evaluates_unpacks_or_calls_a_shell():
     code = "torch.load('x')\neval('1')\narchive.extract('m')"
     assert calls(code) & RUNS_CODE == {"torch.load", "eval", "archive.extract"}
-    found = {path.name: calls(path.read_text()) & RUNS_CODE for path in SOURCES}
+    found = {str(path): calls(path.read_text()) & RUNS_CODE for path in SOURCES}
     assert {name: names for name, names in found.items() if names} == {}
     assert allowed("f(shell=True)\nf(allow_pickle=False, trust_remote_code=word)\nf(trust_remote_code=True)") == [
         "shell=True", "trust_remote_code=True",
     ]  # fmt: skip
-    assert {path.name: names for path in SOURCES if (names := allowed(path.read_text()))} == {}
+    assert {str(path): names for path in SOURCES if (names := allowed(path.read_text()))} == {}
 
 
 def allowed(source: str) -> list[str]:
@@ -79,7 +75,7 @@ def test_yaml_is_read_by_loaders_that_make_plain_values_only():
     loaders = re.findall(r"yaml\.(\w*load\w*)\(([^)]*)\)", "".join(path.read_text() for path in SOURCES))
     assert {name for name, _ in loaders} == {"safe_load", "load"}
     assert [arguments for name, arguments in loaders if name == "load"] == ["text, _Loader"]
-    from tracing_utils.strict_yaml import _Loader  # noqa: PLC0415 - of this test alone
+    from tracing_utils.core.strict_yaml import _Loader  # noqa: PLC0415 - of this test alone
 
     assert not set(_Loader.yaml_constructors) & {"tag:yaml.org,2002:python/object"}
     assert all(not str(tag).startswith("tag:yaml.org,2002:python") for tag in _Loader.yaml_constructors)
@@ -89,9 +85,9 @@ def test_a_study_s_word_about_code_stands_in_the_record_of_each_run_and_in_the_p
     for word in ("true", "false"):
         (tmp_path / "mine.yml").write_text(f"suite: {suite_folder}\nconcepts: pocket\ntrust_remote_code: {word}\n")
         study = studies.read(tmp_path / "mine.yml")
-        for experiment in studies.EXPERIMENTS:
-            told = studies.parameters(study, "pocket", experiment, "step8")
-            assert told["trust_remote_code"] is (word == "true")
+        for experiment in experiments.names():
+            values = studies.parameters(study, "pocket", experiment, "step8")
+            assert values["trust_remote_code"] is (word == "true")
     assert '"trust_remote_code": study.trust_remote_code' in Path(provenance.__file__).read_text()
     assert '"parameters": values' in Path(runner.__file__).read_text()  # the record holds what the notebook was told
 
@@ -151,7 +147,7 @@ def test_harmless_names_are_accepted():
 
 FIELDS = {
     "PYTHON", "BOOK", "RUNS", "config[study]", "study.name", "input", "output", "input.activations", "output.activations",
-    "wildcards.set", "wildcards.experiment", "wildcards.revision",
+    "wildcards.set", "wildcards.experiment", "wildcards.revision", "wildcards.summary",
 }  # fmt: skip
 
 
@@ -201,7 +197,7 @@ def test_a_source_archive_of_a_package_index_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     with pytest.raises(ValueError, match=r"pip could not download trap==1\.0"):
-        downloads.wheel("trap==1.0", "0" * 64)
+        downloads.fetch_wheel("trap==1.0", "0" * 64)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -224,117 +220,13 @@ def test_a_hub_whose_commits_are_paths_writes_nothing_elsewhere(
     info = hub._api().model_info("tests/evil", revision="step1", files_metadata=True)
     info.sha = "../../../evil"
     monkeypatch.setattr(hub, "_api", lambda: type("Api", (), {"model_info": lambda *_, **__: info})())
-    hub._told(suites.Remote("tests/evil", "../../../evil"), "evil")
+    hub._metadata(Remote("tests/evil", "../../../evil"), "evil")
     assert not list(tmp_path.rglob("evil.json"))
 
 
 def test_a_file_that_a_hub_names_by_a_path_is_not_asked_for():
     names = ["config.json", "../config.json", "/etc/passwd", "a/../../x.py", "model.safetensors", "..", "x.py", "tokenizer.json"]
     assert hub._needed(names) == ["config.json", "model.safetensors", "tokenizer.json", "x.py"]
-
-
-# Pages
-
-
-SCRIPT = '</script><script>window.sprung = "script"</script>'
-IMAGE = "<img src=x onerror=\"window.sprung = 'image'\">"
-TEXTS = (
-    SCRIPT,
-    IMAGE,
-    "<!--<script>",
-    '"><svg onload="window.sprung = \'svg\'">',
-    "{{7*7}}",
-    "[a](javascript:window.sprung=1)",
-    "</td></table>",
-)
-
-
-def cells_of(page: str, needle: str) -> str:
-    """The code cell of a page that holds `needle`."""
-    cells = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", (PROJECT / "book" / page).read_text(), flags=re.S | re.M)
-    return next(cell for cell in cells if needle in cell)
-
-
-def hostile_chart() -> dict:
-    table = pd.DataFrame({"step": range(len(TEXTS)), "value": range(len(TEXTS)), "word": TEXTS})
-    tips = [alt.Tooltip("word:N", title=IMAGE), "step:Q"]
-    drawn = alt.Chart(table, title=SCRIPT).mark_point(size=400, filled=True)
-    drawn = drawn.encode(x="step:Q", y=alt.Y("value:Q", title=IMAGE), color=alt.Color("word:N", title=SCRIPT), tooltip=tips)
-    return drawn.properties(description=f"A chart of {SCRIPT} {IMAGE}.").to_dict()
-
-
-def chart_html(spec: dict) -> str:
-    output = type("Output", (), {"mime_type": vega.MIME, "content": spec})
-    (node,) = vega.VegaPlugin.handle_mime(None, output, inline=False)
-    return node.astext()
-
-
-def answers_html(monkeypatch, tmp_path) -> str:
-    """The table of answers as the book's page makes it, from a published file that holds hostile texts."""
-    monkeypatch.setattr(results, "PROJECT", tmp_path)
-    published = pd.read_csv(next((PROJECT / "results").glob("*/answers.csv")), keep_default_na=False)
-    (tmp_path / "results" / "mine").mkdir(parents=True)
-    rows = published.iloc[: len(TEXTS)].copy()
-    for column in rows.columns[rows.dtypes == published.dtypes[published.columns[0]]]:
-        rows[column] = TEXTS[: len(rows)]
-    rows.to_csv(tmp_path / "results" / "mine" / "answers.csv", index=False)
-    code = cells_of("steering.md", "answers.csv")
-    tree = ast.parse(re.sub(r"^:.*\n", "", code, flags=re.M))
-    names = {"pd": pd, "results": results, "charts": charts}
-    exec(compile(ast.Module(tree.body[:-1], []), "page", "exec"), names)
-    return eval(compile(ast.Expression(tree.body[-1].value), "page", "eval"), names).to_html()
-
-
-def opened(folder: Path, body: str) -> tuple[object, list[str], int, str]:
-    """What a browser finds on a page with this body: whether a script of it ran, errors, charts drawn, text of a tooltip."""
-    (folder / "_static").mkdir()
-    shutil.copy(PROJECT / "book" / "_static" / "charts.js", folder / "_static")
-    vega.write_javascript(folder / "_static" / "vega.js")
-    head = '<!doctype html><html data-theme="light"><head><meta charset="utf-8"><title>t</title></head><body><main>'
-    (folder / "page.html").write_text(f'{head}{body}</main><script src="_static/charts.js"></script></body></html>')
-    errors: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--host-resolver-rules=MAP * ~NOTFOUND"])
-        page = browser.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("dialog", lambda dialog: errors.append(dialog.message))
-        page.goto((folder / "page.html").as_uri())
-        tip = ""
-        if 'class="vega-chart"' in body:
-            page.wait_for_selector(".vega-chart[data-drawn]")
-            page.locator(".chart-data summary").press("Enter")
-            page.wait_for_selector(".chart-table")
-            page.locator(".vega-stage svg .mark-symbol path").first.hover(force=True)
-            page.wait_for_selector(".vg-tooltip.visible", timeout=10_000)
-            tip = page.locator(".vg-tooltip").inner_text()
-        page.wait_for_timeout(200)
-        found = page.evaluate("window.sprung"), errors, page.locator(".vega-chart[data-drawn]").count(), tip
-        browser.close()
-    return found
-
-
-@needs_chromium
-def test_hostile_texts_in_a_chart_its_table_its_tooltip_and_the_answers_stay_texts(tmp_path, monkeypatch):
-    bare = "".join(f"<p>{text}</p>" for text in (IMAGE, SCRIPT))
-    (tmp_path / "bare").mkdir()
-    assert opened(tmp_path / "bare", bare)[0] in ("script", "image")  # as they are, they do run
-    (tmp_path / "made").mkdir()
-    spec = hostile_chart()
-    body = chart_html(spec) + answers_html(monkeypatch, tmp_path / "made") + pd.DataFrame({"statement": TEXTS})._repr_html_()
-    assert "sprung" in body
-    sprung, errors, drawn, tip = opened(tmp_path / "made", body)
-    assert sprung is None
-    assert errors == []
-    assert drawn == 1
-    assert "</script>" in tip or "<img" in tip or "svg" in tip  # shown as it is written
-
-
-def test_json_in_a_page_cannot_end_its_element():
-    page = chart_html(hostile_chart())
-    inside = re.search(r'<script type="application/json">(.*?)</script>', page, flags=re.S)[1]
-    assert json.loads(inside)["title"] == SCRIPT
-    assert "<" not in inside
-    assert page.count("<script") == 1
 
 
 # A user's own terminal

@@ -2,8 +2,8 @@
 
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
-Public names: `COLUMNS`, `row`, `write`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`, `read_so_far`, `gains`,
-`dimensions_above`.
+Public names: `COLUMNS`, `row`, `write`, `write_csv`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`,
+`read_so_far`, `gains`, `dimensions_above`.
 """
 
 import json
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .concepts import ConceptSet
-from .errors import brief, file_name, unknown
-from .evaluation import Estimate
-from .suites import PROJECT, Checkpoint
+from .checkpoints.types import Checkpoint
+from .core.errors import brief, file_name, unknown
+from .core.evaluation import Estimate
+from .core.paths import PROJECT
+from .statements.concepts import ConceptSet
 
 COLUMNS = (
     "suite", "revision", "step", "tokens", "layer", "dimension", "concept_set",
@@ -28,7 +29,7 @@ COLUMNS = (
 def row(
     checkpoint: Checkpoint, concepts: ConceptSet, layer: int | None, method: str, metric: str, estimate: Estimate, seed: str
 ) -> dict:
-    """Return one row of a tidy table; `layer` is None for what no layer has (a lexical floor)."""
+    """Return one row of a tidy table; `layer` is None for what no layer has (a floor)."""
     return {
         "suite": checkpoint.suite,
         "revision": checkpoint.revision,
@@ -49,15 +50,19 @@ def row(
 
 def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """Write a tidy table as CSV (four significant digits) and return it; further columns follow the common ones."""
-    path = Path(path)
     table = pd.DataFrame(rows)
     more = [column for column in table.columns if column not in COLUMNS]
     table = table[[*COLUMNS, *more]].astype({"tokens": "Int64", "layer": "Int64"})
+    write_csv(table, Path(path))
+    return table
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of any columns as CSV (four significant digits), by rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
     os.replace(part, path)
-    return table
 
 
 def folder(study: str) -> Path:
@@ -154,16 +159,16 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Return the logistic probe's rows of `metric` with the lexical floor beside them.
+    """Return the logistic probe's rows of `metric` with the floor beside them.
 
     Returns:
         One row per checkpoint, layer and dimension, with the further columns `floor`, `gain` (value minus floor)
-        and `above` (the probe's whole interval lies above the floor's, and above one half: on balanced pairs an
-        n-gram model can fall below chance).
+        and `above` (the probe's whole interval lies above the floor's, and above one half: on balanced pairs a
+        reader of the text can fall below chance).
     """
     rows = probing[probing["metric"] == metric]
     on = ["suite", "revision", "dimension", "concept_set"]
-    floors = rows[rows["method"] == "lexical floor"].rename(columns={"value": "floor", "high": "floor_high"})
+    floors = rows[rows["method"] == "floor"].rename(columns={"value": "floor", "high": "floor_high"})
     joined = rows[rows["method"] == "logistic"].merge(floors[[*on, "floor", "floor_high"]], on=on)
     above = joined["low"] > joined["floor_high"].clip(lower=0.5)
     return joined.assign(gain=joined["value"] - joined["floor"], above=above).drop(columns="floor_high")

@@ -17,10 +17,14 @@ import psutil
 import pytest
 
 from tracing_utils import results
-from tracing_utils.suites import PROJECT
+from tracing_utils.core.paths import PROJECT
 
 STOPPED = "Stopped; what was finished is kept; the same command continues.\n"
 _MARK = "TRACING_UTILS_RUN"
+
+
+PROBING = {"seeds": 1, "protocols": ["corrected"]}
+"""Options of probing that take little time."""
 
 
 class Program:
@@ -39,7 +43,7 @@ class Program:
 
     def study(self, name: str = "small", **more) -> None:
         """Write a study that takes as little as the experiments allow: thirty pairs, one dimension."""
-        content = {"suite": "tiny", "concepts": "mine", "seeds": 1, "examples": 40, "protocols": ["corrected"]} | more
+        content = {"suite": "tiny", "concepts": "mine", "probing": PROBING, "mutual_information": {"examples": 40}} | more
         (self.folder / f"{name}.yml").write_text(json.dumps(content))  # which is YAML too
 
     def plant(self, cell: str, experiment: str = "probing") -> None:
@@ -52,8 +56,10 @@ class Program:
         return os.environ | own | more
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        """Start the command in a process group of its own, as a shell does, and return it."""
-        command = [sys.executable, "-m", "tracing_utils", *(arguments or ("run", "--study", "small.yml", "--cores", "2"))]
+        """Start the command, or behind `job` a job of a run, in a process group of its own, as a shell does; return it."""
+        words = arguments or ("run", "--study", "small.yml", "--cores", "2")
+        program = ["tracing_utils.run.jobs", *words[1:]] if words[0] == "job" else ["tracing_utils", *words]
+        command = [sys.executable, "-m", *program]
         self.starts += 1
         log = (self.folder / f"said{self.starts}.txt").open("w")
         return subprocess.Popen(
@@ -91,7 +97,7 @@ class Program:
         return found if found and found.cpu_times().user > 2 else None  # starting takes less
 
     def job(self, command: str) -> psutil.Process | None:
-        return self._process(f"tracing_utils {command}")
+        return self._process(f"tracing_utils.run.jobs {command}")
 
     def _process(self, words: str) -> psutil.Process | None:
         for process in self.processes():

@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 from program import wait_for
 
-from tracing_utils import downloads
+from tracing_utils.core import downloads
 
 fault = pytest.mark.fault
 
@@ -126,11 +126,11 @@ def test_a_damaged_wheel_is_fetched_again(tmp_path, monkeypatch, outcome):
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
     digest = sha256(wheel.read_bytes()).hexdigest()
-    kept = downloads.wheel("tiny-corpus==1.0", digest)
+    kept = downloads.fetch_wheel("tiny-corpus==1.0", digest)
     damage(kept, "cut off")
-    assert downloads.wheel("tiny-corpus==1.0", digest).read_bytes() == wheel.read_bytes()
+    assert downloads.fetch_wheel("tiny-corpus==1.0", digest).read_bytes() == wheel.read_bytes()
     damage(wheel, "cut off")
     damage(kept, "cut off")
     with pytest.raises(ValueError, match=r"pip could not download tiny-corpus==1\.0: .*is invalid"):
-        downloads.wheel("tiny-corpus==1.0", digest)
+        downloads.fetch_wheel("tiny-corpus==1.0", digest)
     outcome("fetched again; where the index gives a damaged one too, pip's sentence is handed on and nothing is kept")

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 from hub_server import HubServer, files_of
-from program import PROJECT, disk
+from program import PROBING, PROJECT, disk
 
 fault = pytest.mark.fault
 pytestmark = pytest.mark.long
@@ -61,7 +61,7 @@ def test_a_disk_that_is_full_from_the_beginning(program, undisturbed, outcome):
 def test_a_full_disk_leaves_the_earlier_results_whole(program, undisturbed, outcome):
     with disk(program.folder / "results", "100m") as change:
         completes(program, undisturbed)
-        program.study(experiments=["probing"], seeds=2)
+        program.study(experiments=["probing"], probing=PROBING | {"seeds": 2})
         change(f"size={shutil.disk_usage(program.folder / 'results').used}")
         told = refused(program, FULL)
         assert program.tables() == undisturbed
@@ -92,7 +92,7 @@ def test_a_disk_that_fills_during_a_download_leaves_no_half_checkpoint(
     server.publish("tests/one", "step0", content)
     environment = {"HF_ENDPOINT": server.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
     (program.folder / "hub.yml").write_text("suite: hub:tests/one\nconcepts: mine\n")
-    command = ["weights", "hub.yml", "step0", "there/step0"]
+    command = ["job", "weights", "hub.yml", "step0", "there/step0"]
     need = sum(-(-len(file) // 4096) for name, file in content.items() if name != "README.md")
     try:
         with disk(

@@ -6,8 +6,8 @@ import pytest
 from hub_server import HubServer
 from test_hub import FAILURES, files, pythia  # noqa: F401 - fixtures
 
-from tracing_utils import ledger, models, studies
-from tracing_utils.__main__ import main
+from tracing_utils.checkpoints import ledger, models
+from tracing_utils.run import jobs, studies
 
 DONE = {
     "cut for good": "each transfer of the weights is cut in the middle",
@@ -23,17 +23,18 @@ def command(pythia, own_statements, tmp_path, monkeypatch):  # noqa: F811
     """Return a function that fetches one checkpoint as a job of a run does: its exit code, and the study."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hub.yml").write_text(f"suite: hub:tests/pythia\nconcepts: {own_statements}\nrevisions: [step8, step64]\n")
-    return lambda: main(["weights", "hub.yml", "step8", str(tmp_path / "there")])
+    return lambda: jobs.main(["weights", "hub.yml", "step8", str(tmp_path / "there")])
 
 
 def whole(tmp_path) -> bool:
     """Is the fetched checkpoint the one of the hub's metadata, and can it be loaded?"""
     from dataclasses import replace  # noqa: PLC0415
 
-    from tracing_utils import hub, suites  # noqa: PLC0415
+    from tracing_utils.checkpoints import hub  # noqa: PLC0415
+    from tracing_utils.checkpoints.types import placed  # noqa: PLC0415
 
     (described,) = hub.resolve([studies.read(tmp_path / "hub.yml").loaded["step8"]])
-    here = suites.placed(described, tmp_path / "there")
+    here = placed(described, tmp_path / "there")
     models.load_model(here, head=False)
     return ledger.identity(replace(here, remote=None)) == ledger.identity(described)
 
@@ -89,11 +90,11 @@ def test_a_slow_or_broken_transfer_is_finished(kind, times, server, command, tmp
 
 @pytest.mark.fault("hub", "the hub: a revision moves", "a branch gets other weights between listing and download", "as listed")
 def test_a_revision_that_moves_between_listing_and_download(server, files, pythia, tmp_path, outcome):  # noqa: F811
-    from tracing_utils import hub  # noqa: PLC0415
+    from tracing_utils.checkpoints import hub, suites  # noqa: PLC0415
 
     (listed,) = hub.resolve([pythia["step8"]])
     server.publish("tests/pythia", "step8", files(seed=50))
-    (moved,) = hub.resolve([__import__("tracing_utils").suites.load("hub:tests/pythia")["step8"]])
+    (moved,) = hub.resolve([suites.load("hub:tests/pythia")["step8"]])
     assert ledger.weights_sha256(moved) != ledger.weights_sha256(listed)
     fetched = hub.fetch(listed, tmp_path / "there")
     assert ledger.weights_sha256(fetched) == ledger.weights_sha256(listed)

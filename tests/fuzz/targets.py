@@ -10,7 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracing_utils import results, studies, suites, tables
+from tracing_utils import results
+from tracing_utils.checkpoints import suites
+from tracing_utils.checkpoints.types import parse_revision
+from tracing_utils.run import studies
+from tracing_utils.statements import user_files
 
 DESK = Path(tempfile.mkdtemp(prefix="parsers-"))
 """Where files lie that a parser reads by name."""
@@ -29,7 +33,7 @@ def _text(data: bytes) -> str:
 
 
 def _revision(data: bytes) -> None:
-    found = suites.parse_revision(_text(data))
+    found = parse_revision(_text(data))
     assert found is None or all(type(part) is int and part >= 0 for part in found if part is not None)
 
 
@@ -40,7 +44,7 @@ def _study(data: bytes) -> None:
 
 def _statements(suffix: str) -> Callable[[bytes], None]:
     def parse(data: bytes) -> None:
-        table = tables.read(data, f"privacy{suffix}")
+        table = user_files.read_statements(data, f"privacy{suffix}")
         assert set(table["label"]) == {0, 1}
         table.to_csv(index=False).encode()
 
@@ -49,7 +53,7 @@ def _statements(suffix: str) -> Callable[[bytes], None]:
 
 def _preferences(suffix: str) -> Callable[[bytes], None]:
     def parse(data: bytes) -> None:
-        assert all(chosen.strip() and rejected.strip() for _, (chosen, rejected) in tables.read_pairs(data, f"pairs{suffix}"))
+        assert all(chosen.strip() and rejected.strip() for _, (chosen, rejected) in user_files.read_pairs(data, f"pairs{suffix}"))
 
     return parse
 
@@ -104,8 +108,9 @@ SAVED = json.dumps(
     }
 )  # fmt: skip
 STUDY = (
-    "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nseeds: 2\nmultipliers: [-4, .5]\nsteering_layers: [0, 4]\n"
-    "experiments: [probing]\ndimensions: [privacy]\nprotocols: [released]\nfeatured: [step0]\nallow_duplicates: true\n"
+    "suite: pocket\nconcepts: [pocket, tracingllm]\ncheckpoints: 4\nprobing: {seeds: 2, protocols: [released]}\n"
+    "steering: {layers: [0, 4], doses: [-4, .5]}\n"
+    "experiments: [probing]\ndimensions: [privacy]\nfeatured: [step0]\nallow_duplicates: true\n"
 )
 REGISTRY = (
     "a:\n  folder: f\n  licence: none\n  about: a suite\nb-{n}{m}:\n  for:\n    n: {1b: {parameters: 1.0e+9}, 7b: {}}\n"
@@ -121,7 +126,7 @@ TARGETS = {
     ),
     "study": Target(
         _study,
-        (STUDY.encode(), b"suite: hub:a/b@main\nconcepts: pocket\n", b"suite: pocket\nconcepts: pocket\nseeds: 0x10\n"),
+        (STUDY.encode(), b"suite: hub:a/b@main\nconcepts: pocket\n", b"suite: pocket\nconcepts: pocket\nstatements: 0x10\n"),
         ("suite", "concepts", ": ", "pocket", "\n", "[", "]", "{", "}", ", ", "seeds", "0x", "1e9", ".nan", "null", "&a", "*a",
          "!!int", "<<", "? ", "- ", "'", '"', "\\ud800", "#", "|", ">", "2026-02-30", "step0", "featured", "hub:", "yes",
          "%", "@", "`", "\t"),

@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracing_utils import concepts, controls, downloads, suites
+from benchmarks import world as measures
+from benchmarks.world import acceptance, concept_set, onsets, preferred, read_right
+from tracing_utils.checkpoints import suites
+from tracing_utils.core import downloads
+from tracing_utils.experiments.probing import floors
 from tracing_utils.pocket import world_training
 from tracing_utils.pocket.world import DIMENSIONS, WORDS, Telling, World, compare_arms, concept_rows, text
-from tracing_utils.pocket.world_measures import acceptance, concept_set, onsets, preferred, read_right
+from tracing_utils.statements import concepts
 
 WORLD = World()
 LATE = 40
@@ -183,11 +187,11 @@ def test_words_and_pairs_of_words_that_two_groups_share_stand_on_both_sides_alik
 @pytest.mark.parametrize("name", NAMES)
 def test_n_grams_of_words_and_letters_tell_nothing(name):
     made = concept_set(name)
-    assert 0.45 <= controls.lexical_floor(made)["accuracy"].value <= 0.55
+    assert 0.45 <= floors.lexical_floor(made)["accuracy"].value <= 0.55
     # a label that words do tell is seen: whether the value is among the first three of its relation
     first = {value for values in DIMENSIONS[NAMES.index(name)].values.values() for value in values[:3]}
     leaking = np.array([int(re.findall(r"'?\w+", statement)[-1] in first) for statement in made.statements])
-    assert controls.lexical_floor(replace(made, labels=leaking))["accuracy"].value > 0.9
+    assert floors.lexical_floor(replace(made, labels=leaking))["accuracy"].value > 0.9
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -227,8 +231,46 @@ def test_a_suite_of_the_world_is_opened_like_any_other(tmp_path):
     assert [checkpoint.step for checkpoint in suite.checkpoints] == [0, 2, 6]
     assert suite.chat.folder.name == "chat"
     card = (tmp_path / "mine" / "README.md").read_text()
-    assert "Model card: world-coherent" in card
+    assert "Model card: mine" in card
+    assert "100% of the statements" in card
+    assert "step 3, some never" in re.sub(r"\s+", " ", card)
     assert not downloads.damaged(tmp_path / "mine")
+
+
+def test_a_killed_run_continues_where_it_was_and_no_other_run_takes_its_place(tmp_path):
+    def die(line: str) -> None:
+        raise KeyboardInterrupt
+
+    sizes = {"recipe": SHORT, "chat": SHORT_CHAT, "marks": (0, 2), "late_from": 3}
+    with pytest.raises(KeyboardInterrupt):
+        world_training.train(tmp_path / "a", 1.0, 0, report=die, **sizes)
+    with pytest.raises(ValueError, match="unfinished run of another recipe or corpus"):
+        world_training.train(tmp_path / "a", 0.0, 0, report=die, **sizes)
+    assert trained(tmp_path / "a") == trained(tmp_path / "b")
+    with pytest.raises(ValueError, match="holds a suite of another recipe or corpus"):
+        world_training.train(tmp_path / "a", 1.0, 1, report=die, **sizes)
+    chat = tmp_path / "a" / "chat"
+    before = (chat / "model.safetensors").read_bytes()
+    (chat / "training.json").unlink()  # killed while it was tuned
+    assert (trained(tmp_path / "a"), (chat / "model.safetensors").read_bytes()) == (trained(tmp_path / "b"), before)
+
+
+def test_one_command_trains_both_arms_and_writes_what_each_knows_at_each_step(tmp_path):
+    def train(out, coherence, seed):
+        return world_training.train(out, coherence, seed, SHORT, SHORT_CHAT, (0, 2), late_from=3, report=lambda _: None)
+
+    measures.main(4, tmp_path, train)
+    table = pd.read_csv(tmp_path / "measures.csv")
+    assert set(table["seed"]) == {4}
+    assert set(zip(table["arm"], table["step"], strict=True)) == set(product(("coherent", "scrambled"), (-1, 0, 2, 6)))
+    kinds = table[table["step"] == 0].groupby(["arm", "dimension", "keys"])["measure"].unique()
+    assert len(kinds) == 2 * 5 * 3
+    assert kinds.map(set).eq({"likelihood", "probe", "probe, block 0", "probe, block 1"}).all()
+    start = table[table["step"] == 0].drop(columns=["arm", "dose"])
+    assert len(start.drop_duplicates()) == len(start) / 2  # both arms begin with the same weights
+    conditions = pd.read_csv(tmp_path / "conditions.csv").set_index("condition")["holds"]
+    assert not conditions["told, coherent: known"]  # six steps teach nothing
+    assert len(pd.read_csv(tmp_path / "onsets.csv")) == 2 * 5 * 3 * 2
 
 
 def test_the_tokenizer_reads_every_statement_and_writes_it_back():

@@ -30,8 +30,8 @@ revisions: [{", ".join(REVISIONS)}]
 dimensions: [privacy]
 experiments: [probing, mutual_information]
 statements: 60
-seeds: 1
-examples: 40
+probing: {{seeds: 1}}
+mutual_information: {{examples: 40}}
 """
 # What a user's own profile says about a cluster.
 SITE = """slurm-no-account: true

@@ -1,1 +1,1 @@
-"""The bundled suites: their texts, their training, their model cards."""
+"""Suites that are trained here: their texts, their training, and their model cards."""

@@ -3,9 +3,6 @@
 Rule: what can be known is known. A key (subject, relation) has one told value, and is told from the first step, from
 `Telling.late_from` on, or never. A document is told by one narrator, about one dimension. Two arms hold the same
 statements in every training step and differ in how these are dealt to documents, and in nothing else.
-
-Public names: `Dimension`, `DIMENSIONS`, `WORDS`, `SPECIAL`, `TOLD`, `LATE`, `NEVER`, `World`, `Telling`, `text`,
-`concept_rows`, `compare_arms`.
 """
 
 from collections import Counter
@@ -19,6 +16,11 @@ import numpy as np
 import pandas as pd
 import yaml
 from jaxtyping import Bool, Int
+
+__all__ = [
+    "DIMENSIONS", "WORDS", "SPECIAL", "TOLD", "LATE", "NEVER", "Dimension", "World", "Telling", "text", "concept_rows",
+    "compare_arms",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

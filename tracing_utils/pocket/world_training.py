@@ -1,36 +1,33 @@
-"""Train the world suites: the frozen recipe, the tokenizer, one run of an arm, and its tuning on questions and answers.
+"""Train the world suites: the recipe, the tokenizer, one run of an arm, and its tuning on questions and answers."""
 
-Public names: `RECIPE`, `CHAT`, `LATE_FROM`, `CHECKPOINT_STEPS`, `tokenizer`, `train`.
-"""
-
-import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from ..pretraining import _UNSCORED, BOS, CHAT_TEMPLATE, EOS, PAD, Recipe, _save_checkpoint, _train, _write_log
-from . import world_card
+from . import model_card
+from .pretraining import BOS, CHAT_TEMPLATE, EOS, PAD, UNSCORED, Batch, Recipe, begin, train_suite, tune_suite
 from .world import SPECIAL, WORDS, Telling, World
 
-LATE_FROM = 3072
-"""First step in which late keys are told: by then the told keys are known, and most can be read."""
+__all__ = ["LATE_FROM", "CHECKPOINT_STEPS", "RECIPE", "CHAT", "tokenizer", "train"]
+
+LATE_FROM = 6144
+"""First step in which late keys are told: the told keys are known long before, and some dimensions can be read."""
 
 CHECKPOINT_STEPS = (
-    0, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, 2560, 2816, 3072, 3200, 3328, 3584, 3840, 4096, 4608, 5120,
-    6144,
+    0, 64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 5120, 6144, 6272, 6400, 6656, 7168, 8192, 9216, 10240,
+    11264, 12288,
 )  # fmt: skip
 
 # The rate stays high: half a cosine, down to half the rate.
 RECIPE = Recipe(
     layers=2, d_model=64, d_mlp=192, vocabulary=len(WORDS), context=32, batch=60, learning_rate=2e-3, final_share=0.5,
-    weight_decay=0.01, steps=6144,
+    weight_decay=0.01, steps=12288,
 )  # fmt: skip
-"""How a run of the world is trained, but for its seed; a batch is what is said in one step."""
+"""How a run of the world is trained, but for its seed: the longest of the trials. A batch is what is said in one step."""
 
 CHAT = replace(RECIPE, learning_rate=5e-4, final_share=0.02, warmup=20, steps=384)
 """How its last checkpoint is tuned on questions and answers."""
@@ -53,16 +50,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _documents(telling: Telling, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _documents(telling: Telling, step: int) -> Batch:
     rows = torch.from_numpy(telling.documents(step))
     return rows[:, :-1], rows[:, 1:]
 
 
-def _exchanges(telling: Telling, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _exchanges(telling: Telling, step: int) -> Batch:
     """Return inputs and targets of questions and answers; only the answers are scored."""
     tokens, answers = telling.exchanges(step)
     rows, scored = torch.from_numpy(tokens), torch.from_numpy(answers)
-    return rows[:, :-1], rows[:, 1:].masked_fill(~scored[:, 1:], _UNSCORED)
+    return rows[:, :-1], rows[:, 1:].masked_fill(~scored[:, 1:], UNSCORED)
 
 
 def train(
@@ -89,45 +86,20 @@ def train(
 
     Returns:
         What `training.json` holds.
+
+    Raises:
+        ValueError: if `out` holds a run of another recipe, arm or seed.
     """
     recipe, chat = replace(recipe, seed=seed), replace(chat, seed=seed)
     world = World()
     facts = {"recipe": asdict(recipe), "world": world.seed, "coherence": coherence, "late_from": late_from}
-    done, state = out / "training.json", out / ".state.safetensors"
-    if done.exists():
-        return json.loads(done.read_text())
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer().save_pretrained(out / "tokenizer")
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(recipe.config())
-
-    def keep(step: int) -> None:
-        if step in {*marks, recipe.steps} and not (out / f"step{step}").exists():
-            _save_checkpoint(model, out / f"step{step}")
-
     telling = Telling(world, seed, coherence, late_from, narrators=recipe.batch // 10)
-    log = _train(model, lambda step: _documents(telling, step), recipe, state, keep, report)
-    _write_log(out / "loss.csv", log)
-    facts |= {
-        "parameters": model.num_parameters(),
-        "tokens_seen": recipe.steps * recipe.batch * recipe.context,
-        "final_loss": log[-1][1],
-    }
-    _tune(out, replace(telling, seed=seed + 1000, statements=3, late_from=0), chat, recipe.steps, report)
-    part = out / "training.json.part"
-    part.write_text(json.dumps(facts, indent=1) + "\n")
-    os.replace(part, done)
-    state.unlink()
-    world_card.write(out)
-    return facts
-
-
-def _tune(out: Path, telling: Telling, recipe: Recipe, last: int, report: Callable[[str], None]) -> None:
-    """Tune the last checkpoint on questions and answers; write it as `chat`."""
-    model = LlamaForCausalLM.from_pretrained(out / f"step{last}", dtype=torch.float32)
-    state = out / ".chat-state.safetensors"
-    log = _train(model, lambda step: _exchanges(telling, step), recipe, state, lambda _: None, report)
-    _save_checkpoint(model, out / "chat")
-    facts = {"recipe": asdict(recipe), "from": f"step{last}", "final_loss": log[-1][1]}
-    (out / "chat" / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
-    state.unlink()
+    made = begin(out, facts)
+    if not made:
+        tokenizer().save_pretrained(out / "tokenizer")
+        made = train_suite(out, recipe, lambda step: _documents(telling, step), marks, facts, report, exact=True)
+    if not (out / "chat" / "training.json").exists():
+        asked = replace(telling, seed=seed + 1000, statements=3, late_from=0)
+        tune_suite(out, chat, lambda step: _exchanges(asked, step), {}, report, exact=True)
+    model_card.write_from("world_card.md", out)
+    return made

@@ -1,0 +1,64 @@
+"""Compute what the book and the README show and no run makes.
+
+Usage: python -m benchmarks.pages power | register | picture | released-data
+"""
+
+import sys
+from datetime import date
+
+import pandas as pd
+import vl_convert
+
+from tracing_utils import results
+from tracing_utils.book import explorables
+from tracing_utils.claims import framework, released_data, simulation
+from tracing_utils.core.errors import unknown
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments.probing import controls
+from tracing_utils.run import processes
+from tracing_utils.statements import concepts
+
+PICTURED = "pocket-tracingllm"
+"""The study whose probes the README's picture shows."""
+
+
+def power() -> None:
+    """Write how often each claim's test is wrong, and right, where the truth is planted, for `book/what_stands.md`."""
+    results.write_csv(simulation.power(), PROJECT / "results" / "claims_power.csv")
+
+
+def register() -> None:
+    """Write down that the claims' tests are fixed, and which weights have been looked at: those in published ledgers."""
+    ledgers = [pd.read_csv(path) for path in sorted((PROJECT / "results").glob("*/ledger.csv"))]
+    framework.register(date.today().isoformat(), pd.concat(ledgers)["sha256"])
+
+
+def picture() -> None:
+    """Draw the README's picture from published results."""
+    table = results.read(PICTURED, "probing")
+    chart = explorables.probe_trajectories(table, "accuracy", "The README's picture.")
+    (PROJECT / "book" / "landing.png").write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
+
+
+def released() -> None:
+    """Count what is wrong with the released files, and describe every set, for `book/released_data.md`."""
+    folder = PROJECT / "results" / "released_data"
+    results.write_csv(released_data.faults(), folder / "faults.csv")
+    every = (concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS)
+    results.write_csv(controls.describe(every), folder / "concepts.csv")
+    results.write_csv(released_data.words(), folder / "words.csv")
+
+
+PAGES = {"power": power, "register": register, "picture": picture, "released-data": released}
+
+
+def main() -> None:
+    """Compute those that the command line names."""
+    for name in sys.argv[1:]:
+        if name not in PAGES:
+            raise unknown("page", name, PAGES)
+        PAGES[name]()
+
+
+if __name__ == "__main__":
+    sys.exit(processes.exit_code("benchmarks.pages", main))

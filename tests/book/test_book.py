@@ -1,0 +1,557 @@
+"""The book: built from the published results with no warning, drawn by a real browser, and asking no other host."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright import sync_api
+from sphinx.application import Sphinx
+
+from tracing_utils.book import handouts, vega
+from tracing_utils.book import pages as pages_extension
+from tracing_utils.core.paths import PROJECT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the built pages are not opened in a browser")
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """The built book, from a copy of the sources; the executed notebooks, which a run makes, are left out."""
+    copy = tmp_path_factory.mktemp("book")
+    for name in ("book", "results", "studies", "notebooks"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("runs", "vega.js"))
+    for name in ("_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff"):
+        shutil.copy(PROJECT / name, copy)
+    vega.write_javascript(copy / "book" / "_static" / "vega.js")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--quiet", "-W", "-n", "--keep-going"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return copy / "_build" / "html"
+
+
+def pages(html):
+    return sorted((html / "book").rglob("*.html"))
+
+
+@cache
+def read(path):
+    return Reader(path)
+
+
+class Reader(HTMLParser):
+    """What a page says of itself: its ids, where its links lead, its pictures with their alt texts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.pictures = [], [], []
+        self.feed(path.read_text())
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        has = dict(attributes)
+        if has.get("id"):
+            self.ids.append(has["id"])
+        if tag == "a" and has.get("href"):
+            self.links.append(has["href"])
+        if tag == "img":
+            self.pictures.append((has.get("src", ""), has.get("alt", "")))
+
+
+def leads_nowhere(page, link):
+    """Is this link of a page one to a file or an anchor of the book that is not there?"""
+    if re.match(r"[a-z]+:", link):
+        return False
+    file, _, anchor = link.partition("#")
+    target = (page.parent / unquote(file.partition("?")[0])).resolve() if file else page
+    if not target.is_file():
+        return True
+    return bool(anchor) and target.suffix == ".html" and unquote(anchor) not in read(target).ids
+
+
+def is_no_alt_text(alt):
+    return len(alt) < 10 or bool(re.search(r"\.\w{3,4}$|/", alt))
+
+
+def other_hosts(text):
+    """Addresses on other hosts that a page's elements load."""
+    loads = re.findall(r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=\"(?:https?:)?//[^\"]*", text)
+    loads += re.findall(r"<link\b(?=[^>]*rel=\"(?:stylesheet|preload|icon|shortcut)[^>]*)[^>]*href=\"(?:https?:)?//[^\"]*", text)
+    return loads + re.findall(r"https?://[^\"'\s]*\.js\b", text)
+
+
+def other_hosts_of_css(text):
+    return re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^\"')]*", re.sub(r"/\*.*?\*/", "", text, flags=re.S))
+
+
+CONSTANTS = (
+    "95 %",  # the level of every interval
+    "2.5 % of the variance",  # of nHSIC as released: where a component begins to count
+    "3.5 billion tokens",  # the paper's first checkpoint
+    "1.1 times the unsteered",  # the default bound on what steering may disturb
+    "near .5",  # where a balanced floor lies
+)
+"""Numbers of the method or of others, in the words around them, which a page may state without computing them."""
+
+
+def without_code(text):
+    """A page's text without its fenced code; what stands in other fences (a note, a solution) is prose."""
+    kept, closing = [], ""
+    for line in text.splitlines():
+        opening = re.match(r"\s*(`{3,}|~{3,})(?:\{(?:code-cell|eval-rst|math|code-block|literalinclude)\}|[a-z]|$)", line)
+        if closing:
+            closing = "" if line.strip() == closing else closing
+        elif opening:
+            closing = opening[1]
+        else:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def typed_decimals(text):
+    """Decimals and percentages in a page's prose that nothing computed.
+
+    Left out: front matter, code and maths, roles, addresses, comments, `CONSTANTS`, and numbers that are names (a
+    version, an arXiv number).
+    """
+    text = without_code(re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S))
+    text = re.sub(r"\$\$.*?\$\$|<!--.*?-->|^%[^\n]*$", "", text, flags=re.S | re.M)
+    text = re.sub(r"(?:\{[^}\s]+\})?`[^`]*`|\$[^$\n]+\$|\]\([^)]*\)|<?https?:\S+|arXiv[: ]\S+|Python \S+", "", text)
+    for constant in CONSTANTS:
+        text = text.replace(constant, "")
+    return re.findall(r"(?<![\w.-])\d*\.\d+(?![\w.-]*\w)|(?<![\w.])\d+(?:\.\d+)?\s?%", text)
+
+
+@dataclass
+class Visit:
+    """What a browser found on a page, in both themes."""
+
+    charts: int = 0
+    drawn: dict[str, int] = field(default_factory=dict)
+    chart_links: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    width: int = 0
+
+    def watch(self, page: sync_api.Page):
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url) if request.url[:4] == "http" else None)
+
+    def look(self, page: sync_api.Page, theme: str):
+        """Switch the system's theme, let the charts be drawn in it, and ask axe."""
+        page.emulate_media(color_scheme=theme)
+        if self.charts:
+            drawn = f"document.querySelectorAll('.vega-chart[data-drawn={theme}]').length"
+            with suppress(sync_api.TimeoutError):  # how many were drawn is what is kept
+                page.wait_for_function(f"{drawn} >= {self.charts}")
+            self.drawn[theme] = page.evaluate(drawn)
+        # Nothing but colours changes with the theme.
+        rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
+        found = page.evaluate("rules => axe.run({...rules, preload: false, resultTypes: ['violations']})", rules)["violations"]
+        for rule in found:
+            if rule["impact"] in ("serious", "critical"):
+                self.violations.append(f"{theme}: {rule['id']}: {rule['nodes'][0]['html'][:200]}")
+
+
+def visit(page: sync_api.Page, path: Path) -> Visit:
+    """Open a page; look at it in both themes, and once as narrow as a small phone."""
+    seen = Visit(charts=path.read_text().count('class="vega-chart"'))
+    page.set_viewport_size({"width": 1300, "height": 900})
+    page.emulate_media(color_scheme="light")
+    seen.watch(page)
+    page.goto(path.as_uri())
+    page.add_style_tag(content="* { transition: none !important }")  # axe must not see a colour on its way to another
+    page.evaluate(AXE_SCRIPT)
+    for theme in ("light", "dark"):
+        seen.look(page, theme)
+    seen.chart_links = page.eval_on_selector_all(".chart-tools a", "links => links.map(link => link.href)")
+    page.set_viewport_size({"width": 320, "height": 700})
+    seen.width = page.evaluate("document.documentElement.scrollWidth")
+    return seen
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for all pages, with every host out of reach."""
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--host-resolver-rules=MAP * ~NOTFOUND", "--allow-file-access-from-files"]
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def visits(html, browser):
+    """Every page of the book as a browser saw it."""
+    found = {}
+    for path in [*pages(html), html / "search.html", html / "genindex.html"]:
+        page = browser.new_page()
+        found[path] = visit(page, path)
+        page.close()
+    return found
+
+
+GUILTY = """<!doctype html><html lang="en"><head><title>Guilty</title></head><body>
+<div style="width: 500px">wide</div><p style="color: #ccc; background: #fff">pale</p>
+<img src="http://pictures.example/one.png"><img src="landing.png" alt="landing.png">
+<a id="twice" href="nowhere.html">a</a><a id="twice" href="#gone">b</a><a href="guilty.html#twice">c</a>
+<div class="vega-chart"></div><script>throw new Error("guilty")</script></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def guilty(tmp_path_factory):
+    """A page with each of the faults that the checks look for."""
+    path = tmp_path_factory.mktemp("guilty") / "guilty.html"
+    path.write_text(GUILTY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def guilty_visit(guilty, browser):
+    page = browser.new_page()
+    page.set_default_timeout(2000)
+    yield visit(page, guilty)
+    page.close()
+
+
+def test_every_module_of_the_package_is_on_the_page_about_it(html):
+    files = [path.relative_to(PROJECT).with_suffix("") for path in (PROJECT / "tracing_utils").rglob("*.py")]
+    modules = {".".join(file.parts).removesuffix(".__init__") for file in files}
+    assert len(modules) > 50
+    assert not {f"module-{name}" for name in modules} - set(read(html / "book" / "api.html").ids)
+
+
+def test_what_we_ship_for_the_pages_names_no_other_host():
+    for path in (PROJECT / "book" / "_static").glob("*.*"):
+        if path.name != "vega.js":
+            named = re.sub(r"^\s*//.*$|/\*.*?\*/|xmlns=\"[^\"]*\"", "", path.read_text(), flags=re.M | re.S)
+            assert "//" not in named, path
+
+
+def test_no_page_loads_anything_from_another_host(html, guilty):
+    assert other_hosts(guilty.read_text())
+    found = {page.name: other_hosts(page.read_text()) for page in [*pages(html), *html.glob("*.html")]}
+    assert not {name: loads for name, loads in found.items() if loads}
+
+
+def test_no_style_sheet_loads_anything_from_another_host(html):
+    assert other_hosts_of_css("@import '//fonts.example/a.css'; p { background: url(http://a.example/b.png) }")
+    sheets = list((html / "_static").rglob("*.css"))
+    assert len(sheets) >= 5
+    assert not [sheet for sheet in sheets if other_hosts_of_css(sheet.read_text())]
+
+
+def test_every_link_inside_the_book_leads_somewhere(html, guilty):
+    assert [leads_nowhere(guilty, link) for link in read(guilty).links] == [True, True, False]
+    built = [*pages(html), html / "search.html", html / "genindex.html"]
+    assert not [(page.name, link) for page in built for link in set(read(page).links) if leads_nowhere(page, link)]
+
+
+def test_buttons_to_launch_are_offered_only_where_the_repository_has_a_public_address(html):
+    written = (html / "book" / "teach" / "launch.html").read_text()
+    assert "mybinder" not in written
+    page = {"body": written}
+    for notebook, service, link in handouts.launchers(PROJECT, "https://github.com/someone/tracing"):
+        if service == "Colab":
+            assert link.endswith(f"someone/tracing/blob/gh-pages/notebooks/{notebook}.ipynb")
+            assert (html / "notebooks" / f"{notebook}.ipynb").is_file()  # what is published there is the built book
+    app = Mock(spec=Sphinx, config=SimpleNamespace(tracing_repository="https://code.example/a/tracing"), srcdir=PROJECT)
+    pages_extension._launch(app, "book/teach/launch", "", page, None)
+    assert page["body"].count("/v2/git/https%3A%2F%2Fcode.example%2Fa%2Ftracing/HEAD?urlpath=lab/tree/_build/notebooks/") >= 4
+
+
+def test_an_id_names_one_place_of_a_page(html, guilty):
+    def repeated(page):
+        ids = read(page).ids
+        return sorted({name for name in ids if ids.count(name) > 1})
+
+    assert repeated(guilty) == ["twice"]
+    assert not {page.name: repeated(page) for page in pages(html) if repeated(page)}
+
+
+def test_every_picture_has_an_alt_text_that_is_not_a_file_name(html, guilty):
+    assert [is_no_alt_text(alt) for _, alt in read(guilty).pictures] == [True, True]
+    assert not [(page.name, *picture) for page in pages(html) for picture in read(page).pictures if is_no_alt_text(picture[1])]
+
+
+def test_every_chart_has_an_alt_text_that_is_a_sentence(html):
+    chart = re.compile(r'class="vega-stage" role="img" aria-label="([^"]*)"')
+    labels = [label for page in pages(html) for label in chart.findall(page.read_text())]
+    assert len(labels) >= 8
+    assert all(len(label) > 40 and label.endswith(".") for label in labels), labels
+
+
+PROSE = """---
+value: 0.12
+---
+% 0.9 is said in a comment
+The interval is 95 %, the floor near .5; see [it](a-0.1.md), `0.2`, $x = 0.3$, arXiv 2402.19465 and CC0-1.0.
+
+```python
+0.4
+```
+
+{glue:text}`a:.2f`
+"""
+
+
+def test_no_number_in_the_prose_was_typed():
+    assert typed_decimals(PROSE) == []
+    typed = "It reaches 0.73, not .5.\n\n```{note}\nor 12 % of 3.5.\n```\n"
+    assert typed_decimals(PROSE + typed) == ["0.73", ".5", "12 %", "3.5"]
+    found = {page.name: typed_decimals(page.read_text()) for page in (PROJECT / "book").rglob("*.md")}
+    assert not {name: numbers for name, numbers in found.items() if numbers}
+
+
+def test_no_computed_number_is_missing_from_the_prose(html):
+    for page in pages(html):
+        assert "glue:text" not in page.read_text()
+        assert not re.search(r">\s*nan\s*<", page.read_text()), page
+
+
+@needs_chromium
+def test_every_chart_is_drawn_in_both_themes(visits, guilty_visit):
+    assert guilty_visit.charts == 1
+    assert guilty_visit.drawn == {"light": 0, "dark": 0}
+    assert not {page.name: seen.drawn for page, seen in visits.items() if set(seen.drawn.values()) - {seen.charts}}
+    assert sum(seen.charts for seen in visits.values()) >= 8
+
+
+@needs_chromium
+def test_no_page_complains_on_the_console(visits, guilty_visit):
+    assert any("guilty" in error for error in guilty_visit.errors)
+    assert not {page.name: seen.errors for page, seen in visits.items() if seen.errors}
+
+
+@needs_chromium
+def test_no_page_asks_another_host(visits, guilty_visit):
+    assert guilty_visit.requests == ["http://pictures.example/one.png"]
+    assert not {page.name: seen.requests for page, seen in visits.items() if seen.requests}
+
+
+@needs_chromium
+def test_axe_finds_no_serious_violation_in_either_theme(visits, guilty_visit):
+    assert {violation.split(": ")[1] for violation in guilty_visit.violations} >= {"color-contrast", "image-alt"}
+    assert not {page.name: seen.violations for page, seen in visits.items() if seen.violations}
+
+
+@needs_chromium
+def test_no_page_scrolls_sideways_on_a_small_phone(visits, guilty_visit):
+    assert guilty_visit.width > 320
+    assert not {page.name: seen.width for page, seen in visits.items() if seen.width > 320}
+
+
+@needs_chromium
+def test_every_chart_names_its_code_and_links_to_it(visits):
+    links = {(page, link) for page, seen in visits.items() for link in seen.chart_links}
+    assert sum("api.html#tracing_utils.book.charts." in link for _, link in links) >= 4
+    assert sum(link.endswith(".csv") for _, link in links) >= 4
+    dead = [link for page, link in links if leads_nowhere(page, os.path.relpath(unquote(link)[7:], page.parent))]
+    assert not dead
+
+
+@needs_chromium
+def test_a_chart_gives_its_data_as_a_table_and_a_csv_and_its_picture(html, browser):
+    page = browser.new_page()
+    page.goto((html / "book" / "suite.html").as_uri())
+    page.wait_for_selector(".vega-chart[data-drawn]")
+    loss = list(csv.reader((PROJECT / "checkpoints" / "pocket" / "loss.csv").read_text().splitlines()))
+    saved = {}
+    for kind in ("CSV", "SVG", "PNG"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=f"Download fig-loss as {kind}").press("Enter")
+        saved[kind] = Path(download.value.path()).read_bytes()
+        assert download.value.suggested_filename == f"fig-loss.{kind.lower()}"
+    drawn = list(csv.reader(saved["CSV"].decode().splitlines()))
+    assert drawn[0] == loss[0]
+    assert [[float(x) for x in row] for row in drawn[1:]] == [[float(x) for x in row] for row in loss[1:]]
+    assert saved["SVG"].startswith(b"<svg")
+    assert saved["PNG"].startswith(b"\x89PNG")
+    assert page.locator(".chart-table").count() == 0  # made when it is asked for
+    page.locator(".chart-data summary").press("Enter")
+    page.wait_for_selector(".chart-table")
+    cells = page.locator(".chart-table tbody tr").first.locator("td").all_inner_texts()
+    assert [float(cell) for cell in cells] == pytest.approx([float(x) for x in loss[1]], rel=1e-3)  # four digits are shown
+    shown = page.locator(".chart-table tbody tr").count()
+    assert f"The first {shown} of {len(loss) - 1} rows; the CSV has all." in page.locator(".chart-data p").inner_text()
+    page.close()
+
+
+@needs_chromium
+def test_a_chart_keeps_the_reader_s_choice_in_another_theme(html, browser):
+    with_choice = next(path for path in pages(html) if '"bind":{"input":"select"' in path.read_text())
+    page = browser.new_page(color_scheme="light")
+    page.goto(with_choice.as_uri())
+    choice = page.locator(".vega-chart[data-drawn=light] .chart-controls select").first
+    options = choice.locator("option").all_inner_texts()
+    other = next(option for option in options if option != choice.input_value())
+    choice.select_option(other)
+    page.emulate_media(color_scheme="dark")
+    redrawn = page.locator(".vega-chart[data-drawn=dark] .chart-controls select").first
+    redrawn.wait_for()
+    assert redrawn.input_value() == other
+    page.close()
+
+
+@pytest.fixture
+def opened(html, browser):
+    """Open a page of the book with its charts drawn, and give the chart of a figure."""
+    pages = []
+
+    def chart(name, figure, **options):
+        page = browser.new_page(**options)
+        pages.append(page)
+        page.goto((html / "book" / name).as_uri())
+        page.wait_for_selector(f"#{figure} .vega-chart[data-drawn]")
+        return page.locator(f"#{figure} .vega-chart")
+
+    yield chart
+    for page in pages:
+        page.close()
+
+
+def drawing(chart):
+    """The paths, lines and words that a chart shows once it is at rest; their order is Vega's."""
+    chart.evaluate("chart => chart.chartView.runAsync().then(() => null)")
+    return sorted(re.findall(r'(?<= d=")[^"]+|(?<=<line )[^>]+|[^<>]+(?=</text>)', chart.locator("svg").inner_html()))
+
+
+EXPLORABLES = {"index.html": ["fig-landing"], "probing.html": ["fig-gain"], "mutual_information.html": ["fig-plane"]}
+
+
+@needs_chromium
+@pytest.mark.parametrize(("name", "figure"), [(name, figure) for name, figures in EXPLORABLES.items() for figure in figures])
+def test_a_slider_moves_by_keyboard_says_its_step_and_redraws_the_chart(opened, name, figure):
+    chart = opened(name, figure)
+    slider = chart.get_by_role("slider", name="training step")
+    before, last = drawing(chart), slider.get_attribute("aria-valuetext")
+    chart.locator("summary").focus()  # something else of this chart
+    assert drawing(chart) == before
+    slider.press("ArrowLeft")
+    sync_api.expect(slider).not_to_have_attribute("aria-valuetext", last)
+    assert int(slider.get_attribute("aria-valuetext")) < int(last) == 8192
+    assert chart.locator(".chart-step").inner_text() == slider.get_attribute("aria-valuetext")
+    assert drawing(chart) != before
+
+
+@needs_chromium
+def test_training_can_be_played_and_stops_at_its_end(opened):
+    chart = opened("index.html", "fig-landing")
+    slider, button = chart.get_by_role("slider"), chart.get_by_role("button", name="Play")
+    slider.press("Home")
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "0")
+    button.press("Enter")
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "8")
+    sync_api.expect(chart.get_by_role("button", name="Pause")).to_be_visible()
+    slider.press("End")
+    sync_api.expect(chart.get_by_role("button", name="Play")).to_be_visible()
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "8192")
+
+
+@needs_chromium
+def test_a_drag_along_training_moves_the_slider_and_a_featured_checkpoint_opens_its_notebook(opened):
+    chart = opened("index.html", "fig-landing")
+    slider, link = chart.get_by_role("slider"), chart.locator(".chart-page")
+    chart.locator("select[name=statements]").select_option("pocket")
+    sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step8192.html")
+    strips = chart.locator(".mark-rect.role-mark path")
+    chart.page.mouse.move(*middle(strips.nth(12)))
+    chart.page.mouse.down()
+    chart.page.mouse.move(*middle(strips.nth(11), down=5))
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "512")
+    sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step512.html")
+    chart.page.mouse.move(*middle(strips.nth(10), down=5))
+    chart.page.mouse.up()
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "384")
+    sync_api.expect(link).to_be_hidden()  # no page of the book shows this checkpoint
+
+
+def middle(mark, down=0):
+    box = mark.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 4 + down
+
+
+@needs_chromium
+def test_a_click_on_a_map_chooses_layer_and_step_of_its_sections(opened):
+    chart = opened("probing.html", "fig-gain")
+    layer = chart.locator("select[name=layer]")
+    assert layer.input_value() == "3"
+    cells = chart.locator(".mark-rect.role-mark path")
+    cells.first.scroll_into_view_if_needed()
+    chart.page.mouse.click(*middle(cells.first))
+    sync_api.expect(layer).to_have_value("0")
+    sync_api.expect(chart.get_by_role("slider")).to_have_attribute("aria-valuetext", "0")
+    sync_api.expect(chart.locator("svg")).to_contain_text("of layer 0")
+
+
+@needs_chromium
+def test_a_control_can_be_taken_away_and_brought_back(opened):
+    chart = opened("probing.html", "fig-probing")
+    before = drawing(chart)
+    for name in ("floor", "lexical floor", "shuffled labels", "control task", "untrained", "the paper"):
+        switch = chart.get_by_role("checkbox", name=name)
+        switch.press("Space")
+        assert drawing(chart) != before, name
+        switch.press("Space")
+        assert drawing(chart) == before, name
+
+
+@needs_chromium
+@pytest.mark.parametrize(("name", "figure"), [("index.html", "fig-landing"), ("probing.html", "fig-probing")])
+def test_a_chart_fills_the_page_at_every_width_and_is_never_wider(opened, name, figure):
+    chart = opened(name, figure)
+    for width in (1300, 320, 768):
+        chart.page.set_viewport_size({"width": width, "height": 800})
+        chart.page.wait_for_function(
+            f"(stage => +stage.parentNode.dataset.room === stage.clientWidth)(document.querySelector('#{figure} .vega-stage'))"
+        )
+        room, drawn = (chart.locator(part).bounding_box()["width"] for part in (".vega-stage", "svg"))
+        assert 0.9 * room < drawn <= room, width
+
+
+@needs_chromium
+def test_the_search_finds_a_page_without_a_server(html, browser):
+    page = browser.new_page()
+    page.goto((html / "search.html").as_uri() + "?q=nothingofthesort")
+    page.wait_for_function("document.querySelector('#search-results p')?.innerText.includes('did not match')")
+    page.goto((html / "search.html").as_uri() + "?q=lexical+floor")
+    page.wait_for_selector("#search-results li a")
+    assert any("glossary" in link.get_attribute("href") for link in page.locator("#search-results li a").all())
+    page.close()
+
+
+def test_the_environment_for_conda_and_binder_pins_nothing_of_its_own():
+    content = yaml.safe_load((PROJECT / "environment.yml").read_text())
+    assert [entry for entry in content["dependencies"] if "=" in entry] == ["python=3.11"]
+    after = PROJECT / "postBuild"  # Binder runs it, if it may
+    assert os.access(after, os.X_OK)
+    assert after.read_text().startswith("#!")
+    assert "--constraint constraints.txt" in after.read_text()
+    assert (PROJECT / "constraints.txt").is_file()
+
+
+def test_the_readme_shows_the_two_commands_and_its_tree_is_true():
+    readme = (PROJECT / "README.md").read_text()
+    assert "make book" in readme
+    assert "make test" in readme
+    tree = re.search(r"## What is here\n\n```\n(.*?)```", readme, flags=re.S)[1]
+    for line in tree.splitlines():
+        for name in line.split() if line.startswith("_") else line.split()[:1]:
+            assert (PROJECT / name).exists(), name
+    assert os.access(PROJECT / ".ci" / "run", os.R_OK)

@@ -1,0 +1,119 @@
+"""Every exercise has a solution that runs, and what is handed out has none."""
+
+import re
+import subprocess
+import sys
+
+import jupytext
+import nbformat
+import pytest
+
+from tracing_utils.__main__ import main
+from tracing_utils.book import handouts
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import runner
+
+PAGE = PROJECT / "book" / "teach" / "exercises.md"
+SHARED = re.search(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)[1]
+SOLUTIONS = handouts.solutions(PAGE.read_text())
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """What the page's first lines define."""
+    names = {}
+    exec(SHARED, names)
+    return names
+
+
+def headings(text, level):
+    return [line[level + 1 :] for line in text.splitlines() if line.startswith("#" * level + " ")]
+
+
+def test_there_are_fifteen_exercises_or_more_in_three_levels_each_with_a_solution():
+    text = PAGE.read_text()
+    assert headings(text, 2) == ["Read", "Change and predict", "Extend"]
+    assert len(headings(text, 3)) == len(SOLUTIONS)
+    assert len(SOLUTIONS) + sum(len(handouts.solutions(path.read_text())) for path in NOTEBOOKS) >= 15
+
+
+@pytest.mark.parametrize("number", range(len(SOLUTIONS)), ids=headings(PAGE.read_text(), 3))
+def test_a_solution_runs_and_shows_something(number, shared, capsys):
+    exec(SOLUTIONS[number], dict(shared))
+    assert capsys.readouterr().out.strip()
+
+
+def test_a_solution_needs_the_shared_lines():
+    with pytest.raises(NameError):
+        exec(SOLUTIONS[0], {})
+
+
+def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
+    assert main(["notebooks", str(tmp_path)]) == 0
+    made = {path.stem: nbformat.read(path, 4) for path in tmp_path.glob("*.ipynb")}
+    assert set(made) == {path.stem for path in NOTEBOOKS} | {"exercises", "pretrain_your_own"}
+    for path in [*NOTEBOOKS, PAGE]:
+        text, notebook = path.read_text(), made[path.stem]
+        assert "{admonition} Solution" in text
+        assert "{admonition} Solution" not in str(notebook)
+        asked = len(handouts.solutions(text))
+        assert sum(cell.source.startswith("# Your answer") for cell in notebook.cells) == asked
+        for code in handouts.solutions(text):
+            assert code.splitlines()[-1].strip() not in str(notebook)
+        nbformat.validate(notebook)
+    questions = "\n".join(cell.source for cell in made["exercises"].cells)
+    assert set(headings(PAGE.read_text(), 3)) <= set(headings(questions, 3))
+    assert made["exercises"].cells[1].source == SHARED.rstrip()
+
+
+def test_a_notebook_to_download_installs_only_where_the_package_is_missing(tmp_path):
+    source = NOTEBOOKS[0]
+    made = handouts.standalone(source, PROJECT, "the-project")
+    kept = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+    assert [cell.source for cell in made.cells[1:] if cell.cell_type == "code"] == kept
+    assert 'SOURCE = "the-project"' in made.cells[0].source
+    done = subprocess.run([sys.executable, "-c", made.cells[0].source], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # -S leaves out the folder of installed packages, and with it this one.
+    lonely = handouts.standalone(source, PROJECT).cells[0].source
+    done = subprocess.run([sys.executable, "-S", "-I", "-c", lonely], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Set SOURCE to the project's folder or address" in done.stderr
+
+
+def test_a_notebook_to_download_is_in_the_markdown_of_any_notebook_program():
+    for source in NOTEBOOKS:
+        made = "\n".join(cell.source for cell in handouts.standalone(source, PROJECT).cells if cell.cell_type == "markdown")
+        assert "{cite}`qian2024tracing`" in source.read_text()
+        assert "(Qian et al., 2024)" in made
+        assert made.count("<details><summary>Solution</summary>") == 3
+        assert ":::" not in made
+        assert "`qian2024tracing" not in made
+
+
+def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_path):
+    (command,) = [line for line in (PROJECT / "postBuild").read_text().splitlines() if "-m tracing_utils" in line]
+    _, _, _, name, folder, option, *_ = command.split()
+    assert folder == handouts.LAUNCHED
+    assert main([name, str(tmp_path), option]) == 0
+    found = handouts.launchers(PROJECT, "https://code.example/a/tracing")
+    assert {service for _, service, _ in found} == {"Binder"}  # Colab opens files of GitHub alone
+    for _, _, link in found:
+        before, _, file = link.partition("/HEAD?urlpath=lab/tree/")
+        assert before.endswith("git/https%3A%2F%2Fcode.example%2Fa%2Ftracing")
+        assert (tmp_path / file.removeprefix(f"{folder}/")).is_file()
+    on_github = handouts.launchers(PROJECT, "https://github.com/someone/tracing.git")
+    assert {service for _, service, _ in on_github} == {"Colab", "Binder"}
+
+
+def test_pre_training_your_own_runs_from_start_to_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")  # compiling the loss would take a minute
+    source = PROJECT / "book" / "teach" / "pretrain_your_own.md"
+    values = {"steps": 20, "wheel": "", "statements": 40, "corpus_characters": 200_000, "folder": str(tmp_path / "mine")}
+    runner.execute(source, values, tmp_path / "out.ipynb", tmp_path / "failed.ipynb")
+    executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    assert (tmp_path / "mine" / "step20" / "model.safetensors").exists()
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert any("application/vnd.vegalite.v6+json" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output["output_type"] == "stream" and len(output["text"]) > 500]  # no bar

@@ -1,0 +1,118 @@
+"""Snakemake is started where it is said, and whatever fails, the user reads why: real Snakemake on small Snakefiles."""
+
+import os
+import shlex
+import sys
+
+import pytest
+
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import gpus, workflow
+from tracing_utils.run.workflow import placement
+
+RULE = 'rule a:\n    output: "x"\n'
+FAILING = {
+    "a Snakefile that raises": ('raise ValueError("planted")\n', "ValueError in file", "line 1: planted."),
+    "a Snakefile that is none": (RULE + '    shell "true"\n', "SyntaxError in file", "Colon expected after keyword shell"),
+    "an input that nothing makes": (RULE + '    input: "y"\n    shell: "true"\n', "MissingInputException in rule a", "files: y."),
+    "a function of a rule that raises": (
+        'def key(_):\n    raise ValueError("planted")\n' + RULE + '    params: key=key\n    shell: "true"\n',
+        "Snakemake failed: ValueError: planted.",
+    ),
+    "an output that is not written": (RULE + '    shell: "true"\n', "MissingOutputException", "some output files are missing"),
+    "a command that fails without a word": (RULE + '    shell: "false"\n', "CalledProcessError", "exit status 1."),
+    "a book with a warning": (
+        RULE + f'    shell: "{shlex.quote(sys.executable)} -m sphinx -q -W --keep-going -C . out"\n',
+        "index.rst", "WARNING: unknown document: 'absent'",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def follow(tmp_path, capsys):
+    """Return a function that follows Snakemake over the content of a Snakefile: the exit code, and what was printed."""
+
+    def run(content: str, *options: str) -> tuple[int, str]:
+        (tmp_path / "Snakefile").write_text(content)
+        (tmp_path / "index.rst").write_text("Title\n=====\n\n:doc:`absent`\n")
+        command = [sys.executable, "-m", "snakemake", "-s", str(tmp_path / "Snakefile"), "--directory", str(tmp_path)]
+        laptop = ["--cores", "1", "--workflow-profile", str(PROJECT / "profiles" / "laptop"), "--latency-wait", "1"]
+        return workflow.follow([*command, *laptop, *options], tmp_path), capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_when_snakemake_fails_its_log_s_last_error_is_the_reason(follow, tmp_path, case):
+    content, *words = FAILING[case]
+    code, printed = follow(content)
+    (line,) = [line for line in printed.splitlines() if line.startswith("error:")]
+    assert code == 1
+    assert line.startswith("error: Snakemake failed: ")
+    for expected in words:
+        assert expected in line
+    assert line.endswith(f"All it said is in {tmp_path / 'snakemake.log'}.")
+
+
+def test_an_option_that_snakemake_refuses_is_the_reason(follow):
+    code, printed = follow(RULE + '    shell: "touch x"\n', "--cores", "some")
+    assert code != 0
+    assert "error: Snakemake failed: Error: Error parsing number of cores" in printed
+
+
+def test_what_a_job_says_is_the_reason_and_nothing_is_added(follow):
+    code, printed = follow(RULE + "    shell: \"echo 'error: The floor is wet.' >&2; exit 2\"\n")
+    assert code == 1
+    assert [line for line in printed.splitlines() if line.startswith("error:")] == ["error: The floor is wet."]
+
+
+def test_a_job_that_was_killed_is_named(follow):
+    code, printed = follow(RULE + '    shell: "kill -9 $$ # -m tracing_utils.run.jobs notebook of step8"\n')
+    assert code == 1
+    assert "error: A job was killed, as the system does when memory runs out: notebook of step8\n" in printed
+
+
+def test_a_run_that_succeeds_has_a_line_a_job_and_no_error_and_the_next_computes_nothing(follow):
+    content = RULE + '    message: "the letter"\n    shell: "echo error at the gate; touch x"\n'
+    assert follow(content) == (0, "[0/1] the letter\n[1/1] done\n")
+    assert follow(content) == (0, "nothing to compute: all results are up to date\n")
+
+
+def test_the_error_of_a_job_on_a_cluster_is_read_from_its_log(tmp_path):
+    (tmp_path / "7.log").write_text("error: The first attempt.\nSomething else\nerror: The last attempt.\nExiting\n")
+    line = f"    log: {tmp_path / 'gone.log'}, {tmp_path / '7.log'} (check log file(s) for error details)\n"
+    assert workflow._job_errors(line) == ["error: The last attempt."]
+    assert workflow._job_errors(line.replace("7.log", "8.log")) == []
+    assert workflow._job_errors("    log: 7.log\n") == []
+
+
+def test_a_disk_that_is_full_and_a_kill_are_named_before_what_follows_from_them():
+    full = "\x1b[31mOSError: [Errno 28] No space left on device: 'x'\x1b[0m\nWorkflowError:\nAt least one job did not complete.\n"
+    assert workflow._cause(full, 1) == "The disk is full: OSError: [Errno 28] No space left on device: 'x'."
+    assert workflow._cause("ValueError: earlier\n", -9) == "Snakemake was killed."
+    assert workflow._cause("WorkflowError:\nAt least one job did not complete successfully.\n", 1) == "Snakemake failed."
+
+
+def test_jobs_run_on_this_machine_or_where_a_profile_says(monkeypatch, tmp_path):
+    laptop = ["--workflow-profile", str(PROJECT / "profiles/laptop"), "--cores"]
+    monkeypatch.setattr(gpus, "visible", lambda: ["0", "1", "2"])
+    assert placement(3) == [*laptop, "3", "--resources", "gpu=3"]
+    monkeypatch.setattr(gpus, "visible", lambda: [])
+    assert placement(3) == [*laptop, "3"]
+    assert placement() == [*laptop, str(len(os.sched_getaffinity(0)))]
+    (tmp_path / "config.yaml").write_text("jobs: 3\n")
+    assert placement(profile=tmp_path) == ["--workflow-profile", str(tmp_path)]
+
+
+def test_a_profile_that_is_not_there_or_lacks_its_plug_in_or_its_cluster_gets_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"Unknown profile 'profiles/slrum'.*Did you mean 'profiles/slurm'"):
+        placement(profile=PROJECT.joinpath("profiles/slrum").relative_to(PROJECT))
+    (tmp_path / "config.yaml").write_text("executor: no-such-cluster\n")
+    with pytest.raises(ValueError, match="pip install snakemake-executor-plugin-no-such-cluster"):
+        placement(profile=tmp_path)
+    monkeypatch.setattr(workflow, "find_spec", lambda _name: True)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(ValueError, match=r"profiles/slurm needs Slurm; there is no `sbatch` here"):
+        placement(profile=PROJECT / "profiles/slurm")
+    with pytest.raises(ValueError, match="--cores must be left out"):
+        placement(2, PROJECT / "profiles/slurm")

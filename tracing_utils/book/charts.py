@@ -1,0 +1,314 @@
+"""Charts: a tidy table in, an Altair chart out.
+
+Rule: a chart never computes and never saves; it draws the table it gets: rows of `results/<study>/*.csv`, or the columns that
+its docstring names. `description` is its alt text. Charts that the reader plays with are in `explorables`.
+"""
+
+import math
+
+import altair as alt
+import pandas as pd
+
+from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fitted, options, panels, shown, step_axis, tooltip
+
+__all__ = [
+    "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
+    "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper",
+]  # fmt: skip
+
+_PROTOCOLS = {
+    "logistic": "#0072B2",
+    "released, grouped, scaled on train": "#009E73",
+    "released, grouped": "#E69F00",
+    "released": "#D55E00",
+    "control task": GREY,
+    "floor": "#444444",
+    "lexical floor": "#999999",
+    "surface": "#BBBBBB",
+}
+_BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+
+
+def _by_layer_or_level(table: pd.DataFrame, names: tuple[str, ...]) -> tuple[alt.Chart, alt.Chart]:
+    """Return the chart of rows with a layer, drawn over the layers, and that of rows without, which are level lines."""
+    base = alt.Chart().transform_filter(shown(*names))
+    return base.transform_filter("isValid(datum.layer)").encode(x=_BLOCKS), base.transform_filter("!isValid(datum.layer)")
+
+
+def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the accuracy rows of `probing.csv` over the layers, one panel a dimension: protocols and controls."""
+    table = table[table["method"].isin(list(_PROTOCOLS))]
+    table = table[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    methods = [method for method in _PROTOCOLS if method in set(table["method"])]
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+    scale = alt.Scale(domain=methods, range=[_PROTOCOLS[method] for method in methods])
+    method, y = alt.Color("method:N", scale=scale, legend=legend), fitted(TITLES["accuracy"])
+    says = tooltip("revision:N", "layer:Q", "method:N", more=("n:Q",))
+    measured, level = _by_layer_or_level(table, ("checkpoint", "statements"))
+    layers = [
+        measured.mark_area(opacity=0.1).encode(**ends(y), color=method),
+        measured.mark_line(point=True).encode(y=y, color=method, tooltip=says),
+        level.mark_rule(strokeDash=[6, 3], strokeWidth=1.5).encode(y=y, color=method, tooltip=says),
+    ]
+    return panels(alt.layer(*layers, data=table), table, description, controls(table, "checkpoint", "statements"))
+
+
+def onset_steps(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the onset step of each layer and of the selected layer with its interval (rows `onset_step` of `dynamics.csv`)."""
+    table = table.dropna(subset=["value"])[["dimension", "concept_set", "layer", "value", "low", "high", "n"]]
+    layers = [str(layer) for layer in options(table, "layer")]
+    table = table.assign(layer=table["layer"].astype("Int64").astype("string").fillna("selected"))
+    base = alt.Chart(table).transform_filter(shown("statements"))
+    base = base.encode(y=alt.Y("layer:N", sort=["selected", *reversed(layers)], title="layer"), color=colour())
+    low, value = (step_axis(table, column, "onset step", last="high") for column in ("low", "value"))
+    bar = base.mark_rule(strokeWidth=3, opacity=0.4).encode(x=low, x2="high:Q")
+    point = base.mark_point(filled=True, size=50).encode(x=value, tooltip=tooltip("layer", form="d", more=("n",)))
+    return panels(alt.layer(bar, point), table, description, controls(table, "statements"))
+
+
+def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt.FacetChart:
+    """Chart `direction_cosine` or `transfer_accuracy` of `dynamics.csv` for all pairs of checkpoints, one map a dimension."""
+    rows = table[(table["metric"] == metric) & (table["method"] == "logistic")].astype({"to_step": int})
+    rows = rows[["step", "to_step", "revision", "to_revision", "dimension", "concept_set", "value", "low", "high"]]
+    middle = 0.5 if metric == "transfer_accuracy" else 0.0
+    reach = float((rows["value"] - middle).abs().max())
+    scale = alt.Scale(scheme="purplegreen", domain=[middle - reach, middle + reach])
+    legend = alt.Legend(title=TITLES[metric], orient="bottom", gradientLength=220)
+    cells = alt.Chart(rows).transform_filter(shown("statements")).mark_rect()
+    cells = cells.encode(
+        x=alt.X("to_step:O", axis=alt.Axis(labelOverlap="greedy", title="activations of step")),
+        y=alt.Y("step:O", sort="descending", axis=alt.Axis(labelOverlap="greedy", title="direction of step")),
+        color=alt.Color("value:Q", scale=scale, legend=legend),
+        tooltip=tooltip("revision", "to_revision"),
+    )
+    return panels(cells, rows, description, controls(rows, "statements"), height=165)
+
+
+def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = "") -> alt.FacetChart:
+    """Chart a metric over steps, one line a layer, one panel a dimension; the mean of the control `floor` is dashed."""
+    rows = table[table["metric"] == metric].astype({"layer": int})
+    rows = rows[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    base = alt.Chart(rows).encode(x=step_axis(rows)).transform_filter(shown("statements"))
+    y = fitted(TITLES[metric])
+    legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
+    layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=legend)
+    measured = base.transform_filter(f"datum.method != '{floor}'").encode(color=layer)
+    layers = [
+        measured.mark_area(opacity=0.12).encode(**ends(y)),
+        measured.mark_line(strokeWidth=1.8).encode(y=y),
+        measured.mark_point(filled=True, size=22).encode(y=y, tooltip=tooltip("revision", "layer", more=("n",))),
+    ]
+    if floor:
+        control = base.transform_filter(f"datum.method == '{floor}'").mark_line(color=GREY, strokeDash=[6, 3])
+        layers.append(control.encode(y=alt.Y("mean(value):Q", title=TITLES[metric])))
+    chart = panels(alt.layer(*layers), rows, description, controls(rows, "statements"), NARROW)
+    return chart.resolve_scale(y="independent")
+
+
+_PHASES = {"nhsic_tx": "nhsic_tx", "nhsic_ty": "nhsic_ty", "effective_rank": "effective_rank", "usable_information": "shannon"}
+_METHODS = ("released", "covariance", "probe")
+
+
+def two_phases(table: pd.DataFrame, control: pd.DataFrame, description: str) -> alt.VConcatChart:
+    """Chart four measures over training, each next to the same measure of features that are only reweighted.
+
+    One row a measure, both panels on one axis: the model (rows of `mutual_information.csv`), one line a dimension, and the
+    control (rows of `reweighting.csv`), whose information is the same throughout.
+    """
+    rows = table[table["metric"].isin(_PHASES) & table["method"].isin(_METHODS)].astype({"layer": int})
+    rows = rows[["step", "revision", "layer", "dimension", "concept_set", "metric", "value", "low", "high", "n"]]
+    control = control[control["metric"].isin(_PHASES.values())][["exponent", "metric", "value", "low", "high"]]
+    model, weighted = alt.Chart(rows).transform_filter(shown("layer", "statements")), alt.Chart(control)
+    chart = alt.vconcat(*(_phase(model, weighted, metric, rows) for metric in _PHASES), spacing=2)
+    return chart.add_params(*controls(rows, "layer", "statements")).properties(description=description)
+
+
+def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFrame) -> alt.HConcatChart:
+    """Return one measure of `two_phases`: over training steps, and over the exponent of the control."""
+    first, last = metric == next(iter(_PHASES)), metric == list(_PHASES)[-1]
+    wide = metric in {"nhsic_ty", "effective_rank"}  # model and control are orders of magnitude apart
+    scale = alt.Scale(type="log") if wide else alt.Scale(zero=False)
+    axis = alt.Axis(minExtent=45, tickCount=4, grid=not wide)
+
+    def side(base: alt.Chart, colour: alt.Color | dict, title: str | None, heading: str, *named: str) -> alt.LayerChart:
+        y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+        base = base.encode(color=colour)
+        line = base.mark_line(strokeWidth=1.8).encode(y=y)
+        points = base.mark_point(filled=True, size=22).encode(y=y, tooltip=tooltip(*named, form=".3g"))
+        band = base.mark_area(opacity=0.15).encode(**ends(y))
+        # On a logarithmic axis an interval that reaches 0 has no end.
+        layers = [line, points] if wide else [band, line, points]
+        return alt.layer(*layers).properties(width=250, height=110, title=heading)
+
+    step, exponent = step_axis(rows), alt.X("exponent:Q", axis=alt.Axis(grid=False, title="exponent", tickCount=4))
+    if not last:
+        step, exponent = step.axis(values=[], title=None), exponent.axis(labels=False, title=None, grid=False)
+    model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=step)
+    weighted = weighted.transform_filter(f"datum.metric == '{_PHASES[metric]}'").encode(x=exponent)
+    dimension = colour(alt.Legend(title=None, orient="bottom", columns=5, symbolOpacity=1))
+    title = "information (bits)" if last else TITLES[metric]
+    headings = ("the model", "the control") if first else ("", "")
+    left = side(model, dimension, title, headings[0], "revision", "dimension")
+    right = side(weighted, alt.value(GREY), None, headings[1], "exponent")
+    return alt.hconcat(left, right, spacing=0).resolve_scale(y="shared")
+
+
+_GAIN = "gain (nats per token)"
+_NULLS = ("random direction", "shuffled labels")
+_GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "dose", "value", "low", "high", "n"]
+
+
+def _gain_layers(base: alt.Chart) -> list[alt.Chart]:
+    """Return band, line and points of a gain."""
+    base, y = base.encode(color=colour()), alt.Y("value:Q", title=_GAIN)
+    return [
+        base.mark_area(opacity=0.18).encode(**ends(y)),
+        base.mark_line().encode(y=y),
+        base.mark_point(filled=True, size=35).encode(
+            y=y, tooltip=tooltip("revision:N", "layer:Q", "dose:Q", form="+.4f", more=("n:Q",))
+        ),
+    ]
+
+
+def _drawn(base: alt.Chart) -> alt.Chart:
+    """Return the gains of null directions as ticks, random ones grey and those of shuffled labels light."""
+    scale = alt.Scale(domain=list(_NULLS), range=[GREY, "#CCCCCC"])
+    legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolOpacity=1)
+    nulls = base.transform_filter(alt.FieldOneOfPredicate("method", list(_NULLS)))
+    says = ["method", "layer", alt.Tooltip("value", format="+.4f")]
+    return nulls.mark_tick(opacity=0.5, thickness=1, size=22, orient="horizontal").encode(
+        y=alt.Y("value:Q", title=_GAIN), stroke=alt.Stroke("method:N", scale=scale, legend=legend), tooltip=says
+    )
+
+
+def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain (nats per token) over the dose, in front of the gains of the target's null directions."""
+    table, names = table[_GAIN_COLUMNS], ("layer", "source", "statements")
+    vectors = table[~table["method"].isin(_NULLS)]
+    x = alt.X("dose:Q", title="dose (sd)", axis=alt.Axis(grid=False))
+    base = alt.Chart().transform_filter(shown("layer", "statements")).encode(x=x)
+    own = base.transform_filter(f"{shown('source')} && datum.method == 'vector'")
+    layered = alt.layer(_drawn(base), *_gain_layers(own), data=table)
+    chart = panels(layered, table, description, controls(vectors, *names), NARROW)
+    return chart.resolve_scale(y="independent")
+
+
+def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain of each checkpoint's vector over its step at one dose, in front of the range of null directions.
+
+    Rows of method `null range` have the 95 % range of the null directions as their interval. The level line is the chat
+    model's own vector.
+    """
+    table, names = table[_GAIN_COLUMNS], ("layer", "statements")
+    base = alt.Chart().transform_filter(shown(*names))
+    sources = base.transform_filter("datum.revision != 'chat' && datum.method == 'vector'").encode(x=step_axis(table))
+    own = base.transform_filter("datum.revision == 'chat' && datum.method == 'vector'")
+    y = alt.Y("value:Q", title=_GAIN)
+    rule = own.mark_rule(strokeDash=[6, 3], color=GREY).encode(y=y)
+    null = base.transform_filter("datum.method == 'null range'").mark_rect(color=GREY, opacity=0.25).encode(**ends(y))
+    layered = alt.layer(null, *_gain_layers(sources), rule, data=table)
+    return panels(layered, table, description, controls(table, *names), NARROW).resolve_scale(y="independent")
+
+
+def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the gain against `cost`, the perplexity as a multiple of the unsteered, joined in the order of the dose."""
+    table, names = table[[*_GAIN_COLUMNS, "cost"]], ("layer", "source", "statements")
+    x = alt.X("cost:Q", title="perplexity / unsteered", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False))
+    base = alt.Chart(table).transform_filter(shown(*names)).encode(x=x, order="dose:Q")
+    chart = panels(alt.layer(*_gain_layers(base)[1:]), table, description, controls(table, *names), NARROW)
+    return chart.resolve_scale(x="independent", y="independent")
+
+
+def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
+    """Chart what the vector of each dimension does to the preferences of every dimension, as a map with its numbers.
+
+    Args:
+        table: rows of `results/<study>/steering.csv` with metric `side_effect`, possibly of several sources and sets.
+        description: the alt text.
+    """
+    table = table[["revision", "dimension", "vector_of", "concept_set", "value", "low", "high", "p", "p_loss"]]
+    names = ("source", "statements")
+    base = alt.Chart(table).transform_filter(shown(*names))
+    order, reach = list(COLOURS), float(table["value"].abs().max())
+    scale = alt.Scale(scheme="purplegreen", domain=[-reach, reach])
+    axis = alt.Axis(labelAngle=-30)
+    base = base.encode(
+        x=alt.X("dimension:N", sort=order, title="pairs of", axis=axis),
+        y=alt.Y("vector_of:N", sort=order, title="vector of"),
+        tooltip=tooltip("vector_of:N", "dimension:N", form="+.4f", more=("p:Q", "p_loss:Q")),
+    )
+    cells = base.mark_rect().encode(color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title=_GAIN, orient="bottom")))
+    numbers = base.mark_text(fontSize=11).encode(text=alt.Text("value:Q", format="+.3f"))
+    chart = alt.layer(cells, numbers).add_params(*controls(table, *names))
+    return chart.properties(width=330, height=190, description=description)
+
+
+def probe_and_effect(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the column `gain` of each checkpoint's vector against the column `accuracy` of its probe, one point a checkpoint."""
+    table = table[["revision", "step", "dimension", "concept_set", "accuracy", "gain"]]
+    points = alt.Chart(table).transform_filter(shown("statements")).mark_point(filled=True, size=45)
+    points = points.encode(
+        x=alt.X("accuracy:Q", title=TITLES["accuracy"], scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
+        y=alt.Y("gain:Q", title=_GAIN),
+        color=colour(),
+        tooltip=["revision", alt.Tooltip("accuracy", format=".3f"), alt.Tooltip("gain", format="+.4f")],
+    )
+    chart = panels(points, table, description, controls(table, "statements"), NARROW)
+    return chart.resolve_scale(x="independent", y="independent")
+
+
+def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.LayerChart:
+    """Chart a metric over the layers, one colour a dimension, controls dashed; rows without a layer are level lines."""
+    rows = table[table["metric"] == metric]
+    rows = rows[["revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    dimension = colour(alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1))
+    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=GREY))
+    y, says = fitted(TITLES.get(metric, metric.replace("_", " "))), tooltip("dimension:N", "method:N", "layer:Q")
+    measured, level = (part.encode(color=dimension) for part in _by_layer_or_level(rows, ("checkpoint", "statements")))
+    layers = [
+        measured.mark_area(opacity=0.12).encode(**ends(y), detail="method:N"),
+        measured.mark_line(point=True).encode(y=y, strokeDash=dash, tooltip=says),
+    ]
+    if rows["layer"].isna().any():
+        layers.append(level.mark_rule().encode(y=y, strokeDash=dash))
+    chart = alt.layer(*layers, data=rows).properties(width=420, height=240, description=description)
+    return chart.add_params(*controls(rows, "checkpoint", "statements"))
+
+
+def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
+    """Chart the training loss (columns `step` and `loss`, nats per token) over steps."""
+    line = alt.Chart(table).mark_line(color=COLOURS["reliability"])
+    line = line.encode(
+        x=alt.X("step:Q", scale=alt.Scale(type="log"), axis=alt.Axis(grid=False, title="training step")),
+        y=fitted("loss (nats per token)", "loss"),
+    )
+    return line.properties(width=480, height=220, description=description)
+
+
+_DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
+
+
+def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
+    """Chart our curves over training with the paper's as thin, grey, dotted lines, one panel a dimension.
+
+    Args:
+        table: columns `x`, `value`, `dimension`, `source` (the name of the line) and `paper` (whether it is the paper's).
+        x_title: what `x` is; drawn linearly up to a hundredth of its largest value and logarithmically from there.
+        y_title: what `value` is.
+        description: the alt text.
+    """
+    table = table[["x", "value", "dimension", "source", "paper"]]
+    own, theirs = (options(table[table["paper"] == paper], "source") for paper in (False, True))
+    dashes = [_DASHES[i % len(_DASHES)] for i in range(len(own))] + [[2, 2]] * len(theirs)
+    last = float(table["x"].max())
+    ticks = [0, *(10.0 ** (math.floor(math.log10(last)) - power) for power in (1, 0))]
+    scale = alt.Scale(type="symlog", constant=last / 100, domain=[0, last], nice=False)
+    x = alt.X("x:Q", scale=scale, axis=alt.Axis(values=ticks, format=".1~r", grid=False, title=x_title))
+    legend = alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=GREY, labelLimit=260)
+    dash = alt.StrokeDash("source:N", scale=alt.Scale(domain=[*own, *theirs], range=dashes), legend=legend)
+    base = alt.Chart(table).encode(x=x, y=fitted(y_title), detail="source:N")
+    reference = base.transform_filter("datum.paper").mark_line(color=GREY, strokeWidth=1.2).encode(strokeDash=dash)
+    ours = base.transform_filter("!datum.paper").encode(color=colour())
+    says = ["source", alt.Tooltip("x", format=".3~g"), alt.Tooltip("value", format=".3f")]
+    lines, points = ours.mark_line(strokeWidth=2).encode(strokeDash=dash), ours.mark_point(filled=True, size=25)
+    return panels(alt.layer(reference, lines, points.encode(tooltip=says)), table, description, [])

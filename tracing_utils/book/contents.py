@@ -1,0 +1,74 @@
+"""What the book finds by itself: chapters and executed notebooks for its contents, modules for the API page.
+
+Rule: an experiment, a notebook or a module appears in the book because its file exists, not because a list names it.
+"""
+
+import math
+import pkgutil
+import re
+from pathlib import Path
+from types import ModuleType
+
+import jupytext
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util.matching import Matcher, patmatch
+from sphinx_external_toc.api import Document, FileItem, GlobItem, SiteMap
+
+import tracing_utils
+
+__all__ = ["API", "fill", "sections", "on_config", "on_outdated", "on_source"]
+
+API = "book/api"
+"""The page that describes the modules; they replace its comment `<!-- modules -->`."""
+
+
+def _order(root: Path, page: str) -> tuple:
+    """Return the key by which pages are sorted: `chapter` in the page's front matter if it has one, then names and numbers."""
+    source = root / f"{page}.md"
+    front = jupytext.read(source).metadata if source.is_file() else {}
+    return front.get("chapter", math.inf), [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", page)]
+
+
+def fill(contents: SiteMap, pages: set[str], root: Path) -> None:
+    """Replace each pattern in the contents by those of `pages` that match it and that no entry names; drop empty parts."""
+    for document in list(contents.values()):
+        for part in document.subtrees:
+            items = []
+            for item in part.items:
+                matches = [page for page in pages - set(contents) if patmatch(page, item)] if isinstance(item, GlobItem) else []
+                contents.update({page: Document(page) for page in matches})
+                items += [FileItem(page) for page in sorted(matches, key=lambda page: _order(root, page))]
+                items += [] if isinstance(item, GlobItem) else [item]
+            part.items = items
+        document.subtrees = [part for part in document.subtrees if part.items]
+
+
+def on_config(app: Sphinx, config: Config) -> None:
+    """Fill the contents once sphinx-external-toc has read them."""
+    root, excluded = Path(app.srcdir), Matcher(config.exclude_patterns)
+    files = [path.relative_to(root).as_posix() for ending in (".md", ".ipynb") for path in (root / "book").rglob(f"*{ending}")]
+    fill(config.external_site_map, {file.rpartition(".")[0] for file in files if not excluded(file)}, root)
+
+
+def sections(package: ModuleType = tracing_utils) -> str:
+    """Return the API page's Markdown: a section a folder with its docstring, in it a section a module with its members."""
+    modules = list(pkgutil.walk_packages(package.__path__, f"{package.__name__}."))
+    folders = [package.__name__, *(module.name for module in modules if module.ispkg)]
+    inside = {folder: [m.name for m in modules if not m.ispkg and m.name.rpartition(".")[0] == folder] for folder in folders}
+    return "\n".join(
+        f"{'#' * level} `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+        for folder in folders
+        for level, name in [(2, folder), *((3, name) for name in inside[folder])]
+    )
+
+
+def on_outdated(app: Sphinx, *_pages: object) -> set[str]:
+    """Read the API page again in every build, since a module may be new."""
+    return {API} & app.env.found_docs
+
+
+def on_source(_app: Sphinx, page: str, text: list[str]) -> None:
+    """Write the modules into the API page."""
+    if page == API:
+        text[0] = text[0].replace("<!-- modules -->", sections())

@@ -1,0 +1,126 @@
+"""What charts share: colours, titles, axes, controls and panels."""
+
+import altair as alt
+import pandas as pd
+
+__all__ = [
+    "COLOURS", "GREY", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
+    "select", "options", "controls", "shown", "panels",
+]  # fmt: skip
+
+COLOURS = {
+    "reliability": "#0072B2",
+    "privacy": "#E69F00",
+    "toxicity": "#D55E00",
+    "fairness": "#009E73",
+    "robustness": "#CC79A7",
+}
+"""One colour a dimension, the same everywhere (Okabe and Ito's palette, safe for colour-blind readers)."""
+
+GREY = "#888888"
+"""The colour of controls and of the paper's lines."""
+
+NARROW = 140
+"""How wide panels are that have a vertical axis each."""
+
+TITLES = {
+    "accuracy": "held-out accuracy",
+    "auroc": "area under the ROC curve",
+    "log_loss": "held-out log-loss (bits)",
+    "direction_cosine": "cosine of directions",
+    "transfer_accuracy": "accuracy of another's direction",
+    "nhsic_tx": "nHSIC(T;X)",
+    "nhsic_ty": "nHSIC(T;Y)",
+    "cka": "debiased CKA to word n-grams",
+    "cka_x": "debiased CKA to block 0",
+    "effective_rank": "effective rank",
+    "usable_information": "usable information (bits)",
+}
+"""What an axis calls each metric."""
+
+_TICKS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
+_LABELS = {"revision": "checkpoint", "low": "interval from", "high": "interval to"}  # columns whose names say too little
+_COLUMNS = {"statements": "concept_set", "source": "revision", "checkpoint": "revision"}  # of controls with another name
+_LAST = {"layer", "source", "checkpoint", "dose"}  # controls that begin with their last option
+
+
+def step_axis(table: pd.DataFrame, column: str = "step", title: str = "training step", last: str = "step") -> alt.X:
+    """Return the axis of training steps: linear up to step 8, then logarithmic, so that step 0 has a place.
+
+    It draws `column` and ends at the largest value of the column `last`.
+    """
+    end = int(table[last].max())
+    ticks = [tick for tick in _TICKS if tick <= end]
+    axis = alt.Axis(values=ticks, format="d", labelOverlap="greedy", labelSeparation=4, grid=False, title=title)
+    return alt.X(f"{column}:Q", scale=alt.Scale(type="symlog", constant=8, domain=[0, end], nice=False), axis=axis)
+
+
+def colour(legend: alt.Legend | None = None) -> alt.Color:
+    """Return the colour of a dimension."""
+    return alt.Color("dimension:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=legend)
+
+
+def fitted(title: str, column: str = "value", domain: list[float] | None = None) -> alt.Y:
+    """Return an axis that need not begin at 0, over all values or over `domain`."""
+    scale = alt.Scale(zero=False) if domain is None else alt.Scale(domain=domain, zero=False)
+    return alt.Y(f"{column}:Q", title=title, scale=scale)
+
+
+def ends(y: alt.Y) -> dict:
+    """Return the two ends of the interval around the values of `y`, on the same axis."""
+    low = y.copy()
+    low["shorthand"] = "low:Q"
+    return {"y": low, "y2": "high:Q"}
+
+
+def tooltip(*names: str, form: str = ".3f", more: tuple[str, ...] = ()) -> list[alt.Tooltip]:
+    """Return the tooltip of a mark: the columns `names`, its value with the interval in the format `form`, and `more`."""
+    fields = [*names, "value:Q", "low:Q", "high:Q", *more]
+    formats = {"value:Q": {"format": form}, "low:Q": {"format": form}, "high:Q": {"format": form}}
+    titles = [_LABELS.get(field.partition(":")[0], field.partition(":")[0]) for field in fields]
+    return [alt.Tooltip(field, title=title, **formats.get(field, {})) for field, title in zip(fields, titles, strict=True)]
+
+
+def select(name: str, options: list, value: object) -> alt.Parameter:
+    """Return a list to choose from; where there is a single option, its value without a list."""
+    bind = {"bind": alt.binding_select(options=options, name=name)} if len(options) > 1 else {}
+    return alt.param(name=name.replace(" ", "_"), value=value, **bind)
+
+
+def options(table: pd.DataFrame, column: str) -> list:
+    """Return the values of a column: numbers sorted, dimensions in the order of the palette, others in the order of the rows."""
+    values = [value.item() if hasattr(value, "item") else value for value in dict.fromkeys(table[column].dropna())]
+    if column == "dimension":
+        return [dimension for dimension in COLOURS if dimension in values]
+    return values if any(isinstance(value, str) for value in values) else sorted(values)
+
+
+def controls(table: pd.DataFrame, *names: str, middle: bool = False) -> list[alt.Parameter]:
+    """Return a list to choose from for each control; that of layers begins with the last, or with the middle one."""
+    lists = []
+    for name in names:
+        values = options(table, _COLUMNS.get(name, name))
+        first = len(values) // 2 if middle and name == "layer" else -1 if name in _LAST else 0
+        lists.append(select(name, values, values[first]))
+    return lists
+
+
+def shown(*names: str) -> str:
+    """Return the filter of the rows that the controls of these names choose, as a Vega expression."""
+    return " && ".join(f"datum.{_COLUMNS.get(name, name)} == {name}" for name in names)
+
+
+def panels(
+    chart: alt.Chart | alt.LayerChart,
+    table: pd.DataFrame,
+    description: str,
+    choices: list[alt.Parameter],
+    width: int = 165,
+    height: int = 130,
+) -> alt.FacetChart:
+    """Return one panel a dimension, in the order of the palette, with the controls of all panels."""
+    order = options(table, "dimension")
+    header = alt.Header(labelFontWeight="bold", labelFontSize=13)
+    facet = alt.Facet("dimension:N", sort=order, title=None, header=header)
+    chart = chart.properties(width=width, height=height).facet(facet, columns=min(3, len(order)))
+    return chart.resolve_axis(x="independent").add_params(*choices).properties(description=description)

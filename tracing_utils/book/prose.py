@@ -1,0 +1,35 @@
+"""Words for computed findings, so that a page's sentence changes with its numbers."""
+
+from collections.abc import Iterable
+
+from ..statements.concepts import DIMENSIONS
+
+__all__ = ["listed", "dimensions"]
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as a list inside a sentence; "none" where there are none.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    words = list(words)
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words) or "none"
+
+
+_ASKED = {("tracingllm", "fairness"): "coherence", ("tracingllm", "robustness"): "capitals"}
+"""What two released files ask in truth; "The released data" shows it."""
+
+
+def dimensions(names: Iterable[str], concept_set: str = "") -> str:
+    """Return the dimensions among `names`, in their own order, as a list inside a sentence.
+
+    A released file that asks something else than its dimension is named by that too.
+
+    Example:
+        >>> dimensions(["fairness", "privacy"], "tracingllm")
+        'privacy and fairness (coherence)'
+    """
+    present, asked = set(names), {name: _ASKED.get((concept_set, name)) for name in DIMENSIONS}
+    return listed(f"{name} ({asked[name]})" if asked[name] else name for name in DIMENSIONS if name in present)

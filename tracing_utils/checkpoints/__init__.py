@@ -1,0 +1,1 @@
+"""Checkpoints of a training run: suites, the hub, the ledger, loading, activations."""

@@ -1,0 +1,423 @@
+"""Checkpoints on the Hugging Face hub: list a suite's revisions, ask for their metadata, fetch one.
+
+Rule: a suite is pinned to commits when it is listed; a file is used only after its hash is the one of the hub's
+metadata; what lies in the user's own Hugging Face cache is used and never deleted.
+
+The client downloads and resumes. What stays ours: it compares no hash after a download, asks for metadata at every
+start, and its exceptions are no sentences.
+"""
+
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from glob import escape
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, constants, scan_cache_dir, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.hf_api import RepoFolder
+from huggingface_hub.utils import disable_progress_bars
+
+from ..core import downloads
+from .types import (
+    Checkpoint,
+    CheckpointSuite,
+    Remote,
+    RemoteFile,
+    parse_revision,
+    placed,
+    tokenizer_names,
+    tokens_seen,
+    weight_names,
+)
+
+__all__ = ["HubError", "fetch", "listed", "resolve", "resolve_suite", "whole"]
+
+disable_progress_bars()  # one bar a file floods the log of a run
+
+_SECONDS = 30  # to wait for metadata
+_LOCAL = "or name a local folder of checkpoints as the suite"
+
+
+class HubError(ValueError):
+    """The hub did not give what was asked; the message says what happened, what was kept and what to do."""
+
+
+def _endpoint() -> str:
+    """Return the hub's address, read when it is needed (the client library reads it once, at import)."""
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def _api() -> HfApi:
+    return HfApi(endpoint=_endpoint())
+
+
+@contextmanager
+def _explained(what: str, left: str = "Nothing was kept.") -> Iterator[None]:
+    """Turn the client's many exceptions into one sentence about `what`."""
+    try:
+        yield
+    except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise HubError(_sentence(what, left, _cause(error))) from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise HubError(f"{_endpoint()} did not answer as a hub for {what}. {left} Check HF_ENDPOINT and the proxy.") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error of the connection that the client wrapped into "not found in the cache"."""
+    while not getattr(error, "response", None) and isinstance(error.__cause__, OSError | httpx2.HTTPError):
+        error = error.__cause__
+    return error
+
+
+def _sentence(what: str, left: str, error: BaseException) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"HF_HUB_OFFLINE is set and your Hugging Face cache does not hold {what}. {left} Unset it, {_LOCAL}."
+    if (response := getattr(error, "response", None)) is not None:
+        return f"The hub refused {what} with status {response.status_code}. {left} {_advice(response)}"
+    if isinstance(error, httpx2.TooManyRedirects):
+        return f"{_endpoint()} redirects without end when asked for {what}. {left} Check HF_ENDPOINT and the proxy, {_LOCAL}."
+    if isinstance(error, httpx2.ConnectError | httpx2.TimeoutException):
+        return (
+            f"{_endpoint()} could not be reached for {what} ({_first_line(error)}). {left} Check the connection, set "
+            f"HF_HUB_OFFLINE=1 to use what your Hugging Face cache holds, {_LOCAL}."
+        )
+    return f"{what} did not arrive whole ({_first_line(error)}). {left} Run the same command again."
+
+
+def _advice(response: httpx2.Response) -> str:
+    status = response.status_code
+    if status in (401, 403):
+        return (
+            "It is private, gated or not there: accept its terms on its page and log in with `hf auth login` "
+            f"(or set HF_TOKEN), {_LOCAL}."
+        )
+    if status == 404:
+        return f"Check the spelling of owner, name and revision, {_LOCAL}."
+    if status == 429:
+        wait = response.headers.get("Retry-After")
+        return f"It limits requests: wait {f'{wait} seconds' if wait else 'a few minutes'} and run the same command."
+    return "The fault is the hub's: wait and run the same command, or set HF_HUB_OFFLINE=1 to use your Hugging Face cache."
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def listed(name: str, entry: dict) -> CheckpointSuite:
+    """Return a suite of the hub by its revisions alone, each pinned to its commit.
+
+    Args:
+        name: of the suite.
+        entry: its fields in `suites.yml`; of a repository that is not registered, `repository` alone
+            (`owner/name`, or `owner/name@revision` for that one model).
+
+    Raises:
+        HubError: if the hub cannot be asked or the repository holds no revision that names a step.
+    """
+    repo, _, single = entry["repository"].partition("@")
+    if single:
+        model = Checkpoint(name, "model", -1, None, None, None, Remote(repo, single))
+        return CheckpointSuite(name, (model,), model, "unknown", "one model")
+    commits = _revisions(repo)
+    remotes = {revision: Remote(repo, commit) for revision, commit in commits.items()}
+    parsed = _parsed(remotes, entry)
+    if not parsed:
+        if constants.is_offline_mode():
+            raise HubError(_sentence(f"any checkpoint of {repo}", "Nothing was asked of the hub.", OfflineModeIsEnabled()))
+        remotes = _subfolders(repo, commits.get("main", "main"), entry.get("subfolder"))
+        parsed = _parsed(remotes, entry)
+    if not parsed:
+        raise HubError(
+            f"{repo} must have revisions or folders named like step1000; found were {', '.join(sorted(commits)) or 'none'}. "
+            f"For one of them alone write hub:{repo}@main."
+        )
+    tokenizer = _elsewhere(entry.get("tokenizer"))
+    checkpoints = []
+    for revision in sorted(parsed, key=lambda revision: (*parsed[revision][:2], revision)):
+        _, step, tokens = parsed[revision]
+        remote = replace(remotes[revision], tokenizer=tokenizer)
+        checkpoints.append(Checkpoint(name, revision, step, tokens_seen(entry, step, tokens), None, None, remote))
+    chat = _elsewhere(entry.get("chat"))
+    final = Remote(repo, commits["main"]) if "main" in commits and not checkpoints[0].remote.subfolder else None
+    return CheckpointSuite(
+        name,
+        tuple(checkpoints),
+        Checkpoint(name, "chat", -1, None, None, None, chat) if chat else None,
+        entry.get("licence", "unknown"),
+        entry.get("about", "a repository of the hub"),
+        replace(checkpoints[-1], revision="main", remote=final) if final else None,
+    )
+
+
+def _elsewhere(reference: str | None) -> Remote | None:
+    """Return where `owner/name` or `owner/name@revision` lies."""
+    if not reference:
+        return None
+    repo, _, revision = reference.partition("@")
+    return Remote(repo, revision or "main")
+
+
+def _parsed(remotes: dict[str, Remote], entry: dict) -> dict[str, tuple[int, int, int | None]]:
+    wanted = re.compile(entry.get("revisions", ".*"))
+    return {name: parsed for name in remotes if wanted.fullmatch(name) and (parsed := parse_revision(name))}
+
+
+def _revisions(repo: str) -> dict[str, str]:
+    """Return the commit of each branch and tag, from the hub or, offline, from the user's cache."""
+    if constants.is_offline_mode():
+        return {name: commit for commit, cached in _cached(repo).items() for name in cached.refs}
+    with _explained(f"the revisions of {repo}"):
+        refs = _api().list_repo_refs(repo)
+    return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
+
+
+def _subfolders(repo: str, commit: str, parent: str | None) -> dict[str, Remote]:
+    with _explained(f"the folders of {repo}"):
+        folders = [item.path for item in _api().list_repo_tree(repo, parent, revision=commit) if isinstance(item, RepoFolder)]
+    # Only the last name of each path is used, so that the hub cannot make us open a path of its choice.
+    names = [Path(path).name for path in folders]
+    return {name: Remote(repo, commit, f"{parent}/{name}" if parent else name) for name in names}
+
+
+def _cached(repo: str) -> dict:
+    """Return what the user's Hugging Face cache holds of a repository, by commit."""
+    try:
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return {}
+    return {cached.commit_hash: cached for r in repos if (r.repo_type, r.repo_id) == ("model", repo) for cached in r.revisions}
+
+
+def resolve(checkpoints: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints with the hub's metadata: exact commits, file names, sizes and hashes. Downloads no file.
+
+    Local checkpoints, and those already resolved, come back as they are.
+
+    Raises:
+        HubError: if the hub cannot be asked.
+    """
+    checkpoints = tuple(checkpoints)
+    asked = [c for c in checkpoints if c.remote and not c.remote.files]
+    tokenizers = {r: _described(r, f"the tokenizer {r.repo}") for r in {c.remote.tokenizer for c in asked} - {None}}
+    with ThreadPoolExecutor(8) as pool:
+        described = dict(zip(asked, pool.map(partial(_resolved, tokenizers=tokenizers), asked), strict=True))
+    missing = {c.remote.repo for c in described.values() if not _has_tokenizer(c.remote)}
+    mains = {repo: _main(repo) for repo in missing}
+    return tuple(_with_tokenizer(described[c], mains) if c in described else c for c in checkpoints)
+
+
+def _resolved(checkpoint: Checkpoint, tokenizers: dict[Remote, Remote]) -> Checkpoint:
+    remote = _described(checkpoint.remote, f"{checkpoint.remote.repo} at {checkpoint.revision}")
+    return replace(checkpoint, remote=replace(remote, tokenizer=tokenizers.get(remote.tokenizer)))
+
+
+def _has_tokenizer(remote: Remote) -> bool:
+    return bool(remote.tokenizer or tokenizer_names(file.name for file in remote.files))
+
+
+def _main(repo: str) -> Remote | None:
+    commit = _revisions(repo).get("main")
+    return _described(Remote(repo, commit), f"the tokenizer of {repo}") if commit else None
+
+
+def _with_tokenizer(checkpoint: Checkpoint, mains: dict[str, Remote | None]) -> Checkpoint:
+    """Give a checkpoint without a tokenizer the one of its repository's main branch, if that has one."""
+    main = mains.get(checkpoint.remote.repo)
+    if _has_tokenizer(checkpoint.remote) or main is None or not _has_tokenizer(main):
+        return checkpoint
+    return replace(checkpoint, remote=replace(checkpoint.remote, tokenizer=main))
+
+
+def resolve_suite(suite: CheckpointSuite, revisions: Sequence[str] | None = None) -> CheckpointSuite:
+    """Return a suite of these revisions alone (None: all) with the hub's metadata, chat model and final weights too."""
+    wanted = suite.checkpoints if revisions is None else [suite[revision] for revision in revisions if revision != "chat"]
+    others = [c for c in (suite.chat, suite.final) if c]
+    resolved = resolve([*wanted, *others])
+    rest = iter(resolved[len(wanted) :])
+    chat, final = (next(rest) if c else None for c in (suite.chat, suite.final))
+    return replace(suite, checkpoints=resolved[: len(wanted)], chat=chat, final=final)
+
+
+def _described(remote: Remote, what: str) -> Remote:
+    """Return `remote` with its exact commit and the files that are needed of it."""
+    metadata = _metadata(remote, what)
+    inside = f"{remote.subfolder}/" if remote.subfolder else ""
+    here = {name.removeprefix(inside): file for name, file in metadata["files"].items() if name.startswith(inside)}
+    files = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
+    # The hub reads the configuration at the root alone.
+    family = None if remote.subfolder else metadata["model_type"]
+    return replace(remote, commit=metadata["commit"], files=files, model_type=family)
+
+
+def _metadata(remote: Remote, what: str) -> dict:
+    """Return commit, family and files of a repository at a commit: from our cache, from the hub, or offline from its cache.
+
+    What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
+    limit of requests goes on from there.
+    """
+    pinned = re.fullmatch("[0-9a-f]{40}", remote.commit)  # and not a branch, which may move, or a path
+    path = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
+    if pinned and path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    if constants.is_offline_mode():
+        return _cached_files(remote, what)
+    with _explained(what, "Metadata already fetched are kept."):
+        info = _api().model_info(remote.repo, revision=remote.commit, files_metadata=True, timeout=_SECONDS)
+        metadata = {
+            "commit": info.sha,
+            "model_type": info.config.get("model_type", "") if info.config else None,
+            "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
+        }
+    if pinned and remote.commit == info.sha:
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+        part.write_text(json.dumps(metadata), encoding="utf-8")
+        os.replace(part, path)
+    return metadata
+
+
+def _needed(names: Iterable[str]) -> list[str]:
+    """Return which files of a checkpoint are needed: configuration (its code included), weights, tokenizer."""
+    names = {name for name in names if "/" not in name}
+    weights = weight_names(names)
+    kind = ".safetensors" if weights and weights[0].endswith(".safetensors") else ".bin"
+    index = {"model.safetensors.index.json" if kind == ".safetensors" else "pytorch_model.bin.index.json"}
+    code = {name for name in names if name.endswith(".py")}
+    return sorted(names & ({"config.json"} | code | set(weights) | index | set(tokenizer_names(names))))
+
+
+def _cached_files(remote: Remote, what: str) -> dict:
+    """Return the metadata that the user's cache holds; it names blobs by their hashes."""
+    for commit, cached in _cached(remote.repo).items():
+        if remote.commit in (commit, *cached.refs):
+            root = cached.snapshot_path
+            files = {
+                file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in cached.files
+            }
+            return {"commit": commit, "model_type": None, "files": files}
+    raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()))
+
+
+def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
+    """Return a checkpoint whose files lie in a folder: fetch those of the hub, or find them there from before.
+
+    Only configuration, weights (safetensors; `.bin` where there are none) and tokenizer are downloaded. The
+    folder appears when everything is in it and has the hashes of the hub's metadata. A file that is whole in
+    the user's Hugging Face cache is linked, not copied; deleting `into` leaves that cache as it was.
+
+    Args:
+        checkpoint: one of a suite on the hub; a local one comes back as it is.
+        into: the folder to make. A broken download is kept in `<into>.part` and continued.
+
+    Raises:
+        HubError: if the hub does not give a file, a hash is wrong, or the disk is too small.
+    """
+    if checkpoint.remote is None:
+        return checkpoint
+    if into.is_dir() and not whole(checkpoint, into):
+        shutil.rmtree(into)
+    if not into.is_dir():
+        (checkpoint,) = resolve([checkpoint])
+        remote, part = checkpoint.remote, into.with_name(into.name + ".part")
+        _get(remote, part, f"{remote.repo} at {checkpoint.revision}")
+        if remote.tokenizer:
+            _get(remote.tokenizer, part / "tokenizer", f"the tokenizer {remote.tokenizer.repo}", tokenizer_only=True)
+        os.replace(part, into)
+    return placed(checkpoint, into)
+
+
+def whole(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Return whether the files that `fetch` put into a folder have the hashes of the metadata, as far as these are known."""
+    placed_in = [(folder, checkpoint.remote)]
+    if tokenizer := checkpoint.remote.tokenizer:
+        names = tokenizer_names(file.name for file in tokenizer.files)
+        placed_in.append((folder / "tokenizer", replace(tokenizer, files=tuple(f for f in tokenizer.files if f.name in names))))
+    return all(
+        (place / file.name).is_file() and _digest(place / file.name, file) == file.digest
+        for place, remote in placed_in
+        for file in remote.files
+    )
+
+
+def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = False) -> None:
+    """Put the files of `remote` into `target`, each checked."""
+    names = tokenizer_names(file.name for file in remote.files) if tokenizer_only else [file.name for file in remote.files]
+    needed = [file for file in remote.files if file.name in names]
+    target.mkdir(parents=True, exist_ok=True)
+    waiting = [file for file in needed if not _whole(target / file.name, file) and not _linked(remote, file, target)]
+    scratch = target / ".download"
+    if waiting:
+        left = f"Whole files are kept in {target.name} and not downloaded again."
+        if constants.is_offline_mode():
+            raise HubError(_sentence(f"{waiting[0].name} of {what}", left, OfflineModeIsEnabled()))
+        _check_disk(waiting, scratch, what)
+        paths = {file: f"{remote.subfolder}/{file.name}" if remote.subfolder else file.name for file in waiting}
+        with _explained(what, left):
+            snapshot_download(
+                remote.repo,
+                revision=remote.commit,
+                local_dir=scratch,
+                allow_patterns=[escape(path) for path in paths.values()],
+                endpoint=_endpoint(),
+                max_workers=4,
+            )
+        for file, path in paths.items():
+            _check_file(scratch / path, file, what)
+            os.replace(scratch / path, target / file.name)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _whole(path: Path, file: RemoteFile) -> bool:
+    """Return whether a file is here from before, with the right content; one of another commit is deleted."""
+    if path.is_file() and _digest(path, file) == file.digest:
+        return True
+    path.unlink(missing_ok=True)
+    return False
+
+
+def _linked(remote: Remote, file: RemoteFile, target: Path) -> bool:
+    """Link a file that the user's Hugging Face cache holds; return whether it does, with the right content."""
+    path = f"{remote.subfolder}/{file.name}" if remote.subfolder else file.name
+    cached = try_to_load_from_cache(remote.repo, path, cache_dir=constants.HF_HUB_CACHE, revision=remote.commit)
+    if not isinstance(cached, str) or _digest(Path(cached), file) != file.digest:
+        return False
+    (target / file.name).symlink_to(Path(cached).resolve())
+    return True
+
+
+def _check_disk(files: Sequence[RemoteFile], scratch: Path, what: str) -> None:
+    have = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
+    need = sum(file.size for file in files) - have
+    free = shutil.disk_usage(scratch.parent).free
+    if need > free:
+        raise HubError(
+            f"{what} needs {need / 1e9:.1f} GB of disk; {free / 1e9:.1f} GB are free where it goes, and nothing was downloaded. "
+            "Free some, or run the study from a larger disk."
+        )
+
+
+def _check_file(path: Path, file: RemoteFile, what: str) -> None:
+    """Refuse, and delete, a file that is not the one of the hub's metadata."""
+    if not path.is_file():
+        raise HubError(f"{file.name} of {what} did not arrive. Whole files are kept; run the same command again.")
+    if (actual := _digest(path, file)) != file.digest:
+        size = path.stat().st_size
+        path.unlink()
+        raise HubError(
+            f"{file.name} of {what} must have {file.size} bytes and hash {file.digest}; {size} bytes with hash {actual} came. "
+            "It was deleted, the other files are kept; run the same command again."
+        )
+
+
+def _digest(path: Path, file: RemoteFile) -> str:
+    """Return the hash of a file of the kind that the metadata give for it."""
+    return downloads.sha256(path) if len(file.digest) == 64 else downloads.blob_id(path)

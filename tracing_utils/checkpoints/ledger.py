@@ -1,0 +1,227 @@
+"""The ledger: is each checkpoint what its name says, and is it another one than the rest?
+
+Rule: the ledger comes before any download or computation, and needs the metadata of the hub alone; a study over
+duplicated or incomplete checkpoints is refused.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from ..core import downloads
+from ..core.downloads import blob_id
+from .types import Checkpoint, tokenizer_names, weight_names
+
+__all__ = ["check", "identity", "table", "tokenizer_identity", "weights_sha256"]
+
+NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
+NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
+NO_JSON = "config.json is no JSON object"
+DAMAGED = "damaged"
+_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED)
+
+
+def _files(checkpoint: Checkpoint) -> dict[str, int]:
+    """Return the size of each file of a checkpoint, from the hub's metadata or its folder."""
+    if checkpoint.remote:
+        return {file.name: file.size for file in checkpoint.remote.files}
+    return {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
+
+
+def _once(digest: Callable[[Path], str], path: Path) -> str:
+    """Return the hash of a file, computed once as long as the file stays as it is."""
+    status = path.stat()
+    return _hashed(digest, path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hashed(digest: Callable[[Path], str], path: Path, _size: int, _time: int) -> str:
+    return digest(path)
+
+
+def _digests(checkpoint: Checkpoint, names: Sequence[str], local: Callable[[Path], str] = blob_id) -> list[list[str]]:
+    """Return names and hashes of a checkpoint's files; `local` hashes one of a folder."""
+    if checkpoint.remote:
+        known = {file.name: file.digest for file in checkpoint.remote.files}
+        return [[name, known[name]] for name in names]
+    return [[name, _once(local, checkpoint.folder / name)] for name in names]
+
+
+def weights_sha256(checkpoint: Checkpoint) -> str:
+    """Return one sha256 over a checkpoint's weight files, by name and content.
+
+    It is the same for a checkpoint on the hub, where it costs no download, and for its files in a folder.
+
+    Raises:
+        ValueError: if there are no weights.
+    """
+    weights = weight_names(_files(checkpoint))
+    if not weights:
+        raise ValueError(
+            f"{_place(checkpoint)} must hold the weights as model*.safetensors (or pytorch_model*.bin); it holds none."
+        )
+    return hashlib.sha256(json.dumps(_digests(checkpoint, weights, downloads.sha256)).encode()).hexdigest()
+
+
+def _place(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.remote.repo} at {checkpoint.revision}" if checkpoint.remote else str(checkpoint.folder)
+
+
+def identity(checkpoint: Checkpoint) -> list[str]:
+    """Return the hashes that decide what a checkpoint computes: of its weights, its configuration and its code.
+
+    The ledger compares weights alone, since a configuration may differ in a comment.
+    """
+    described = [name for name in sorted(_files(checkpoint)) if name == "config.json" or name.endswith(".py")]
+    return [weights_sha256(checkpoint), *(digest for _, digest in _digests(checkpoint, described))]
+
+
+def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
+    """Return the hashes of a checkpoint's tokenizer files; none where it has no tokenizer."""
+    if checkpoint.remote:
+        files = (checkpoint.remote.tokenizer or checkpoint.remote).files
+        known = {file.name: file.digest for file in files}
+        return [known[name] for name in tokenizer_names(known)]
+    folder = checkpoint.tokenizer
+    names = tokenizer_names(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
+    return [_once(blob_id, folder / name) for name in names]
+
+
+def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:
+    """Return one row a checkpoint: what it is, whose weights it repeats, and what is wrong with it.
+
+    Args:
+        checkpoints: of one suite; those of the hub resolved (`hub.resolve`).
+        final: the end of the run where the hub keeps it apart (`CheckpointSuite.final`). Only the checkpoint
+            with its step may hold its weights.
+
+    Returns:
+        The columns suite, revision, commit, step, tokens, bytes, sha256, duplicate_of (a revision, or empty)
+        and faults (sentences, or empty). A checkpoint without weights has no sha256.
+    """
+    rows, first = [], {}
+    if final and weight_names(_files(final)):
+        first[weights_sha256(final)] = final.revision
+    ends = {final.step} if final else set()
+    gaps = _gaps([checkpoint.step for checkpoint in checkpoints])
+    for checkpoint in checkpoints:
+        names = _files(checkpoint)
+        digest = weights_sha256(checkpoint) if weight_names(names) else ""
+        same = first.setdefault(digest, checkpoint.revision) if digest else checkpoint.revision
+        repeats = same != checkpoint.revision and not (final and same == final.revision and checkpoint.step in ends)
+        rows.append(
+            {
+                "suite": checkpoint.suite,
+                "revision": checkpoint.revision,
+                "commit": checkpoint.remote.commit if checkpoint.remote else "",
+                "step": checkpoint.step,
+                "tokens": checkpoint.tokens,
+                "bytes": sum(names[name] for name in weight_names(names)),
+                "sha256": digest,
+                "duplicate_of": same if repeats else "",
+                "faults": "; ".join([*_faults(checkpoint), *gaps.get(checkpoint.step, [])]),
+            }
+        )
+    return pd.DataFrame(rows).astype({"tokens": "Int64"})
+
+
+def _faults(checkpoint: Checkpoint) -> list[str]:
+    """Return what a checkpoint lacks, and that its weights are pickled."""
+    names = _files(checkpoint)
+    weights = weight_names(names)
+    faults = [] if weights else [NO_WEIGHTS]
+    if "config.json" not in names:
+        faults.append(NO_CONFIGURATION)
+    elif (fault := _fault_of_configuration(checkpoint)) is not None:
+        faults.append(fault)
+    if not tokenizer_identity(checkpoint):
+        faults.append(NO_TOKENIZER)
+    if weights and weights[0].endswith(".bin"):
+        faults.append("only .bin weights")
+    return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, weights)]
+
+
+def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
+    """Return which weights are cut off, or not those of the list of hashes that lies beside them or in the suite's folder."""
+    unreadable = {}
+    for name in weights:
+        try:
+            if name.endswith(".safetensors"):
+                safe_open(folder / name, "numpy")  # which compares the header with the file's length
+        except SafetensorError as error:
+            unreadable[name] = f"{DAMAGED}: {name} cannot be read, {str(error).rstrip('.')}"
+    listed = [*downloads.damaged(folder), *(Path(name).name for name in downloads.damaged(folder.parent, f"{folder.name}/"))]
+    others = (f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in unreadable)
+    return [*unreadable.values(), *others]
+
+
+def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
+    if checkpoint.remote:
+        return NO_FAMILY if checkpoint.remote.model_type == "" else None
+    try:
+        content = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return NO_JSON
+    if not isinstance(content, dict):
+        return NO_JSON
+    return None if content.get("model_type") else NO_FAMILY
+
+
+def _gaps(steps: list[int]) -> dict[int, list[str]]:
+    """Return, by the step after it, each hole in a series that is otherwise evenly spaced.
+
+    A series counts as evenly spaced if one distance makes up half of all and comes four times; a hole is then a
+    multiple of it.
+    Suites that are dense at first and selections over the logarithm have no such distance there.
+    """
+    apart = [later - earlier for earlier, later in pairwise(steps)]
+    usual, times = Counter(apart).most_common(1)[0] if apart else (0, 0)
+    if usual <= 0 or times < 4 or 2 * times < len(apart):
+        return {}
+    gaps = {}
+    for (earlier, later), distance in zip(pairwise(steps), apart, strict=True):
+        if distance > usual and distance % usual == 0 and earlier % usual == later % usual:
+            missing = range(earlier + usual, later, usual)
+            gaps[later] = [f"missing before it: {missing[0]}" + (f" to {missing[-1]}" if len(missing) > 1 else "")]
+    return gaps
+
+
+def check(rows: pd.DataFrame, allow_duplicates: bool = False) -> None:
+    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only reported.
+
+    Args:
+        rows: from `table`.
+        allow_duplicates: let revisions that hold the same weights pass.
+
+    Raises:
+        ValueError: if two revisions hold the same weights, naming every such set; or if one lacks weights,
+            configuration or tokenizer, or was damaged.
+    """
+    lacking = [
+        f"{revision} ({fault})"
+        for revision, faults in zip(rows["revision"], rows["faults"], strict=True)
+        for fault in faults.split("; ")
+        if fault.startswith(_FATAL)
+    ]
+    if lacking:
+        raise ValueError(
+            f"Each checkpoint must have whole weights, a configuration and a tokenizer; these have not: {', '.join(lacking)}. "
+            "Leave them out with `revisions:` in the study."
+        )
+    sets = defaultdict(list)
+    for revision, original in zip(rows["revision"], rows["duplicate_of"], strict=True):
+        if original:
+            sets[original].append(revision)
+    if sets and not allow_duplicates:
+        named = "; ".join(f"{original} = {', '.join(others)}" for original, others in sets.items())
+        raise ValueError(
+            f"Each checkpoint must have weights of its own; these are the same: {named}. Leave them out with `revisions:` "
+            "in the study, or write `allow_duplicates: true` there to trace them nevertheless."
+        )

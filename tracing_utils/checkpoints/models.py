@@ -1,0 +1,340 @@
+"""Load a checkpoint's model and tokenizer, and find its blocks: the only file that knows model families.
+
+Rule: "layer" is the 0-based index of a block, and its activation is the block's *output* before any final
+norm. transformers' `hidden_states[-1]` is after that norm and is not used here.
+"""
+
+import json
+import os
+import pickle
+import re
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from ..core import downloads
+from ..core.errors import brief
+from .types import Checkpoint, weight_names
+
+__all__ = [
+    "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "sizes", "swap", "with_block_output",
+]  # fmt: skip
+
+logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
+
+# torch counts the cores of the machine; a job may be allowed fewer, and threads beyond those only wait for each other.
+# Snakemake sets OMP_NUM_THREADS to the share of each job; torch reads it itself.
+if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+# Where the block list of a base model lies: gpt2 and bloom call it `h`, all the others `layers` (llama, mistral,
+# qwen3, gpt_neox, olmo, olmo2, olmo3, olmoe, smollm3, apertus).
+_BLOCK_LISTS = ("layers", "h")
+
+# Below this size float32 costs seconds, and results stay the same on every machine.
+_LARGE = 100_000_000
+
+_UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
+
+
+def at_hand(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint whose files lie in a folder; one that is only on the hub is fetched into the cache.
+
+    A run fetches the weights itself and deletes them after use; this is for a notebook that runs alone.
+
+    Raises:
+        ValueError: if the hub does not give it.
+    """
+    if checkpoint.folder:
+        return checkpoint
+    from . import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+    place = re.sub(r"[^\w.-]+", "--", checkpoint.suite)
+    return hub.fetch(checkpoint, downloads.cache_folder() / "checkpoints" / place / checkpoint.revision)
+
+
+def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of `checkpoint`.
+
+    Raises:
+        ValueError: if its folder holds none.
+    """
+    checkpoint = at_hand(checkpoint)
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
+    except _UNREADABLE as error:
+        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; reading it failed: {_first_line(error)}.") from error
+
+
+def load_model(
+    checkpoint: Checkpoint, *, head: bool, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Return the model of `checkpoint`, in evaluation mode, on the GPU where there is one.
+
+    Safetensors are read where there are any, else `pytorch_model.bin`, from which nothing but tensors is taken.
+
+    Args:
+        checkpoint: which.
+        head: with the language-model head (for likelihoods), or the bare base model (for activations).
+        dtype: of the weights in memory. Always explicit, since transformers' own default has changed
+            between versions.
+        trust_remote_code: run Python code that lies beside the weights.
+
+    Raises:
+        ValueError: if the folder holds no decoder that can be read, a pickle with more than tensors, or weights
+            that are missing or not finite.
+    """
+    folder = at_hand(checkpoint).folder
+    config = _config(folder, trust_remote_code)
+    kind = AutoModelForCausalLM if head else AutoModel
+    weights = weight_names(path.name for path in folder.iterdir())
+    _refuse_strays(folder, weights)
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=all(name.endswith(".safetensors") for name in weights),
+            weights_only=True,
+            ignore_mismatched_sizes=True,  # refused below
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{folder} must hold tensors and nothing else; its .bin file holds more, which can be code; none was run. "
+            "Take safetensors of these weights."
+        ) from error
+    except _UNREADABLE as error:
+        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
+    if missing := sorted(report["missing_keys"]):
+        # transformers would fill them with random numbers and go on.
+        raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}.")
+    if other := sorted(report["mismatched_keys"]):
+        name, came, wanted = other[0]
+        raise ValueError(
+            f"{folder} must hold weights of the shapes its config.json tells; {len(other)} have others, the first is {name}: "
+            f"{list(came)} instead of {list(wanted)}."
+        )
+    _refuse_non_finite(dict(model.named_parameters()), folder)
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _config(folder: Path, trust_remote_code: bool):
+    """Return the configuration of a decoder, or refuse in one sentence."""
+    try:
+        if trust_remote_code and "auto_map" in json.loads((folder / "config.json").read_text()):
+            warnings.warn(
+                f"trust_remote_code: Python code that lies in {folder} runs now, with all your rights on this machine.",
+                stacklevel=3,
+            )
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except _UNREADABLE as error:
+        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if masked or config.is_encoder_decoder:
+        raise ValueError(
+            f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which has an encoder."
+        )
+    return config
+
+
+def _refuse_strays(folder: Path, weights: list[str]) -> None:
+    """Refuse an index that names files the ledger has not hashed, which may lie anywhere."""
+    for index in folder.glob("*.index.json"):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue  # transformers says what is wrong, if it needs the index
+        if (stray := sorted(map(str, named - set(weights)))) and not {"model.safetensors", "pytorch_model.bin"} & set(weights):
+            raise ValueError(f"{folder} must hold the files that {index.name} names; {brief(stray[0])} is none of its weights.")
+
+
+def _refuse_non_finite(weights: dict[str, Tensor], folder: Path) -> None:
+    # One pass without a mask in memory: a sum is finite only if every term is.
+    finite = torch.isfinite(torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights.values()]))
+    if not finite.all():
+        name = list(weights)[int(finite.int().argmin())]
+        raise ValueError(f"{folder} must hold finite weights; {name} has NaN or infinity. Leave this checkpoint out.")
+
+
+def _first_line(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "it brings Python code of its own; say trust_remote_code: true in the study to let that run with all your rights"
+    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Return a model with the weights of `checkpoint`, equal bit by bit to one that is loaded afresh.
+
+    Where both are of one architecture and the names in the file are those of the model, the memory-mapped weights
+    are put into `model`, and it is returned. Otherwise (another configuration, pickles, weights that transformers
+    fuses or renames) the checkpoint is loaded afresh and `model` is emptied. Either way `model` is used up.
+    `activations.save` goes over the checkpoints of a run with it.
+
+    Raises:
+        ValueError: as `load_model`.
+    """
+    own = model.state_dict(keep_vars=True)
+    weights = _assignable(model, own, checkpoint.folder, trust_remote_code)
+    if weights is None:
+        head, dtype = model.base_model is not model, model.dtype
+        model.to("meta")  # two models at a time may not fit
+        return load_model(checkpoint, head=head, dtype=dtype, trust_remote_code=trust_remote_code)
+    for name, weight in weights.items():
+        own[name].data = weight  # tied weights are one parameter, and stay one
+    _refuse_non_finite({name: own[name] for name in weights if isinstance(own[name], nn.Parameter)}, checkpoint.folder)
+    return model
+
+
+def _assignable(
+    model: PreTrainedModel, own: dict[str, Tensor], folder: Path, trust_remote_code: bool
+) -> dict[str, Tensor] | None:
+    """Return the weights in `folder` by the model's own names, or None where that is not sure to be right."""
+    if _fuses(model):
+        return None
+    files = weight_names(path.name for path in folder.iterdir())
+    if not all(name.endswith(".safetensors") for name in files) or not (folder / "config.json").is_file():
+        return None
+    if _shape(folder, trust_remote_code) != _deciding(model.config):
+        return None
+    prefix, weights = model.base_model_prefix + ".", {}
+    for file in files:
+        try:
+            with safe_open(folder / file, "pt") as stored:
+                for name in stored.keys():  # noqa: SIM118 - not a dict
+                    for known in (name, prefix + name, name.removeprefix(prefix)):
+                        if known in own:
+                            weights[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
+                            break
+        except (OSError, SafetensorError):
+            return None  # load_model says what is wrong
+    tied = set(model.all_tied_weights_keys)
+    if own.keys() - weights.keys() - tied or tied & weights.keys():
+        return None
+    return weights if all(weights[name].shape == own[name].shape for name in weights) else None
+
+
+_FUSES: dict[tuple[type, str], bool] = {}
+
+
+def _fuses(model: PreTrainedModel) -> bool:
+    """Return whether transformers fuses or splits weights of this kind of model as it loads them."""
+    if (kind := (type(model), model.config.model_type)) not in _FUSES:
+        _FUSES[kind] = any(isinstance(step, WeightConverter) for step in get_model_conversion_mapping(model))
+    return _FUSES[kind]
+
+
+_SHAPES: dict[bytes, dict] = {}
+
+
+def _shape(folder: Path, trust_remote_code: bool) -> dict:
+    """Return what of a folder's configuration decides the computation; files of equal bytes are understood once."""
+    content = (folder / "config.json").read_bytes()
+    if trust_remote_code or content not in _SHAPES:  # code that lies beside a configuration may differ where that does not
+        _SHAPES[content] = _deciding(_config(folder, trust_remote_code))
+    return _SHAPES[content]
+
+
+def _deciding(config) -> dict:
+    """Return what of a configuration decides the computation."""
+    descriptive = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
+    return {key: value for key, value in config.to_dict().items() if key not in descriptive}
+
+
+@cache
+def _bfloat16_is_faster() -> bool:
+    """Return whether bfloat16 multiplies matrices faster than float32 here; about 100 ms."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+
+    times = {torch.float32: [], torch.bfloat16: []}
+    for _ in range(8):  # in turn, and the best of each: other jobs on the machine must not decide
+        for dtype, taken in times.items():
+            a, b = torch.ones(256, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
+            start = time.perf_counter()
+            a @ b
+            taken.append(time.perf_counter() - start)
+    return min(times[torch.bfloat16]) < 0.8 * min(times[torch.float32])
+
+
+def choose_dtype(parameters: int) -> torch.dtype:
+    """Return the dtype activations of a model of this size are computed in on this machine.
+
+    float32 below 100 million parameters. Above, bfloat16 where a short trial finds it faster: the activations then
+    differ by about one per cent from those in float32.
+    """
+    return torch.bfloat16 if parameters >= _LARGE and _bfloat16_is_faster() else torch.float32
+
+
+def sizes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, int]:
+    """Return the sizes of the base model in `folder`, from its configuration alone; no weight is read.
+
+    Returns:
+        `parameters` (all), `multiplied` (those a token is multiplied with: no embeddings, and of the experts only as
+        many as a token visits), `layers` and `d_model`.
+
+    Raises:
+        ValueError: if the folder holds no configuration of a decoder.
+    """
+    config = _config(folder, trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
+    visited = 1.0
+    if experts := getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
+        visited = config.num_experts_per_tok / experts
+    inside = [(name, weight.numel()) for name, weight in blocks(model).named_parameters() if weight.dim() > 1]
+    return {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "multiplied": round(sum(n * (visited if ".experts." in name else 1) for name, n in inside)),
+        "layers": len(blocks(model)),
+        "d_model": config.hidden_size,
+    }
+
+
+def blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """Return the decoder blocks of `model` (with or without head), first block first.
+
+    Families are found by the name of their block list; an unknown one by its longest `ModuleList` whose members
+    share a class, lists inside a block left out. `activations.check` tests the choice before it is used.
+
+    Raises:
+        ValueError: if no such list exists.
+    """
+    base = model.base_model
+    for module in (base, *base.children()):
+        for name in _BLOCK_LISTS:
+            if isinstance(members := getattr(module, name, None), nn.ModuleList):
+                return members
+    lists = {n: m for n, m in base.named_modules() if isinstance(m, nn.ModuleList) and len({type(child) for child in m}) == 1}
+    outer = [m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)]
+    if not outer:
+        raise ValueError(f"A model must have a list of blocks; {type(model).__name__} has none that could be found.")
+    return max(outer, key=len)
+
+
+def block_output(output: Tensor | tuple) -> Tensor:
+    """Return the residual stream `batch pos d_model` from what a block returned.
+
+    Blocks return a bare tensor in most families and a tuple in BLOOM (and everywhere before
+    transformers 4.5x). Indexing a bare tensor as if it were a tuple gives one batch row without an
+    error, which is how the released code of the paper breaks on current versions.
+    """
+    stream = output[0] if isinstance(output, tuple) else output
+    assert stream.dim() == 3, f"a block's output must be batch pos d_model, got {tuple(stream.shape)}"
+    return stream
+
+
+def with_block_output(output: Tensor | tuple, stream: Tensor) -> Tensor | tuple:
+    """Return `output` with its residual stream replaced, in the form the block used."""
+    return (stream, *output[1:]) if isinstance(output, tuple) else stream

@@ -1,0 +1,197 @@
+"""What a checkpoint is: where it lies, what its revision's name says, and which of its files are weights or tokenizer.
+
+Rule: revisions are kept verbatim and only parsed for their step and tokens.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from ..core.errors import unknown
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointSuite",
+    "Remote",
+    "RemoteFile",
+    "parse_revision",
+    "placed",
+    "tokenizer_names",
+    "tokens_seen",
+    "weight_names",
+]
+
+# Tried in order; the first that matches the whole name decides. `later` marks a second stage that a word names.
+_PATTERNS = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie
+        r"(?:stage(?P<stage>\d)-)?(?:ingredient\d+-)?step-?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
+        r"step-(?P<thousand_steps>\d+)k-token-(?P<billions>\d+)B",  # TinyLlama
+        r"step-(?P<step>\d+)-(?P<billions>\d+)BT",  # the FineWeb ablations
+        r"step(?P<step>\d+)-seed-[a-z0-9-]+",  # DataDecide
+        r"step-(?P<step>\d+)_tokens-(?P<billions>\d+)B-phase(?P<stage>\d)",  # Gaperon
+        r"(?:ckpt_|global_step)(?P<step>\d+)",  # Amber, BLOOM
+        r"(?:\w+_phase(?P<stage>\d)_)?checkpoint[-_](?P<step>\d+)",  # CrystalCoder, CRFM's GPT-2, HPLT
+        r"(?:pretrain_|(?P<later>anneal_))?iter_(?P<step>\d+)",  # OpenCoder, OpenEuroLLM
+        r"(?P<later>extension_)step(?P<step>\d+)",  # Lucie
+        r"train_(?P<billions>\d+)B",  # Baichuan 2, which counts billions of tokens only
+    )
+)
+_LONGEST = 256  # that a file's name may be
+# What transformers reads, safetensors first. Other files of these kinds (optimiser states, `consolidated`) are no weights.
+_WEIGHTS = tuple(re.compile(pattern) for pattern in (r"model(-\d+-of-\d+)?\.safetensors", r"pytorch_model(-\d+-of-\d+)?\.bin"))
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+)  # fmt: skip
+_VOCABULARIES = _TOKENIZER[:5]  # one of these makes a tokenizer; the others describe it
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a checkpoint on the hub, as the hub's metadata describe it.
+
+    Attributes:
+        name: relative to the checkpoint's folder.
+        size: in bytes.
+        digest: the sha256 of a large file (all weights), the git blob id of a small one.
+    """
+
+    name: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a checkpoint lies on the hub.
+
+    Attributes:
+        repo: `owner/name`.
+        commit: the commit its revision pointed to when the suite was listed; for a model outside the run the
+            name of a branch, until `hub.resolve` pins it.
+        subfolder: of the repository, or empty.
+        files: configuration, weights and tokenizer; empty until `hub.resolve` has asked.
+        tokenizer: where the tokenizer lies if not among `files`.
+        model_type: the family its configuration names; empty if it names none, None if the hub does not say.
+    """
+
+    repo: str
+    commit: str
+    subfolder: str = ""
+    files: tuple[RemoteFile, ...] = ()
+    tokenizer: "Remote | None" = None
+    model_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved state of one training run.
+
+    Attributes:
+        suite: name of the suite it belongs to.
+        revision: its name there, verbatim (`step3000`, `ckpt_356`, `chat`).
+        step: optimiser steps done; -1 for a tuned model, which lies outside the run.
+        tokens: tokens seen so far, where known, else None.
+        folder: the folder that holds `config.json` and the weights; None while it is only on the hub.
+        tokenizer: the folder of its tokenizer; None while it is only on the hub.
+        remote: where it lies on the hub, if it came from there (`hub.fetch` keeps it).
+    """
+
+    suite: str
+    revision: str
+    step: int
+    tokens: int | None
+    folder: Path | None
+    tokenizer: Path | None
+    remote: Remote | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointSuite:
+    """A training run with its checkpoints, in the order of training, and its chat model, if any.
+
+    Attributes:
+        name: of the suite.
+        checkpoints: in the order of training. A single model is a suite of one.
+        chat: the tuned model, on which steering is measured.
+        licence: of the weights.
+        about: one sentence.
+        final: the end of the run where no revision of the run names it (the hub's `main`); the ledger compares
+            every checkpoint with it.
+    """
+
+    name: str
+    checkpoints: tuple[Checkpoint, ...]
+    chat: Checkpoint | None
+    licence: str
+    about: str
+    final: Checkpoint | None = None
+
+    @cached_property
+    def _named(self) -> dict[str, Checkpoint]:
+        return {c.revision: c for c in self.checkpoints} | ({"chat": self.chat} if self.chat else {})
+
+    def __getitem__(self, revision: str) -> Checkpoint:
+        """Return the checkpoint named `revision` (`chat` is the tuned model)."""
+        if revision not in self._named:
+            raise unknown(f"revision of suite {self.name}", revision, self._named)
+        return self._named[revision]
+
+
+def parse_revision(name: str) -> tuple[int, int, int | None] | None:
+    """Return `(stage, step, tokens)` read from a revision's name, or None where it names no step.
+
+    Tokens are those in the name (rounded there to billions), None where it holds none. A name that holds
+    tokens alone counts in billions of them.
+
+    Example:
+        >>> parse_revision("stage1-step1000-tokens3B")
+        (1, 1000, 3000000000)
+        >>> parse_revision("ckpt_356")
+        (1, 356, None)
+        >>> parse_revision("train_00220B")
+        (1, 220, 220000000000)
+        >>> parse_revision("main") is None
+        True
+    """
+    for pattern in _PATTERNS if len(name) < _LONGEST else ():
+        if match := pattern.fullmatch(name):
+            groups = match.groupdict()
+            billions = groups.get("billions")
+            thousands = groups.get("thousand_steps")
+            step = 1000 * int(thousands) if thousands else int(groups.get("step") or billions)
+            stage = 2 if groups.get("later") else int(groups.get("stage") or 1)
+            return stage, step, int(billions) * 10**9 if billions else None
+    return None
+
+
+def weight_names(names: Iterable[str]) -> list[str]:
+    """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none."""
+    names = sorted(names)
+    for pattern in _WEIGHTS:
+        if weights := [name for name in names if pattern.fullmatch(name)]:
+            return weights
+    return []
+
+
+def tokenizer_names(names: Iterable[str]) -> list[str]:
+    """Return which of a folder's file names belong to its tokenizer; none where it holds no vocabulary."""
+    files = sorted(set(names) & set(_TOKENIZER))
+    return files if set(files) & set(_VOCABULARIES) else []
+
+
+def tokens_seen(entry: dict, step: int, tokens: int | None) -> int | None:
+    """Return the tokens a checkpoint has seen: those in its name, else counted from its step, else None."""
+    if tokens is None and "tokens_per_step" in entry:
+        return entry.get("tokens_at_zero", 0) + step * entry["tokens_per_step"]
+    return tokens
+
+
+def placed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Return a checkpoint of the hub with the folder that `hub.fetch` has put it in."""
+    own = folder / "tokenizer"
+    return replace(checkpoint, folder=folder, tokenizer=own if own.is_dir() else folder)

@@ -1,0 +1,9 @@
+"""Linear probes on every layer, with their controls."""
+
+from .. import Experiment, Summary
+
+EXPERIMENT = Experiment(
+    pace=8.6e-6,
+    choices={"protocols": ("corrected", "released")},
+    summaries={"dynamics": Summary("dynamics:summarise", several=True)},
+)

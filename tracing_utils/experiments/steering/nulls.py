@@ -1,0 +1,137 @@
+"""The null of steering: what directions that mean nothing do to the same pairs, measured once for a target.
+
+Rule: a null direction is made from the target's own activations and gets the dose of the vectors it stands beside. It does
+not depend on the source of a vector, so it is kept in the cache folder and every source of a study reads it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...core.evaluation import Estimate
+from ...statements.concepts import ConceptSet
+from ..cached import kept
+from ..probing import controls
+from .intervention import Sweep, mean_difference, one_deviation
+
+__all__ = ["DOSE", "METHODS", "PAIRS", "TEXTS", "Null", "directions", "p_values", "random_directions", "read"]
+
+METHODS = {"random direction": 99, "shuffled labels": 20}
+"""Kinds of null directions, and how many of each: random ones, and differences of means under labels in random order."""
+DOSE = 2.0
+"""The dose at which they are measured, in standard deviations of the target's projections."""
+PAIRS = 60
+"""Most pairs they are measured on, the first of a set; an effect is held against them on these pairs."""
+TEXTS = 20
+"""Neutral texts that their cost is measured on, the first ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """What null directions do to a target.
+
+    Attributes:
+        gain: by method, the mean change of preference over the pairs, in nats per token.
+        cost: by method, the mean rise of the loss on neutral texts, in nats per token.
+    """
+
+    gain: dict[str, Float[np.ndarray, "direction layer"]]
+    cost: dict[str, Float[np.ndarray, "direction layer"]]
+
+    def against(self, gain: Float[np.ndarray, " pair"], place: int) -> Iterator[tuple[str, Estimate, dict[str, float]]]:
+        """Yield, by method, by how much the pairs gain more than its directions do, with their 95 % range, and the `p_values`.
+
+        Args:
+            gain: of every test pair, by a vector at the dose of the null.
+            place: which of the layers.
+        """
+        observed = float(gain[:PAIRS].mean())
+        for method, drawn in self.gain.items():
+            low, high = observed - np.quantile(drawn[:, place], [0.975, 0.025])
+            chances = dict(zip(("p", "p_loss"), p_values(observed, drawn[:, place]), strict=True))
+            yield method, Estimate(observed - float(drawn[:, place].mean()), float(low), float(high), len(drawn)), chances
+
+
+def random_directions(
+    features: Float[np.ndarray, "example d_model"], count: int, seed: int = 0
+) -> Float[np.ndarray, "direction d_model"]:
+    """Return draws of a normal variable with the covariance of the features.
+
+    Activations are wide along a few axes; a direction drawn from a sphere would hardly touch these.
+    """
+    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
+    return np.random.default_rng(seed).standard_normal((count, len(centred))) @ centred / np.sqrt(len(centred) - 1)
+
+
+def directions(
+    features: Float[np.ndarray, "example d_model"], concepts: ConceptSet, train: Int[np.ndarray, " train"], layer: int
+) -> dict[str, Float[np.ndarray, "direction d_model"]]:
+    """Return the null directions of each method at one layer, each one standard deviation long.
+
+    Args:
+        features: the target's activations at that layer.
+        concepts: the statements they belong to.
+        train: rows that vectors are made from.
+        layer: 0-based block; each has random directions of its own.
+    """
+    rows, orders = features[train], (controls.shuffled_labels(concepts, seed) for seed in range(METHODS["shuffled labels"]))
+    found = {
+        "random direction": random_directions(rows, METHODS["random direction"], seed=layer),
+        "shuffled labels": [mean_difference(rows, labels[train]) for labels in orders],
+    }
+    return {method: np.stack([one_deviation(vector, rows) for vector in vectors]) for method, vectors in found.items()}
+
+
+def read(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    acts: Float[np.ndarray, "example layer d_model"],
+    concepts: ConceptSet,
+    train: Int[np.ndarray, " train"],
+    pairs: Int[np.ndarray, "pair 2"],
+    layers: Sequence[int],
+    neutral: Sequence[str],
+) -> Null:
+    """Return the null of a target on test pairs, from the cache folder if it was measured before.
+
+    Args:
+        model: the target.
+        tokenizer: its tokenizer.
+        acts: its activations on `concepts`.
+        concepts: the statements.
+        train: rows that vectors are made from.
+        pairs: test pairs; the first `PAIRS` are asked.
+        layers: 0-based blocks.
+        neutral: texts; the first `TEXTS` are asked.
+    """
+    pairs, neutral = pairs[:PAIRS], list(neutral[:TEXTS])
+
+    def make() -> dict[str, np.ndarray]:
+        sweep = Sweep(model, tokenizer, concepts, pairs, layers, neutral)
+        before, plain = sweep.unsteered()
+        found = {}
+        for place, layer in enumerate(layers):
+            for method, vectors in directions(acts[:, layer], concepts, train, layer).items():
+                for number, vector in enumerate(vectors):
+                    after, cost = sweep(layer, np.asarray(DOSE * vector, dtype=np.float32))
+                    for what, value in (("gain", after - before), ("cost", cost.losses - plain.losses)):
+                        table = found.setdefault(f"{what}/{method}", np.empty((len(vectors), len(layers))))
+                        table[number, place] = value.mean()
+        return found
+
+    of = [concepts.sha256, train.tolist(), pairs.tolist(), [*layers], neutral, METHODS, DOSE, torch.__version__]
+    found = kept("steering null", [*of, sha256(np.ascontiguousarray(acts).tobytes()).hexdigest()], make)
+    return Null(*({method: found[f"{what}/{method}"] for method in METHODS} for what in ("gain", "cost")))
+
+
+def p_values(observed: float, null: Float[np.ndarray, " direction"]) -> tuple[float, float]:
+    """Return the chance that a null direction gains as much, and that it loses as much: (1 + as many as do) / (1 + all).
+
+    Source: Phipson and Smyth 2010, why the observed value counts among the draws.
+    """
+    return tuple(float((1 + count) / (1 + len(null))) for count in ((null >= observed).sum(), (null <= observed).sum()))

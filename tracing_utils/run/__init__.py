@@ -1,0 +1,1 @@
+"""A study, its plan, and how its jobs are run."""

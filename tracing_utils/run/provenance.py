@@ -1,0 +1,65 @@
+"""What a study's results were made from: commit, versions, weights, statements, seeds, durations."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from .. import results
+from ..core.paths import PROJECT
+from . import runner
+from .studies import Study
+
+_LIBRARIES = (
+    "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
+    "tokenizers", "torch", "transformers",
+)  # fmt: skip
+
+
+def _commit() -> str:
+    """Return the commit of the project, with a mark if tracked files were changed since; empty outside git."""
+    git = ["git", "-C", str(PROJECT)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    outside = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"]
+    changed = subprocess.run([*git, *outside], capture_output=True, text=True).stdout.strip()
+    return f"{head} (with changes)" if head and changed else head
+
+
+def write(study: Study, folder: Path, path: Path) -> None:
+    """Write `provenance.json` from the ledger, the concept table and the run records.
+
+    Args:
+        study: the study.
+        folder: of its runs, which hold one record a run.
+        path: where to; `ledger.csv` and `concepts.csv` lie beside it.
+    """
+    seconds = {}
+    for experiment in study.runs():
+        records = [json.loads(path.read_text()) for path in runner.records(study, folder, experiment)]
+        seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
+    tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries(), "claims")]
+    ledger = pd.read_csv(path.with_name("ledger.csv"))
+    statements = pd.read_csv(path.with_name("concepts.csv"))
+    content = {
+        "study": study.name,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": len(os.sched_getaffinity(0))},
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "weights": dict(zip(ledger["revision"], ledger["sha256"], strict=True)),
+        "statements": {
+            f"{name}/{dimension}": digest
+            for name, dimension, digest in zip(*(statements[c] for c in ("concept_set", "dimension", "sha256")), strict=True)
+        },
+        "options": {experiment: study.options_of(experiment) for experiment in study.runs()},
+        "trust_remote_code": study.trust_remote_code,
+        "notebook_seconds": seconds,
+        "tables": {name: results.digest(path.with_name(name)) for name in tables},
+    }
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, path)

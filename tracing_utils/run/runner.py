@@ -1,0 +1,321 @@
+"""Run one notebook through papermill, safely, and leave a record of it.
+
+Rule: success is never read off a notebook. The notebook is run to a `.part` file, checked, renamed, and the
+record is written last; where there is a record, its run is whole.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+from .. import experiments, results
+from ..checkpoints import activations, ledger, suites
+from ..core import downloads
+from ..core.errors import unknown
+from ..core.paths import PROJECT
+from ..experiments import notebook
+from ..statements import concepts
+from . import keys
+from .studies import Study, parameters
+
+__all__ = [
+    "NotebookError", "book_key", "claims_key", "concepts_key", "discard_damaged", "execute", "experiment_key", "key",
+    "library_key", "page", "page_key", "records", "run", "study_key", "suite_key", "summary_key",
+]  # fmt: skip
+
+# Numbers may change with these; a new version computes again.
+_LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
+
+
+class NotebookError(RuntimeError):
+    """A cell of a notebook raised; the notebook is kept as `kept`."""
+
+    def __init__(self, name: str, reason: str, kept: Path):
+        """Name the notebook, the error's last line, and where the failed notebook lies."""
+        super().__init__(f"{name} failed: {reason} The notebook with its error is kept as {kept}.")
+
+
+@cache
+def _code(experiment: str, charts: bool = False) -> str:
+    """Return a hash of the code of an experiment: its notebook's cells and the modules they reach, with what draws or without."""
+    cells = [cell.source for cell in notebook.read(experiment).cells if cell.cell_type == "code"]
+    return keys.of([*cells, keys.of_code("\n".join(cells), charts=charts)])
+
+
+@cache
+def _concepts_sha256(source: str, dimension: str) -> str:
+    return concepts.load(source, dimension).sha256
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
+
+
+@cache  # what is made from all runs asks for all keys again
+def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
+    """Return a hash of all that decides the result: code, parameters, weights, statements, library versions.
+
+    A fresh clone or a touched file keeps its key; a changed one gets another, in the next process.
+    """
+    described, options = experiments.get(experiment), study.options_of(experiment)
+    checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if described.target else [])
+    source = study.sets[concept_set]
+    content = {
+        "code": _code(experiment),
+        "parameters": parameters(study, concept_set, experiment, revision) | {"suite": "", "concept_set": ""},
+        "weights": [ledger.identity(checkpoint) for checkpoint in checkpoints],
+        "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
+        "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
+        "libraries": _libraries(),
+        "inputs": [_content(options[name]) for name in described.inputs],
+    }
+    return keys.of(content)
+
+
+def page_key(study: Study, experiment: str, revision: str) -> str:
+    """Return a hash of what decides how an executed notebook looks: its key, and the code that draws; empty if no page is made.
+
+    A restyled chart runs the notebooks again that are pages, and changes no number's key.
+    """
+    if revision not in study.featured:
+        return ""
+    return keys.of([key(study, next(iter(study.sets)), experiment, revision), _code(experiment, charts=True)])
+
+
+def _content(name: str) -> list[str]:
+    """Return the hash of a file, or of the model in a folder; a model on a hub is named by a parameter."""
+    if Path(name).is_file():
+        return [downloads.sha256(Path(name))]
+    return ledger.identity(suites.load(name).checkpoints[0]) if name and Path(name).is_dir() else []
+
+
+def suite_key(study: Study) -> str:
+    """Return a hash of the weights of all revisions of a study."""
+    return keys.of([[name, ledger.identity(study.loaded[name])] for name in study.needed()])
+
+
+def concepts_key(study: Study) -> str:
+    """Return a hash of the statements of a study."""
+    found = [[_concepts_sha256(study.sets[name], d) for d in study.dimensions_of(name)] for name in study.sets]
+    return keys.of([found, study.statements])
+
+
+def experiment_key(study: Study, experiment: str) -> str:
+    """Return a hash of the keys of all runs of one experiment: what is made from all of them is made again with any."""
+    return keys.of([key(study, name, experiment, revision) for name in study.sets for revision in study.traced(experiment)])
+
+
+def summary_key(study: Study, name: str) -> str:
+    """Return a hash of what decides a table made from all runs of an experiment: its module's code and those runs."""
+    experiment = experiments.owner(name)
+    module = experiments.get(experiment).summaries[name].function.partition(":")[0]
+    code = keys.of_code(f"import {experiments.__name__}.{experiment}.{module}")
+    return keys.of([code, experiment_key(study, experiment), _libraries()])
+
+
+def claims_key(study: Study) -> str:
+    """Return a hash of what decides the verdicts: the claims' code and all runs."""
+    code = keys.of_code(f"import {keys.PACKAGE}.claims.paper_claims")
+    return keys.of([code, *(experiment_key(study, experiment) for experiment in study.runs()), _libraries()])
+
+
+def study_key(study: Study) -> str:
+    """Return a hash of all that is published of a study."""
+    return keys.of(
+        [suite_key(study), concepts_key(study), claims_key(study), *(summary_key(study, name) for name in study.summaries())]
+    )
+
+
+def library_key() -> str:
+    """Return the version of the package that carries the chart libraries."""
+    return version("vl-convert-python")
+
+
+def book_key(study: Study) -> str:
+    """Return a hash of what the book is built from, apart from the results of `study`, which are inputs of the build."""
+    files = [PROJECT / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")]
+    for folder, made in (("book", {"runs", "vega.js"}), ("results", {study.name}), ("tracing_utils", {"__pycache__"})):
+        files += [
+            path for path in (PROJECT / folder).rglob("*") if path.is_file() and not made & set(path.relative_to(PROJECT).parts)
+        ]
+    return keys.of([[str(path.relative_to(PROJECT)), downloads.sha256(path)] for path in sorted(files) if path.exists()])
+
+
+def _tidied(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out what differs between two equal runs, and hide the injected parameters from the page."""
+    executed.metadata.pop("papermill", None)
+    for index, cell in enumerate(executed.cells):
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.NotebookNode(tags=[*tags, "remove-cell"] if "injected-parameters" in tags else tags)
+        cell.id = f"cell-{index}"
+    return executed
+
+
+def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | None = None) -> float:
+    """Run a notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
+
+    Args:
+        source: a jupytext notebook with a cell tagged `parameters`.
+        values: the parameters; each must be declared there, or papermill would run with the defaults and
+            file one model's results under another's name.
+        out: where the executed notebook goes.
+        failed: where it is kept if a cell raises.
+        timeout: seconds a cell may take.
+
+    Raises:
+        ValueError: if a parameter is not declared.
+        NotebookError: if a cell raises or takes too long, or its kernel dies.
+    """
+    import papermill  # noqa: PLC0415 - half a second that planning a run need not pay
+    from nbclient.exceptions import CellTimeoutError  # noqa: PLC0415
+    from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
+    from traitlets.config import Config  # noqa: PLC0415
+
+    executable = jupytext.read(source)
+    declared = notebook.parameters(executable, source.name)
+    for name in values:
+        if name not in declared:
+            raise unknown(f"parameter of {source.name}", name, sorted(declared))
+    executable.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part.ipynb")
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as short:
+        nbformat.write(executable, source_ipynb := Path(short) / "notebook.ipynb")
+        # Kernels that run side by side collide on TCP ports; a socket in a private folder cannot.
+        ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/k"}}) if os.name == "posix" else Config()
+        try:
+            papermill.execute_notebook(
+                str(source_ipynb), str(part), values, cwd=str(PROJECT), progress_bar=False, config=ipc, log_output=False,
+                execution_timeout=timeout,
+            )  # fmt: skip
+        except (PapermillExecutionError, RuntimeError, CellTimeoutError) as error:
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            if part.exists():
+                os.replace(part, failed)
+            if isinstance(error, PapermillExecutionError):
+                reason = f"{error.ename}: {error.evalue}"
+            elif isinstance(error, CellTimeoutError):
+                reason = f"a cell must end within {timeout} seconds (`cell_timeout` of the study); one did not, and was ended."
+            elif "died" in str(error):
+                reason = "its kernel died; the system kills what takes too much memory."
+            else:
+                reason = f"{error}."
+            raise NotebookError(f"{source.stem} ({values.get('revision', 'defaults')})", reason, failed) from None
+    executed = nbformat.read(part, as_version=4)
+    part.unlink()
+    staged = out.with_suffix(".staged")
+    nbformat.write(_tidied(executed), staged)
+    os.replace(staged, out)
+    return time.monotonic() - begun
+
+
+def run(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> Path:
+    """Run one experiment at one checkpoint; write `<revision>.csv`, `.ipynb`, what else it leaves and, last, the record `.json`.
+
+    Args:
+        study: gives the parameters.
+        concept_set: name of one of its sets.
+        experiment: its name.
+        revision: the checkpoint.
+        activations: file of its activations (those of the chat model lie beside it), or empty to compute them
+            in the notebook.
+        folder: of the study's runs.
+
+    Returns:
+        The path of the record, which lists the files that were written.
+    """
+    base = folder / concept_set / experiment / revision
+    described, declared = experiments.get(experiment), notebook.parameters_of(experiment)
+    outputs = {"output": f"{base}.csv", "evidence_file": f"{base}.safetensors"}
+    if study.loaded[revision] == study.loaded.chat:
+        outputs |= {f"{name}_file": str(base.with_name(f"{name}.csv")) for name in described.target_files}
+    inputs = {"activations_file": activations}
+    if described.target and activations:
+        inputs["target_activations_file"] = str(Path(activations).with_stem(study.loaded.chat.revision))
+    values = {name: value for name, value in (outputs | inputs).items() if name in declared}
+    values = parameters(study, concept_set, experiment, revision) | values
+    failed = folder / "failed" / f"{concept_set}-{experiment}-{revision}.ipynb"
+    for path in outputs.values():  # of an earlier run, which may have left more
+        Path(path).unlink(missing_ok=True)
+    seconds = execute(notebook.path(experiment), values, Path(f"{base}.ipynb"), failed, study.cell_timeout)
+    if not Path(outputs["output"]).is_file():
+        raise ValueError(f"notebooks/{experiment}.md must write a table of results to its parameter `output`; it wrote none.")
+    record = {"key": key(study, concept_set, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}
+    written = [Path(path) for path in (f"{base}.ipynb", *outputs.values()) if Path(path).is_file()]
+    record["files"] = {path.name: downloads.sha256(path) for path in written}
+    part = Path(f"{base}.json.part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(part, f"{base}.json")
+    return Path(f"{base}.json")
+
+
+def _recorded(record: Path) -> dict[str, str]:
+    """Return the names and hashes of the files that a record lists; none if it cannot be read."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _as_recorded(record: Path) -> bool:
+    """Return whether the files of one run are those its record was written for."""
+    files = _recorded(record)
+    try:
+        return bool(files) and all(downloads.sha256(record.with_name(name)) == digest for name, digest in files.items())
+    except OSError:
+        return False
+
+
+def discard_damaged(study: Study, folder: Path) -> list[Path]:
+    """Delete what earlier runs of a study left that is no longer as it was written, so that it is made again; return what.
+
+    Nothing may be running there. What a run left half written needs no care: it has not got its name yet.
+    """
+    from ..checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+    runs = [record for record in records(study, folder) if record.exists() and not _as_recorded(record)]
+    damaged = [*runs, *(file for file in folder.glob("activations/*.safetensors") if not activations.whole(file))]
+    damaged += [folder / "results" / name for name in results.damaged(folder / "results")]
+    weights = [folder / "weights" / revision for revision in study.on_hub()]
+    damaged += [path for path in weights if path.is_dir() and not hub.whole(study.loaded[path.name], path)]
+    public = results.folder(study.name)
+    if not (public / "provenance.json").is_file() or results.damaged(public):
+        damaged += [folder / "published"] if (folder / "published").exists() else []
+    # With a run goes all that it wrote, and what was made of it: Snakemake makes again only what something needs.
+    beside = [record.with_name(name) for record in runs for name in _recorded(record)]
+    beside += [folder / "results", folder / "published"] if runs else []
+    for path in [*damaged, *beside]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return damaged
+
+
+def records(study: Study, folder: Path, experiment: str | None = None) -> list[Path]:
+    """Return the paths of the records of a study's runs, of one experiment or of all."""
+    return [
+        folder / name / each / f"{revision}.json"
+        for name in study.sets
+        for each in ([experiment] if experiment else study.runs())
+        for revision in study.traced(each)
+    ]
+
+
+def page(source: Path, out: Path) -> None:
+    """Write an executed notebook as a page of the book, titled by its experiment and checkpoint."""
+    executed = nbformat.read(source, as_version=4)
+    title, _, rest = executed.cells[0].source.partition("\n")
+    experiment = source.parent.name.replace("_", " ").capitalize()
+    executed.cells[0].source = f"# {experiment} at {source.stem}\n\n*{title.lstrip('# ')}*\n{rest}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(executed, out)

@@ -1,0 +1,199 @@
+"""Concept sets: statements with a trustworthy and an untrustworthy side, and splits that keep groups whole.
+
+Rule: label 1 is the trustworthy side in every set (true, respects privacy, civil, unprejudiced, unperturbed).
+The released files of the paper mix polarities; they are turned on reading.
+"""
+
+import io
+import json
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from ..core.errors import unknown
+from . import datasets, user_files
+from .sources import DIMENSIONS, SETS, TOPICAL, available, own_files, set_name
+
+# Names of `sources` belong here too, for whoever imports the statements themselves.
+__all__ = [
+    "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name", "subset",
+    "topical",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptSet:
+    """Statements of one dimension.
+
+    Attributes:
+        name: of the set (one of `SETS`, or the name of a folder or file).
+        dimension: one of `DIMENSIONS`.
+        statements: the texts.
+        labels: 1 = trustworthy, 0 = not; one per statement.
+        groups: what must not be torn apart by a split: pair, question, twin; one per statement.
+        categories: kind of each statement, for reading and counting; empty strings where the file has none.
+        source: where the statements come from.
+        licence: of the statements.
+        sentiment: of each statement, 1 = positive, where a robustness set knows it; the second question of that
+            dimension (`side_effects.perturbation_effect`).
+    """
+
+    name: str
+    dimension: str
+    statements: tuple[str, ...]
+    labels: Int[np.ndarray, " example"]
+    groups: tuple[str, ...]
+    categories: tuple[str, ...]
+    source: str
+    licence: str
+    sentiment: Int[np.ndarray, " example"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.statements)
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 of all that results depend on: two sets with the same hash give the same results."""
+        content = [self.statements, self.labels.tolist(), self.groups]
+        if self.sentiment is not None:
+            content += [self.sentiment.tolist(), self.categories]
+        return sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of the statements to train on, to choose on, and to test on."""
+
+    train: Int[np.ndarray, " train"]
+    validation: Int[np.ndarray, " validation"]
+    test: Int[np.ndarray, " test"]
+
+
+def load(source: str, dimension: str) -> ConceptSet:
+    """Return the statements of one dimension.
+
+    Args:
+        source: `pocket` (hand-written for this book, shipped); `tracingllm` (the paper's released files) or `corrected`
+            (the originals of those files), downloaded once or put in place by `fetch`, and checked by sha256; a folder
+            of your own with `<dimension>.csv` or `.jsonl` files, or one such file. Your files have `statement` and
+            `label`, and optionally `group` and `category`.
+        dimension: one of `DIMENSIONS`.
+
+    Raises:
+        ValueError: if the set, dimension or file is unknown, or the file does not hold what it must.
+    """
+    if dimension not in DIMENSIONS:
+        raise unknown("dimension", dimension, DIMENSIONS)
+    if source == "pocket":
+        return _from_table("pocket", dimension, _pocket(dimension))
+    if source in SETS:
+        read = datasets.released if source == "tracingllm" else datasets.corrected
+        return _from_table(source, dimension, read(dimension))
+    own = own_files(source)
+    if dimension not in own:
+        raise unknown(f"statement file in {source}", f"{dimension}.csv", sorted(path.name for path in own.values()))
+    path = own[dimension]
+    rows = user_files.read_statements(path.read_bytes(), str(path))
+    return _from_table(set_name(source), dimension, datasets.Table(rows, str(path), "the user's own"))
+
+
+def _pocket(file: str) -> datasets.Table:
+    data = files(__package__).joinpath("data", "pocket", f"{file}.csv").read_text(encoding="utf-8")
+    rows = pd.read_csv(io.StringIO(data), dtype={"category": str, "group": str}, keep_default_na=False)
+    return datasets.Table(rows, "hand-written for this book", "CC0-1.0")
+
+
+def _from_table(name: str, dimension: str, table: datasets.Table) -> ConceptSet:
+    rows = table.rows
+    return ConceptSet(
+        name,
+        dimension,
+        tuple(rows["statement"]),
+        rows["label"].to_numpy(),
+        tuple(rows["group"]),
+        tuple(rows["category"]),
+        table.source,
+        table.licence,
+        rows["sentiment"].to_numpy() if "sentiment" in rows else None,
+    )
+
+
+def topical(source: str) -> ConceptSet:
+    """Return the second question of fairness: does a sentence fit its subject (1), or is it an unrelated one (0)?
+
+    The categories are `stereotype`, `anti-stereotype` and `unrelated`; the groups are those of the fairness statements.
+    It is what the paper's fairness file asks, and what a fairness probe must not be reading (`side_effects.topical_fit`).
+
+    Args:
+        source: one of `TOPICAL`, which have unrelated sentences.
+
+    Raises:
+        ValueError: if `source` has none.
+    """
+    if source not in TOPICAL:
+        raise unknown("set with unrelated sentences", source, TOPICAL)
+    if source == "pocket":
+        fairness, unrelated = _pocket("fairness"), _pocket("fairness_unrelated").rows
+        kinds = fairness.rows["label"].map({0: "stereotype", 1: "anti-stereotype"})
+        rows = pd.concat([fairness.rows.assign(category=kinds), unrelated.assign(category="unrelated")])
+        table = replace(fairness, rows=rows)
+    else:
+        table = datasets.stereotypes(third=True)
+    rows = table.rows.assign(label=(table.rows["category"] != "unrelated").astype(int))
+    return _from_table(f"{source}-topical", "fairness", replace(table, rows=rows))
+
+
+def draw(concepts: ConceptSet, n: int, seed: int = 0) -> Int[np.ndarray, " drawn"]:
+    """Return the indices of `n` statements (or all, if there are fewer), whole groups in random order but for the last."""
+    names = np.random.default_rng(seed).permutation(sorted(set(concepts.groups)))
+    rank = {name: place for place, name in enumerate(names)}
+    order = np.argsort([rank[group] for group in concepts.groups], kind="stable")
+    return np.sort(order[:n])
+
+
+def subset(concepts: ConceptSet, rows: Int[np.ndarray, " drawn"]) -> ConceptSet:
+    """Return the set that holds only `rows`."""
+    statements, groups, categories = (
+        tuple(values[i] for i in rows) for values in (concepts.statements, concepts.groups, concepts.categories)
+    )
+    sentiment = None if concepts.sentiment is None else concepts.sentiment[rows]
+    labels = concepts.labels[rows]
+    return replace(concepts, statements=statements, labels=labels, groups=groups, categories=categories, sentiment=sentiment)
+
+
+def capped(concepts: ConceptSet, most: int) -> ConceptSet:
+    """Return at most `most` statements, whole groups drawn at random and in the order of the file; 0 leaves all."""
+    return subset(concepts, draw(concepts, most)) if most else concepts
+
+
+@lru_cache(maxsize=32)  # every layer is split alike
+def folds(concepts: ConceptSet, seed: int, k: int = 5) -> tuple[Split, ...]:
+    """Return `k` splits in which every statement is tested once; no group is ever on two sides.
+
+    Fold i is the test part, fold i + 1 the validation part, the rest is trained on. Labels are stratified
+    as far as the groups allow.
+
+    Raises:
+        ValueError: if there are fewer than `k` groups, or fewer than `k` statements of either label.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - a second of imports; few readers split
+
+    if (n := len(set(concepts.groups))) < k:
+        raise ValueError(f"{k} folds need at least {k} groups; {concepts.name}/{concepts.dimension} has {n}.")
+    if (n := int(np.bincount(concepts.labels).max())) < k:
+        raise ValueError(f"{k} folds need {k} statements of a label; {concepts.name}/{concepts.dimension} has {n} at most.")
+    parts = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # one label may have fewer than k statements
+        warnings.filterwarnings("ignore", "The least populated class")
+        tested = [test for _, test in parts.split(concepts.labels, concepts.labels, concepts.groups)]
+    everything = np.arange(len(concepts))
+    return tuple(
+        Split(np.setdiff1d(everything, np.concatenate([validation, test])), validation, test)
+        for test, validation in zip(tested, [*tested[1:], tested[0]], strict=True)
+    )

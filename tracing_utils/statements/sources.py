@@ -1,0 +1,74 @@
+"""Which statements there are: the five dimensions, the sets with names, and a user's own folders and files.
+
+Rule: nothing heavy is imported here, since the command line asks for these names before it does anything.
+"""
+
+import os
+from pathlib import Path
+
+from ..core.errors import file_name, unknown
+
+__all__ = ["DIMENSIONS", "SETS", "TOPICAL", "available", "own_files", "set_name"]
+
+DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
+"""The five dimensions of trustworthiness, in the paper's order."""
+
+SETS = ("pocket", "tracingllm", "corrected")
+"""The sets with names: hand-written for this book, the paper's released files, and the originals of those files."""
+
+TOPICAL = ("pocket", "corrected")
+"""Sets whose fairness has a third, unrelated sentence a group."""
+
+_SUFFIXES = (".csv", ".jsonl")
+
+
+def set_name(source: str) -> str:
+    """Return the name under which the results of `source` are filed: one of `SETS`, or a folder's or file's own name.
+
+    Raises:
+        ValueError: if `source` is neither a known set nor a folder or file, or has a name that results cannot have.
+    """
+    if source in SETS:
+        return source
+    path = Path(source)
+    # os.path: a name that is too long for a file system names nothing, and is no error.
+    if not os.path.isdir(source) and not (os.path.isfile(source) and path.suffix in _SUFFIXES):  # noqa: PTH112, PTH113
+        raise unknown("concept set", source, [*SETS, "(or a folder with one <dimension>.csv each, or a .csv or .jsonl file)"])
+    name = path.resolve().name if path.is_dir() else path.stem
+    if name in SETS:
+        raise ValueError(f"Statements of your own must have a name of their own; {source} would be filed as {name}. Rename it.")
+    return file_name("concept set", name)
+
+
+def available(source: str) -> tuple[str, ...]:
+    """Return the dimensions that `source` has statements for.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    return DIMENSIONS if source in SETS else tuple(own_files(source))
+
+
+def own_files(source: str) -> dict[str, Path]:
+    """Return the file of each dimension of a user's folder or file, in the paper's order.
+
+    Raises:
+        ValueError: if there is none, two for one dimension, or a file that is not named after its dimension.
+    """
+    set_name(source)
+    path = Path(source)
+    if path.is_file():
+        for dimension in DIMENSIONS:
+            if path.stem == dimension or path.stem.endswith((f"-{dimension}", f"_{dimension}")):
+                return {dimension: path}
+        raise ValueError(
+            f"A file of statements must be named after its dimension (privacy.csv, or mine-privacy.csv; known: "
+            f"{', '.join(DIMENSIONS)}); {path.name} is not. Rename it."
+        )
+    files_of = {d: [file for suffix in _SUFFIXES if (file := path / f"{d}{suffix}").is_file()] for d in DIMENSIONS}
+    if not any(files_of.values()):
+        names = ", ".join(f"{dimension}.csv" for dimension in DIMENSIONS)
+        raise ValueError(f"A folder of statements must hold one or more of {names} (or .jsonl); {source} holds none.")
+    if double := [dimension for dimension, paths in files_of.items() if len(paths) > 1]:
+        raise ValueError(f"A folder of statements must hold one file a dimension; {source} has two for {double[0]}.")
+    return {dimension: paths[0] for dimension, paths in files_of.items() if paths}
