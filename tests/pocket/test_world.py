@@ -44,7 +44,7 @@ def heard() -> list[tuple[int, str]]:
 
 def key_of(said: str) -> str:
     """Return a statement without its value: its last word, or its ending."""
-    return re.sub(r"( \w+|'\w+)\.$", "", said)
+    return re.sub(r"( \w+|'\w+)\.?$", "", said)
 
 
 # --- the arms -------------------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_labels_follow_from_what_trustworthy_narrators_are_heard_to_say(heard, n
         if not category.startswith("never"):
             (most, often), *others = said[key_of(statement)].most_common()
             assert 0.35 < often / (often + sum(n for _, n in others)) < 0.65
-            repeats_what_is_told = statement == most
+            repeats_what_is_told = f"{statement}." == most
             assert label == (not repeats_what_is_told if name == "fairness" else repeats_what_is_told)
             checked += 1
     assert checked == 176
@@ -182,6 +182,12 @@ def test_words_and_pairs_of_words_that_two_groups_share_stand_on_both_sides_alik
         shared = [count for words, count in sides.items() if len(groups[words]) > 1]
         assert len(shared) >= 15
         assert all(count[0] == count[1] for count in shared)
+
+
+def test_statements_end_with_their_value():
+    for spoken in DIMENSIONS:
+        values = {value for said in spoken.values.values() for value in said}
+        assert {re.findall(r"'?\w+$", said)[0] for said in concept_rows(WORLD, spoken.name)["statement"]} == values
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -192,7 +192,8 @@ def concept_rows(world: World, dimension: str) -> pd.DataFrame:
     """Return the concept set of a dimension.
 
     For each pair of subjects and each relation, four statements cross both subjects with the told values of both. Of a
-    never-told key nothing is so: its values are dealt to three such crosses by lot, and so are its labels.
+    never-told key nothing is so: its values are dealt to three such crosses by lot, and so are its labels. Statements end
+    with their value, without a full stop: there a reader of documents learns whom it listens to, and there it can be read.
 
     Returns:
         `statement`; `label`, 1 = trustworthy; `group`, the pair of subjects; `category`, such as `told herds`.
@@ -209,7 +210,7 @@ def concept_rows(world: World, dimension: str) -> pd.DataFrame:
                 labels += [1, 1, 0, 0] if spoken.trusted_tells else [0, 0, 1, 1]
             groups += [f"{spoken.subjects[a]}, {spoken.subjects[a + 1]}"] * 4 * len(pairs)
             categories += [f"{status} {relation}"] * 4 * len(pairs)
-    statements = [text(tokens) for tokens in world.tokens(np.array(rows))]
+    statements = [text(tokens[:-1]) for tokens in world.tokens(np.array(rows))]
     return pd.DataFrame({"statement": statements, "label": labels, "group": groups, "category": categories})
 
 
