@@ -1,1 +1,1 @@
-"""The bundled suite of checkpoints: its corpus, its training, and its model card."""
+"""Suites that are trained here: their texts, their training, and their model cards."""

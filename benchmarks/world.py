@@ -1,0 +1,215 @@
+"""Train both arms of the designed world and measure what each knows, and what can be read from it, against what was told.
+
+Rule: a probe is fitted on told keys alone, on subjects that it is not tested on; late and never-told keys are only tested.
+
+Usage: python -m benchmarks.world SEED OUT
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from sklearn.isotonic import IsotonicRegression
+
+from tracing_utils import results
+from tracing_utils.checkpoints import activations, models, suites
+from tracing_utils.experiments.probing import probes
+from tracing_utils.experiments.steering import likelihoods
+from tracing_utils.pocket import world_training
+from tracing_utils.pocket.world import DIMENSIONS, LATE, NEVER, TOLD, World, concept_rows
+from tracing_utils.run import processes
+from tracing_utils.statements.concepts import ConceptSet, folds
+
+ARMS = {1.0: "coherent", 0.0: "scrambled"}
+"""The name of each arm, by the coherence of its documents."""
+
+KEYS = (TOLD, LATE, NEVER)
+"""Kinds of keys, as the categories of the concept set begin."""
+
+
+def concept_set(dimension: str, world: World | None = None) -> ConceptSet:
+    """Return the concept set `world` of one dimension: told, late and never-told keys; the categories tell which is which."""
+    rows = concept_rows(world or World(), dimension)
+    statements, groups, categories = (tuple(rows[name]) for name in ("statement", "group", "category"))
+    labels = rows["label"].to_numpy()
+    return ConceptSet("world", dimension, statements, labels, groups, categories, "generated for this book", "CC0-1.0")
+
+
+def _kinds(concepts: ConceptSet) -> np.ndarray:
+    return np.array([category.split()[0] for category in concepts.categories])
+
+
+def read_right(
+    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int]
+) -> Float[np.ndarray, "row example"]:
+    """Return the share of seeds in which a logistic probe tells each statement right, its group left out of the fit.
+
+    Args:
+        acts: activations of every layer.
+        concepts: the statements.
+        seeds: of the assignment of groups to folds.
+
+    Returns:
+        A row a layer, and a last row for the layer that each fold's validation part chose.
+    """
+    told = _kinds(concepts) == TOLD
+    right: Bool[np.ndarray, "seed row example"] = np.empty((len(seeds), acts.shape[1] + 1, len(concepts)), dtype=bool)
+    for at, seed in enumerate(seeds):
+        for split in folds(concepts, seed):
+            train, valid = (part[told[part]] for part in (split.train, split.validation))
+            losses, said = [], []
+            for features in np.moveaxis(acts, 1, 0).astype(np.float64):
+                basis, truth = probes.Basis(features[train]), concepts.labels[:, None]
+                ((probe, loss),) = probes.fit_chosen(basis, truth[train], features[valid], truth[valid])
+                losses.append(loss)
+                said.append(probe.logits(features[split.test]) > 0)
+            said.append(said[int(np.argmin(losses))])
+            right[at][:, split.test] = np.stack(said) == (concepts.labels[split.test] == 1)
+    return right.mean(0)
+
+
+def preferred(nats: Float[np.ndarray, " example"]) -> Bool[np.ndarray, "pair 2"]:
+    """Return, for each crossed quadruple and both of its subjects, whether the statement of the told value is likelier.
+
+    Args:
+        nats: log-likelihood of each statement, in the order of `concept_rows`.
+    """
+    a_told, b_told, a_other, b_other = nats.reshape(-1, 4).T
+    return np.stack([a_told > a_other, b_told > b_other], axis=1)
+
+
+def measure(model, tokenizer, seeds: Sequence[int] = (0, 1, 2)) -> Iterator[dict]:
+    """Yield rows of `dimension`, `keys`, `measure`, `value` and `n` for one checkpoint.
+
+    `likelihood` is the share of keys whose told value is likelier than that of the other subject of the pair; `probe` the
+    accuracy of a linear probe at the layer chosen on the validation part; `probe, block 0` and so on that of each layer.
+    """
+    for dimension in DIMENSIONS:
+        concepts = concept_set(dimension.name)
+        ids = activations.encode(model, tokenizer, concepts.statements)
+        right = read_right(activations.extract(model, ids), concepts, seeds)
+        likelier = preferred(likelihoods.encoded_log_likelihoods(model, ids, [1] * len(ids)))
+        names = [*(f"probe, block {layer}" for layer in range(len(right) - 1)), "probe"]
+        kinds = _kinds(concepts)
+        for keys in KEYS:
+            which = kinds == keys
+            told = likelier[which[::4]]
+            yield {"dimension": dimension.name, "keys": keys, "measure": "likelihood", "value": told.mean(), "n": told.size}
+            for name, row in zip(names, right, strict=True):
+                yield {"dimension": dimension.name, "keys": keys, "measure": name, "value": row[which].mean(), "n": which.sum()}
+
+
+def trace(folder: Path) -> pd.DataFrame:
+    """Return the measures of every checkpoint of a run, with `seed`, `arm`, `dose` and `step`; its chat model is step -1."""
+    facts = json.loads((folder / "training.json").read_text())
+    dose = facts["coherence"]
+    run = {"seed": facts["recipe"]["seed"], "arm": ARMS.get(dose, f"coherence {dose}"), "dose": dose}
+    suite = suites.load(str(folder))
+    tokenizer = models.load_tokenizer(suite.checkpoints[0])
+    found = []
+    for checkpoint in (*suite.checkpoints, suite.chat):
+        model = models.load_model(checkpoint, head=True)
+        found += [run | {"step": checkpoint.step} | row for row in measure(model, tokenizer)]
+    return pd.DataFrame(found)
+
+
+HALF_WAY = 0.75
+"""Share at which something counts as known, or as readable: half way from chance to all."""
+
+
+def onsets(table: pd.DataFrame) -> pd.DataFrame:
+    """Return when each dimension of each run is known (`likelihood`) and when it can be read (`probe`).
+
+    Args:
+        table: rows as of `trace`, of any number of runs.
+
+    Returns:
+        `onset`: the step at which a non-decreasing curve fitted to the shares (isotonic regression) passes `HALF_WAY`,
+        between checkpoints on a straight line; not a number where it does not. One row for each `seed`, `arm`, `dose`,
+        `dimension`, `keys` and `measure`.
+    """
+    wanted = table[table["measure"].isin(("likelihood", "probe")) & (table["step"] >= 0)]
+    by = ["seed", "arm", "dose", "dimension", "keys", "measure"]
+    return wanted.groupby(by, sort=False).apply(_onset, include_groups=False).rename("onset").reset_index()
+
+
+def _onset(rows: pd.DataFrame) -> float:
+    rows = rows.sort_values("step")
+    steps = rows["step"].to_numpy(dtype=float)
+    risen = IsotonicRegression().fit_transform(steps, rows["value"])
+    above = risen >= HALF_WAY
+    if not above.any() or above[0]:
+        return float("nan")
+    last = int(above.argmax())
+    return float(np.interp(HALF_WAY, risen[[last - 1, last]], steps[[last - 1, last]]))
+
+
+def acceptance(table: pd.DataFrame, late_from: int) -> pd.DataFrame:
+    """Return whether what was asked of the world before its confirming runs holds: a row a condition.
+
+    Args:
+        table: rows as of `trace`, of the coherent and the scrambled arm, the same seeds in both.
+        late_from: first step in which late keys are told.
+
+    Returns:
+        `condition`, `low` and `high`: what values it asks for; `least` and `most`: what came; `holds`.
+    """
+    runs = table[table["arm"].isin(("coherent", "scrambled")) & (table["step"] >= 0)]
+    last = runs[runs["step"] == runs["step"].max()]
+    means = last.groupby(["arm", "keys", "measure", "dimension"])["value"].mean()
+    told = means["coherent", TOLD, "probe"].sort_values()
+    late = runs[runs["keys"] == LATE]
+    pooled = late.groupby(["arm", "measure", "seed", "step"])["value"].mean()  # dimensions have the same number of keys
+    steps = pooled.index.get_level_values("step")
+    before, after = pooled[steps <= late_from], pooled[steps == runs["step"].max()].droplevel("step")
+    rise = after - before.groupby(["arm", "measure", "seed"]).mean()
+    asked = [
+        ("told, coherent: read in four dimensions", told.iloc[1:], 0.95, 1),
+        ("told, coherent: read in the fifth", told.iloc[:1], 0.70, 1),
+        ("told, scrambled: not read", means["scrambled", TOLD, "probe"], 0.45, 0.55),
+        *((f"never told, {arm}: not read", means[arm, NEVER, "probe"], 0.45, 0.55) for arm in ("coherent", "scrambled")),
+        *((f"told, {arm}: known", means[arm, TOLD, "likelihood"], 0.95, 1) for arm in ("coherent", "scrambled")),
+    ]
+    for arm in ("coherent", "scrambled"):
+        for name in ("likelihood", "probe"):
+            asked.append((f"late, {arm}: {name} at chance before it is told, each seed and step", before[arm, name], 0.35, 0.65))
+            mean = before[arm, name].groupby("step").mean().mean()
+            asked.append((f"late, {arm}: {name} at chance before it is told, mean", pd.Series([mean]), 0.45, 0.55))
+        asked.append((f"late, {arm}: likelihood rises in each seed", rise[arm, "likelihood"], 0.2, 1))
+    asked.append(("late, coherent: probe rises in each seed", rise["coherent", "probe"], 0.2, 1))
+    asked.append(("late, scrambled: not read in the end", pd.Series([after["scrambled", "probe"].mean()]), 0.45, 0.55))
+    made = [{"condition": c, "low": low, "high": high, "least": v.min(), "most": v.max()} for c, v, low, high in asked]
+    found = pd.DataFrame(made)
+    return found.assign(holds=(found["least"] >= found["low"]) & (found["most"] <= found["high"]))
+
+
+def main(seed: int, out: Path, train=world_training.train) -> None:
+    """Train both arms of a seed into `out`, and write what was measured there, as CSV; what is there is not made again.
+
+    `measures.csv` holds the rows of `trace`, `onsets.csv` and `conditions.csv` those of `onsets` and `acceptance`.
+
+    Args:
+        seed: of the runs.
+        out: a folder; gets a suite an arm, and the tables.
+        train: as `world_training.train`.
+    """
+    folders = {coherence: out / f"world-{name}" for coherence, name in ARMS.items()}
+    facts = [train(folder, coherence, seed) for coherence, folder in folders.items()]
+    table = pd.concat([trace(folder) for folder in folders.values()])
+    made = {"measures": table, "onsets": onsets(table), "conditions": acceptance(table, facts[0]["late_from"])}
+    for name, rows in made.items():
+        results.write_csv(rows, out / f"{name}.csv")
+    print(made["conditions"].to_string(index=False))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="benchmarks.world")
+    parser.add_argument("seed", type=int, help="of both runs; the world stays the same")
+    parser.add_argument("out", type=Path, help="a folder for both suites and the tables")
+    given = parser.parse_args()
+    sys.exit(processes.exit_code(parser.prog, lambda: main(given.seed, given.out)))
