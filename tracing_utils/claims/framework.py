@@ -385,7 +385,7 @@ def _test(claim: Claim, evidence: Evidence, legible: Mapping[str, Callable[[Evid
         if claim.untrained and evidence.steps[0] != 0:
             raise NotTestable("no untrained checkpoint (step 0)")
         if claim.reads and (read := legible[claim.reads](evidence)).above() >= LEVEL:
-            raise NotTestable(f"nothing to read: {read.name} by {read.value:.2g} only (p = {read.above():.2g})")
+            raise NotTestable(f"nothing to read: {read.name} is {read.value:.2g} (p = {read.above():.2g})")
         found = claim.test(evidence)
     except NotTestable as reason:
         return row | {"note": str(reason)}

@@ -190,14 +190,14 @@ def _dosed(evidence: Evidence, values: np.ndarray) -> np.ndarray:
 def _above_chance(evidence: Evidence) -> Part:
     if evidence.selected is None:
         raise NotTestable("no probe's answers by seed and example")
-    return _probed("late accuracy passes one half", evidence, _late(evidence, evidence.selected), 0.5)
+    return _probed("late accuracy minus one half", evidence, _late(evidence, evidence.selected), 0.5)
 
 
 def _above_floor(evidence: Evidence) -> Part:
     if evidence.floor_ty is None:
         raise NotTestable("no chance floor of nHSIC")
     values, floor = (_late(evidence, each).mean(0) for each in (evidence.nhsic_ty, evidence.floor_ty))
-    return _halved("late nHSIC(T;Y) passes its chance floor", values, 1.0, floor)
+    return _halved("late nHSIC(T;Y) minus its chance floor", values, 1.0, floor)
 
 
 LEGIBLE: dict[str, Callable[[Evidence], Part]] = {"probe": _above_chance, "labels": _above_floor}
@@ -285,8 +285,9 @@ def tx_rises_then_falls(evidence: Evidence) -> Found:
         rise, middle = curve[at] - curve[0], (share[at] + 1) / 2
         parts = [_halved("rise", rise, relevant)]
         parts += [_halved("start is the lowest", curve[each] - curve[0] + FALL * rise, relevant) for each in range(1, at)]
-        for name, begin, end in (("fall", share[at], 1), ("no rise first", share[at], middle), ("no rise later", middle, 1)):
-            fallen = -_weights(share, begin, end, line=True) @ curve
+        after = {"fall": (share[at], 1), "early room for a rise": (share[at], middle), "late room for a rise": (middle, 1)}
+        for name, window in after.items():
+            fallen = -_weights(share, *window, line=True) @ curve
             parts.append(_halved(name, fallen - FALL * rise if name == "fall" else fallen + FALL * rise, relevant))
         alternatives.append(parts)
         windows.append(_steps(evidence, 0, share[at], 1))
