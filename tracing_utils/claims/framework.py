@@ -246,7 +246,7 @@ class Part:
             counting itself). A count cannot go below its first step; there, and only there, the tail of Student's t
             stands in for it.
         draws: behind `ranks`.
-        shown: makes the interval's ends from those of the scale that is tested.
+        shown: makes the value and the interval's ends from those of the scale that is tested; None leaves them.
     """
 
     name: str
@@ -258,7 +258,7 @@ class Part:
     after: "Part | None" = None
     ranks: tuple[float, float] | None = None
     draws: int = 0
-    shown: Callable[[float], float] = float
+    shown: Callable[[float], float] | None = None
 
     def above(self, bound: float = 0.0) -> float:
         """Return the one-sided p-value against "not above `bound`" (times the smallest relevant value)."""
@@ -280,7 +280,11 @@ class Part:
     def interval(self) -> tuple[float, float, float]:
         """Value with the ends of its 95 % interval."""
         reach = stats.t.ppf(0.975, self.free) * self.error
-        return tuple(float(self.shown(each)) for each in (self.value, self.value - reach, self.value + reach))
+        return tuple(self.scaled(each) for each in (self.value, self.value - reach, self.value + reach))
+
+    def scaled(self, number: float) -> float:
+        """Return a number of the tested scale as it is reported."""
+        return float(self.shown(number) if self.shown else number)
 
     @property
     def strength(self) -> float:
@@ -394,7 +398,7 @@ def _test(claim: Claim, evidence: Evidence, legible: Mapping[str, Callable[[Evid
     weakest = min(found.alternatives[best], key=lambda part: part.strength)
     value, low, high = weakest.interval
     windows = ";".join(f"{begin:.0f}-{end:.0f}" for begin, end in found.windows[best])
-    row |= {"value": value, "low": low, "high": high, "relevant": weakest.shown(weakest.relevant)}
+    row |= {"value": value, "low": low, "high": high, "relevant": weakest.scaled(weakest.relevant)}
     row |= {"p": min(1.0, 2 * min(holds, fails)), "p_within": within, "n": weakest.n, "windows": windows}
     note = "; ".join(part for part in (f"weakest part: {weakest.name}", found.note) if part)
     return row | {"note": note, "side": VERDICTS[0] if holds < fails else VERDICTS[1]}
