@@ -296,10 +296,11 @@ def tx_rises_then_falls(evidence: Evidence) -> Found:
 
 @_claim("nhsic_ty", "floor_ty", untrained=True, reads="labels")
 def ty_keeps_rising(evidence: Evidence) -> Found:
-    """Thirds of the tokens; a line, so that no single checkpoint decides."""
+    """Thirds of the tokens; a line, so that no single checkpoint decides. What falls first and then climbs back has not risen."""
     curve, relevant = evidence.nhsic_ty.mean(1), SHARE * _above_floor(evidence).value
     lines = [_weights(evidence.share, third / 3, (third + 1) / 3, line=True) @ curve for third in range(3)]
     parts = [_halved(f"{name} third", line, relevant) for name, line in zip(("first", "second", "last"), lines, strict=True)]
+    parts.append(_halved("second third above step 0", _over(evidence, curve, 1 / 3, 2 / 3) - curve[0], relevant))
     return Found([parts], [_steps(evidence, 0, 1 / 3, 2 / 3, 1)])
 
 
