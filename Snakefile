@@ -71,6 +71,12 @@ def target(experiment):
     return [f"{RUNS}/activations/{chat}.safetensors"] + ([f"{RUNS}/weights/{chat}"] if described.passes and chat in ON_HUB else [])
 
 
+def needed(wildcards, files):
+    """These inputs of a notebook, none if its run is done: activations made for one experiment do not run the others again."""
+    done = runner.is_done(study, wildcards.set, wildcards.experiment, wildcards.revision, Path(RUNS))
+    return [] if done else files
+
+
 wildcard_constraints:
     experiment="|".join(experiments.names()),
     summary="|".join(study.summaries()) or "-",
@@ -133,17 +139,16 @@ rule activations:
 rule notebook:
     message: "{wildcards.experiment} of {wildcards.revision} on {wildcards.set}"
     input:
-        # Ancient: that one experiment's activations are made again is no reason to run the others; their keys decide.
-        activations=ancient(RUNS + "/activations/{revision}.safetensors"),
-        target=lambda wildcards: ancient(target(wildcards.experiment)),
-        floors=ancient(f"{RESULTS}/concepts.csv"),  # the floors are computed once, there
+        activations=lambda wildcards: needed(wildcards, [f"{RUNS}/activations/{wildcards.revision}.safetensors"]),
+        target=lambda wildcards: needed(wildcards, target(wildcards.experiment)),
+        floors=lambda wildcards: needed(wildcards, [f"{RESULTS}/concepts.csv"]),  # the floors are computed once, there
     output:
         table=RUNS + "/{set}/{experiment}/{revision}.csv",
         notebook=RUNS + "/{set}/{experiment}/{revision}.ipynb",
         record=RUNS + "/{set}/{experiment}/{revision}.json",
     params:
         key=lambda wildcards: runner.key(study, wildcards.set, wildcards.experiment, wildcards.revision),
-        page=lambda wildcards: runner.page_key(study, wildcards.experiment, wildcards.revision) if wildcards.set == SETS[0] else "",
+        page=lambda wildcards: runner.page_key(study, wildcards.set, wildcards.experiment, wildcards.revision),
     priority: 1  # before the next checkpoint, so that activations do not pile up
     resources: mem_mb=asks("mem_mb"), runtime=asks("runtime"), gpu=lambda wildcards: gpu(wildcards) if experiments.get(wildcards.experiment).passes else 0
     shell: "{PYTHON} -m tracing_utils.run.jobs notebook {config[study]} {wildcards.set} {wildcards.experiment} {wildcards.revision} {input.activations} {RUNS}"
@@ -196,7 +201,7 @@ rule page:
     message: "page of {wildcards.experiment} at {wildcards.revision}"
     input: f"{RUNS}/{SETS[0]}/" + "{experiment}/{revision}.ipynb"
     output: f"book/runs/{study.name}/" + "{experiment}-{revision}.ipynb"
-    params: key=lambda wildcards: runner.page_key(study, wildcards.experiment, wildcards.revision)
+    params: key=lambda wildcards: runner.page_key(study, SETS[0], wildcards.experiment, wildcards.revision)
     shell: "{PYTHON} -m tracing_utils.run.jobs page {input} {output}"
 
 

@@ -28,7 +28,7 @@ from . import keys
 from .studies import Study, parameters
 
 __all__ = [
-    "NotebookError", "book_key", "claims_key", "concepts_key", "discard_damaged", "execute", "experiment_key", "key",
+    "NotebookError", "book_key", "claims_key", "concepts_key", "discard_damaged", "execute", "experiment_key", "is_done", "key",
     "library_key", "page", "page_key", "records", "run", "study_key", "suite_key", "summary_key",
 ]  # fmt: skip
 
@@ -82,14 +82,25 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
     return keys.of(content)
 
 
-def page_key(study: Study, experiment: str, revision: str) -> str:
+@cache
+def page_key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
     """Return a hash of what decides how an executed notebook looks: its key, and the code that draws; empty if no page is made.
 
     A restyled chart runs the notebooks again that are pages, and changes no number's key.
     """
-    if revision not in study.featured:
+    if revision not in study.featured or concept_set != next(iter(study.sets)):
         return ""
-    return keys.of([key(study, next(iter(study.sets)), experiment, revision), _code(experiment, charts=True)])
+    return keys.of([key(study, concept_set, experiment, revision), _code(experiment, charts=True)])
+
+
+def is_done(study: Study, concept_set: str, experiment: str, revision: str, folder: Path) -> bool:
+    """Return whether a run left its record, by the keys of now: its activations need not be made."""
+    try:
+        record = json.loads((folder / concept_set / experiment / f"{revision}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    run = study, concept_set, experiment, revision
+    return isinstance(record, dict) and (record.get("key"), record.get("page")) == (key(*run), page_key(*run))
 
 
 def _content(name: str) -> list[str]:
@@ -252,7 +263,8 @@ def run(study: Study, concept_set: str, experiment: str, revision: str, activati
     seconds = execute(notebook.path(experiment), values, Path(f"{base}.ipynb"), failed, study.cell_timeout)
     if not Path(outputs["output"]).is_file():
         raise ValueError(f"notebooks/{experiment}.md must write a table of results to its parameter `output`; it wrote none.")
-    record = {"key": key(study, concept_set, experiment, revision), "parameters": values, "seconds": round(seconds, 1)}
+    identity = study, concept_set, experiment, revision
+    record = {"key": key(*identity), "page": page_key(*identity), "parameters": values, "seconds": round(seconds, 1)}
     written = [Path(path) for path in (f"{base}.ipynb", *outputs.values()) if Path(path).is_file()]
     record["files"] = {path.name: downloads.sha256(path) for path in written}
     part = Path(f"{base}.json.part")
