@@ -332,7 +332,9 @@ def test_the_published_table_of_errors_covers_every_cell_and_is_this_code_s():
     shares = table[list(VERDICTS)]
     assert shares.sum(1).to_numpy() == pytest.approx(1, abs=1e-3)
     assert (table["false"] <= 0.05).all()
-    again = [simulation.false(row.truth, values) for row, values in zip(table.itertuples(), shares.to_numpy(), strict=True)]
+    again = [
+        simulation.false(row.truth, values) for row, values in zip(table.itertuples(), shares.to_numpy().tolist(), strict=True)
+    ]
     assert again == pytest.approx(table["false"].to_list(), abs=1e-3)
     row = table.query("claim == 'beats_own_vector' and shape == 'better' and dependence == 'none'").iloc[0]
     found = simulation.verdicts(["beats_own_vector"], "better", "none", 40)["beats_own_vector"]

@@ -18,7 +18,7 @@ def _check(options: dict, layers: int | None) -> None:
 
 
 EXPERIMENT = Experiment(
-    pace=5.5e-9,
+    pace=3e-9,
     passes=lambda options: options["asked"] * len(options["layers"]) * len(options["doses"]),
     target=True,
     target_files=("answers",),
