@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_texts import sentences
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -16,21 +17,6 @@ from tracing_utils.experiments.probing.controls import (
     text_axes,
 )
 from tracing_utils.statements.concepts import folds
-
-WORDS = ("river", "table", "window", "garden", "letter", "candle", "market", "bridge", "winter", "button")
-
-
-def sentences(labels, seed: int, telling: bool) -> list[str]:
-    """Random words; with a word that tells the label, if `telling`."""
-    rng = np.random.default_rng(seed)
-    made = [" ".join(rng.choice(WORDS, size=6)) for _ in labels]
-    return [f"{text} {('rude', 'kind')[label]}" if telling else text for text, label in zip(made, labels, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def labels():
-    return np.random.default_rng(0).permutation(np.arange(120) % 2)
-
 
 # Shuffled labels
 

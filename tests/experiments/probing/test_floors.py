@@ -2,25 +2,12 @@
 
 import numpy as np
 import pytest
+from random_texts import WORDS, sentences
 
 from tracing_utils.core import downloads
 from tracing_utils.experiments.probing import floors
 from tracing_utils.experiments.probing.floors import READERS, lexical_floor, read, surface_features
 from tracing_utils.statements.concepts import DIMENSIONS, folds, load
-
-WORDS = ("river", "table", "window", "garden", "letter", "candle", "market", "bridge", "winter", "button")
-
-
-def sentences(labels, seed: int, telling: bool) -> list[str]:
-    """Random words; with a word that tells the label, if `telling`."""
-    rng = np.random.default_rng(seed)
-    made = [" ".join(rng.choice(WORDS, size=6)) for _ in labels]
-    return [f"{text} {('rude', 'kind')[label]}" if telling else text for text, label in zip(made, labels, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def labels():
-    return np.random.default_rng(0).permutation(np.arange(120) % 2)
 
 
 def accuracy(logits, labels) -> float:
