@@ -111,6 +111,17 @@ def costs() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["goal", "what", "against", "ratio", "low", "high", "target", "reached"])
 
 
+def arms() -> pd.DataFrame:
+    """A rising and a level curve with their ranges, in two dimensions."""
+    rows = [
+        (dimension, step, curve, value, value - 0.1, value + 0.1)
+        for dimension in ("reliability", "privacy")
+        for curve, values in {"coherent, told": (0.5, 0.7, 0.9), "scrambled, told": (0.5, 0.5, 0.5)}.items()
+        for step, value in zip((0, 8, 64), values, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["dimension", "step", "curve", "value", "low", "high"])
+
+
 CHARTS = {
     "training": lambda: explorables.training(two_sets(), TEXT),
     "training with pages": lambda: explorables.training(
@@ -149,6 +160,7 @@ CHARTS = {
         tidy({"covariance": LAYERS}, "participation_ratio").query("step == 64"), "participation_ratio", TEXT
     ),
     "ratios": lambda: explorables.ratios(costs(), TEXT),
+    "two_arms": lambda: charts.two_arms(arms(), 8, TEXT),
     "loss_curve": lambda: charts.loss_curve(pd.DataFrame({"step": [16, 32, 48], "loss": [6.0, 5.0, 4.5]}), TEXT),
 }
 

@@ -13,7 +13,7 @@ from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fi
 
 __all__ = [
     "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
-    "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper",
+    "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper", "two_arms",
 ]  # fmt: skip
 
 _PROTOCOLS = {
@@ -283,6 +283,28 @@ def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
         y=fitted("loss (nats per token)", "loss"),
     )
     return line.properties(width=480, height=220, description=description)
+
+
+def two_arms(table: pd.DataFrame, planted: int, description: str) -> alt.FacetChart:
+    """Chart mean and range over the seeds of both arms of the designed world, one panel a dimension.
+
+    Args:
+        table: columns `dimension`, `step`, `curve` (the name of the line), `value`, `low` and `high`.
+        planted: the step in which late keys are first told; a rule stands there.
+        description: the alt text.
+    """
+    table = table[["dimension", "step", "curve", "value", "low", "high"]]
+    curves = list(dict.fromkeys(table["curve"]))
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+    curve = alt.Color("curve:N", scale=alt.Scale(domain=curves, range=["#0072B2", "#009E73", GREY, "#D55E00"]), legend=legend)
+    y = fitted(TITLES["accuracy"], domain=[0.4, 1.0])
+    base = alt.Chart().encode(x=step_axis(table), color=curve)
+    layers = [
+        base.mark_area(opacity=0.15).encode(**ends(y)),
+        base.mark_line(point=True).encode(y=y, tooltip=tooltip("step:Q", "curve:N")),
+        alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY).encode(x=alt.datum(planted)),
+    ]
+    return panels(alt.layer(*layers, data=table), table, description, [])
 
 
 _DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
