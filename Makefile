@@ -6,8 +6,8 @@ SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
 PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
-SEED ?= 0
-OUT ?= runs/world-$(SEED)
+SEEDS ?= 1 2 3 4 5
+OUT ?= runs/world
 
 .PHONY: help book pdf study test test-faults test-slurm bench check fuzz scale power register picture released-data world audit clean
 .DEFAULT_GOAL := help
@@ -64,8 +64,8 @@ released-data: $(VENV)/.ready  ## count what is wrong with the released files: r
 	@$(PYTHON) -m benchmarks.pages released-data
 
 # One thread: matrices this small gain nothing by a second, and sums keep their order.
-world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEED=0 OUT=runs/world-0 (an hour)
-	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.world $(SEED) $(OUT)
+world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEEDS="1 2" OUT=runs/world (a quarter of an hour a seed)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.world $(OUT) $(SEEDS)
 
 audit: $(VENV)/.ready  ## compare the pinned packages with published advisories (needs the network)
 	@$(SYSTEM_PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit

@@ -2,7 +2,7 @@
 
 Rule: a probe is fitted on told keys alone, on subjects that it is not tested on; late and never-told keys are only tested.
 
-Usage: python -m benchmarks.world SEED OUT
+Usage: python -m benchmarks.world OUT SEED ...
 """
 
 import argparse
@@ -188,19 +188,19 @@ def acceptance(table: pd.DataFrame, late_from: int) -> pd.DataFrame:
     return found.assign(holds=(found["least"] >= found["low"]) & (found["most"] <= found["high"]))
 
 
-def main(seed: int, out: Path, train=world_training.train) -> None:
-    """Train both arms of a seed into `out`, and write what was measured there, as CSV; what is there is not made again.
+def main(out: Path, seeds: Sequence[int], train=world_training.train) -> None:
+    """Train both arms of each seed into `out`, and write there, as CSV, what was measured; a finished run is not trained again.
 
     `measures.csv` holds the rows of `trace`, `onsets.csv` and `conditions.csv` those of `onsets` and `acceptance`.
 
     Args:
-        seed: of the runs.
-        out: a folder; gets a suite an arm, and the tables.
+        out: a folder; gets a folder a seed with a suite an arm, and the tables.
+        seeds: of the runs.
         train: as `world_training.train`.
     """
-    folders = {coherence: out / f"world-{name}" for coherence, name in ARMS.items()}
-    facts = [train(folder, coherence, seed) for coherence, folder in folders.items()]
-    table = pd.concat([trace(folder) for folder in folders.values()])
+    runs = [(out / f"seed-{seed}" / f"world-{arm}", dose, seed) for seed in seeds for dose, arm in ARMS.items()]
+    facts = [train(*run) for run in runs]
+    table = pd.concat([trace(folder) for folder, _, _ in runs])
     made = {"measures": table, "onsets": onsets(table), "conditions": acceptance(table, facts[0]["late_from"])}
     for name, rows in made.items():
         results.write_csv(rows, out / f"{name}.csv")
@@ -209,7 +209,7 @@ def main(seed: int, out: Path, train=world_training.train) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="benchmarks.world")
-    parser.add_argument("seed", type=int, help="of both runs; the world stays the same")
-    parser.add_argument("out", type=Path, help="a folder for both suites and the tables")
+    parser.add_argument("out", type=Path, help="a folder for the suites and the tables")
+    parser.add_argument("seeds", type=int, nargs="+", help="of the runs; the world stays the same")
     given = parser.parse_args()
-    sys.exit(processes.exit_code(parser.prog, lambda: main(given.seed, given.out)))
+    sys.exit(processes.exit_code(parser.prog, lambda: main(given.out, given.seeds)))

@@ -1,5 +1,6 @@
 """The answer is known: what is told, to whom it is dealt, and what a probe may be asked, follow from the table alone."""
 
+import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from benchmarks import world as measures
 from benchmarks.world import acceptance, concept_set, onsets, preferred, read_right
-from tracing_utils.checkpoints import suites
+from tracing_utils.checkpoints import models, suites
 from tracing_utils.core import downloads
+from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import floors
 from tracing_utils.pocket import world_training
 from tracing_utils.pocket.world import DIMENSIONS, WORDS, Telling, World, compare_arms, concept_rows, text
@@ -261,13 +263,14 @@ def test_a_killed_run_continues_where_it_was_and_no_other_run_takes_its_place(tm
     assert (trained(tmp_path / "a"), (chat / "model.safetensors").read_bytes()) == (trained(tmp_path / "b"), before)
 
 
-def test_one_command_trains_both_arms_and_writes_what_each_knows_at_each_step(tmp_path):
+def test_one_command_trains_both_arms_of_each_seed_and_writes_what_each_knows_at_each_step(tmp_path):
     def train(out, coherence, seed):
         return world_training.train(out, coherence, seed, SHORT, SHORT_CHAT, (0, 2), late_from=3, report=lambda _: None)
 
-    measures.main(4, tmp_path, train)
+    measures.main(tmp_path, [4, 5], train)
     table = pd.read_csv(tmp_path / "measures.csv")
-    assert set(table["seed"]) == {4}
+    assert set(table["seed"]) == {4, 5}
+    table = table[table["seed"] == 5]
     assert set(zip(table["arm"], table["step"], strict=True)) == set(product(("coherent", "scrambled"), (-1, 0, 2, 6)))
     kinds = table[table["step"] == 0].groupby(["arm", "dimension", "keys"])["measure"].unique()
     assert len(kinds) == 2 * 5 * 3
@@ -276,7 +279,22 @@ def test_one_command_trains_both_arms_and_writes_what_each_knows_at_each_step(tm
     assert len(start.drop_duplicates()) == len(start) / 2  # both arms begin with the same weights
     conditions = pd.read_csv(tmp_path / "conditions.csv").set_index("condition")["holds"]
     assert not conditions["told, coherent: known"]  # six steps teach nothing
-    assert len(pd.read_csv(tmp_path / "onsets.csv")) == 2 * 5 * 3 * 2
+    assert len(pd.read_csv(tmp_path / "onsets.csv")) == 2 * 2 * 5 * 3 * 2
+
+
+@pytest.mark.parametrize("arm", ["coherent", "scrambled"])
+def test_the_shipped_seed_gives_the_published_measures(arm):
+    folder = PROJECT / "checkpoints" / f"world-{arm}"
+    suite = suites.load(str(folder))
+    published = pd.read_csv(PROJECT / "results" / "world" / "measures.csv")
+    seed = json.loads((folder / "training.json").read_text())["recipe"]["seed"]
+    published = published[(published["seed"] == seed) & (published["arm"] == arm)]
+    keys = ["dimension", "keys", "measure"]
+    read = models.load_tokenizer(suite.checkpoints[-1])
+    for checkpoint, same in ((suite.checkpoints[0], False), (suite.checkpoints[-1], True)):  # the last step is not the first
+        last = published[published["step"] == suite.checkpoints[-1].step].set_index(keys)["value"]
+        own = pd.DataFrame(measures.measure(models.load_model(checkpoint, head=True), read)).set_index(keys)["value"]
+        assert (abs(own - last) < 0.03).all() == same
 
 
 def test_the_tokenizer_reads_every_statement_and_writes_it_back():
