@@ -297,12 +297,12 @@ def two_arms(table: pd.DataFrame, planted: int, description: str) -> alt.FacetCh
     curves = list(dict.fromkeys(table["curve"]))
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
     curve = alt.Color("curve:N", scale=alt.Scale(domain=curves, range=["#0072B2", "#009E73", GREY, "#D55E00"]), legend=legend)
-    y = fitted(TITLES["accuracy"], domain=[0.4, 1.0])
+    y = fitted(TITLES["accuracy"])
     base = alt.Chart().encode(x=step_axis(table), color=curve)
     layers = [
         base.mark_area(opacity=0.15).encode(**ends(y)),
         base.mark_line(point=True).encode(y=y, tooltip=tooltip("step:Q", "curve:N")),
-        alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY).encode(x=alt.datum(planted)),
+        alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"step {planted}").encode(x=alt.datum(planted)),
     ]
     return panels(alt.layer(*layers, data=table), table, description, [])
 
