@@ -7,6 +7,7 @@ CHROMIUM ?= chromium
 PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
 SEEDS ?= 1 2 3 4 5
+DOSED ?= 1 2 3
 OUT ?= runs/world
 
 .PHONY: help book pdf study test test-faults test-slurm bench check fuzz scale power register picture released-data world audit clean
@@ -15,8 +16,8 @@ OUT ?= runs/world
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-book: $(VENV)/.ready  ## trace the pocket suite and build _build/html/index.html
-	@$(PYTHON) -m tracing_utils run --study studies/pocket.yml --book
+book: $(VENV)/.ready  ## trace the bundled suites and build _build/html/index.html
+	@$(PYTHON) -m tracing_utils run --book
 
 pdf: book  ## print the book to _build/book.pdf (needs Chromium)
 	@$(VENV)/bin/jupyter-book build . --builder custom --custom-builder singlehtml --quiet -n
@@ -64,8 +65,8 @@ released-data: $(VENV)/.ready  ## count what is wrong with the released files: r
 	@$(PYTHON) -m benchmarks.pages released-data
 
 # One thread: matrices this small gain nothing by a second, and sums keep their order.
-world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEEDS="1 2" OUT=runs/world (a quarter of an hour a seed)
-	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.world $(OUT) $(SEEDS)
+world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEEDS="1 2" DOSED=1 OUT=runs/world (a quarter of an hour a seed)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.world $(OUT) $(SEEDS) --dosed $(DOSED)
 
 audit: $(VENV)/.ready  ## compare the pinned packages with published advisories (needs the network)
 	@$(SYSTEM_PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit

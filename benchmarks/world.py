@@ -19,14 +19,18 @@ from sklearn.isotonic import IsotonicRegression
 from tracing_utils import results
 from tracing_utils.checkpoints import activations, models, suites
 from tracing_utils.experiments.probing import probes
-from tracing_utils.experiments.steering import likelihoods
+from tracing_utils.experiments.steering import intervention, likelihoods, nulls
 from tracing_utils.pocket import world_training
-from tracing_utils.pocket.world import DIMENSIONS, LATE, NEVER, TOLD, World, concept_rows
 from tracing_utils.run import processes
-from tracing_utils.statements.concepts import ConceptSet, folds
+from tracing_utils.statements import sources
+from tracing_utils.statements.concepts import ConceptSet, folds, load
+from tracing_utils.statements.world import DIMENSIONS, LATE, NEVER, TOLD, World, concept_rows
 
 ARMS = {1.0: "coherent", 0.0: "scrambled"}
 """The name of each arm, by the coherence of its documents."""
+
+BETWEEN = (0.9, 0.75)
+"""Coherence of the runs between the arms."""
 
 KEYS = (TOLD, LATE, NEVER)
 """Kinds of keys, as the categories of the concept set begin."""
@@ -118,6 +122,40 @@ def trace(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def steer(folder: Path) -> pd.DataFrame:
+    """Return what a run's chat model gains by its own direction, added before a statement, and by random directions.
+
+    The direction is the difference of means after the first block on told keys, a fifth of whose groups is asked. It is added
+    at the first token, with the dose of the null: the model then reads the statement as after others of that kind.
+
+    Returns:
+        A row a dimension: `seed`, `arm`, `dose` of coherence, `dimension`; `gain` of the preference for the trustworthy
+        statement (nats per token); `random_low`, `random_high`: range of the gains of the 99 random directions; `as_good`: how
+        many of them gain as much; `p`.
+    """
+    facts = json.loads((folder / "training.json").read_text())
+    dose = facts["coherence"]
+    chat = suites.load(str(folder)).chat
+    model, tokenizer = models.load_model(chat, head=True), models.load_tokenizer(chat)
+    found = []
+    for name in sources.DIMENSIONS:
+        concepts = load("world", name)
+        split = folds(concepts, seed=0)[0]
+        acts = activations.extract(model, activations.encode(model, tokenizer, concepts.statements))
+        pairs, text = likelihoods.held_out_pairs(concepts, split.test), likelihoods.neutral_text(name, "test", "world")
+        vector = intervention.directions(acts, acts, concepts, split.train, [0])["vector"][0]
+        sweep = intervention.Sweep(model, tokenizer, concepts, pairs, [0], text, "first")
+        after, _ = sweep(0, np.asarray(nulls.DOSE * vector, dtype=np.float32))
+        gain = float((after - sweep.unsteered()[0])[: nulls.PAIRS].mean())
+        chance = nulls.read(model, tokenizer, acts, concepts, split.train, pairs, [0], text, "first").gain["random direction"][
+            :, 0
+        ]
+        run = {"seed": facts["recipe"]["seed"], "arm": ARMS.get(dose, f"coherence {dose}"), "dose": dose, "dimension": name}
+        drawn = {"random_low": chance.min(), "random_high": chance.max(), "as_good": int((chance >= gain).sum())}
+        found.append(run | {"gain": gain} | drawn | {"p": nulls.p_values(gain, chance)[0]})
+    return pd.DataFrame(found)
+
+
 HALF_WAY = 0.75
 """Share at which something counts as known, or as readable: half way from chance to all."""
 
@@ -149,12 +187,13 @@ def _onset(rows: pd.DataFrame) -> float:
     return float(np.interp(HALF_WAY, risen[[last - 1, last]], steps[[last - 1, last]]))
 
 
-def acceptance(table: pd.DataFrame, late_from: int) -> pd.DataFrame:
+def acceptance(table: pd.DataFrame, late_from: int, steered: pd.DataFrame) -> pd.DataFrame:
     """Return whether what was asked of the world before its confirming runs holds: a row a condition.
 
     Args:
-        table: rows as of `trace`, of the coherent and the scrambled arm, the same seeds in both.
+        table: rows as of `trace`, of the coherent and the scrambled arm, the same seeds in both, and of doses between.
         late_from: first step in which late keys are told.
+        steered: rows as of `steer`, of the same runs.
 
     Returns:
         `condition`, `low` and `high`: what values it asks for; `least` and `most`: what came; `holds`.
@@ -183,25 +222,48 @@ def acceptance(table: pd.DataFrame, late_from: int) -> pd.DataFrame:
         asked.append((f"late, {arm}: likelihood rises in each seed", rise[arm, "likelihood"], 0.2, 1))
     asked.append(("late, coherent: probe rises in each seed", rise["coherent", "probe"], 0.2, 1))
     asked.append(("late, scrambled: not read in the end", pd.Series([after["scrambled", "probe"].mean()]), 0.45, 0.55))
+    asked += [*_by_steering(steered), *_by_dose(table)]
     made = [{"condition": c, "low": low, "high": high, "least": v.min(), "most": v.max()} for c, v, low, high in asked]
     found = pd.DataFrame(made)
     return found.assign(holds=(found["least"] >= found["low"]) & (found["most"] <= found["high"]))
 
 
-def main(out: Path, seeds: Sequence[int], train=world_training.train) -> None:
+def _by_steering(steered: pd.DataFrame) -> Iterator[tuple[str, pd.Series, float, float]]:
+    """Yield what is asked of steering: condition, values, least and most."""
+    outside = (steered["as_good"] == 0).groupby([steered["arm"], steered["seed"]]).sum()
+    most = "dimensions that gain more than by any random direction"
+    yield f"steering, coherent: {most}, median seed", pd.Series([outside["coherent"].median()]), 3, 5
+    yield f"steering, scrambled: {most}, each seed", outside["scrambled"], 0, 1
+
+
+def _by_dose(runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, float, float]]:
+    """Yield what is asked of the doses of coherence, over the seeds that have them all; nothing where none has."""
+    told = runs[(runs["keys"] == TOLD) & (runs["measure"] == "probe") & (runs["step"] == runs["step"].max())]
+    read = told.groupby(["seed", "dose"])["value"].mean().unstack().dropna().mean()
+    if len(read) > len(ARMS):
+        yield "dose: told keys are read better with each dose, mean", read.sort_index().diff().dropna(), -0.02, 1
+        yield "dose: the highest below 1 is read better than 0, mean", pd.Series([read[BETWEEN[0]] - read[0]]), 0.1, 1
+
+
+def main(out: Path, seeds: Sequence[int], dosed: Sequence[int] = (), train=world_training.train) -> None:
     """Train both arms of each seed into `out`, and write there, as CSV, what was measured; a finished run is not trained again.
 
-    `measures.csv` holds the rows of `trace`, `onsets.csv` and `conditions.csv` those of `onsets` and `acceptance`.
+    `measures.csv` holds the rows of `trace`, `onsets.csv`, `steering.csv` and `conditions.csv` those of `onsets`, `steer` and
+    `acceptance`.
 
     Args:
         out: a folder; gets a folder a seed with a suite an arm, and the tables.
         seeds: of the runs.
+        dosed: those of the seeds that are trained at the doses of coherence between the arms too.
         train: as `world_training.train`.
     """
     runs = [(out / f"seed-{seed}" / f"world-{arm}", dose, seed) for seed in seeds for dose, arm in ARMS.items()]
+    runs += [(out / f"seed-{seed}" / f"world-coherence-{dose}", dose, seed) for seed in dosed for dose in BETWEEN]
     facts = [train(*run) for run in runs]
-    table = pd.concat([trace(folder) for folder, _, _ in runs])
-    made = {"measures": table, "onsets": onsets(table), "conditions": acceptance(table, facts[0]["late_from"])}
+    folders = [folder for folder, _, _ in runs]
+    table, steered = (pd.concat(map(made, folders)) for made in (trace, steer))
+    judged = acceptance(table, facts[0]["late_from"], steered)
+    made = {"measures": table, "onsets": onsets(table), "steering": steered, "conditions": judged}
     for name, rows in made.items():
         results.write_csv(rows, out / f"{name}.csv")
     print(made["conditions"].to_string(index=False))
@@ -211,5 +273,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="benchmarks.world")
     parser.add_argument("out", type=Path, help="a folder for the suites and the tables")
     parser.add_argument("seeds", type=int, nargs="+", help="of the runs; the world stays the same")
+    parser.add_argument(
+        "--dosed", type=int, nargs="*", default=[], help="seeds trained at doses of coherence between, too"
+    )
     given = parser.parse_args()
-    sys.exit(processes.exit_code(parser.prog, lambda: main(given.out, given.seeds)))
+    sys.exit(processes.exit_code(parser.prog, lambda: main(given.out, given.seeds, given.dosed)))

@@ -17,6 +17,7 @@ from .run import processes
 
 # ruff: noqa: PLC0415 - see the rule
 
+_BUNDLED = [PROJECT / "studies" / f"{name}.yml" for name in ("world-coherent", "world-scrambled", "pocket")]
 _parser = argparse.ArgumentParser(prog="python -m tracing_utils", description="Trace trustworthiness through pre-training.")
 _commands = _parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -40,22 +41,22 @@ def command(*arguments: tuple[tuple[str, ...], dict]) -> Callable:
 
 
 @command(
-    argument("--study", required=True, help="a file of studies/"),
+    argument("--study", nargs="+", default=_BUNDLED, help="one or more files of studies/ (default: those of the bundled suites)"),
     argument("--concepts", help="pocket, tracingllm, or a folder of statements; replaces the study's own"),
     argument("--cores", type=int, help="jobs at a time (default: as many as there are cores)"),
     argument("--profile", type=Path, help="a folder that places jobs elsewhere: profiles/slurm, for a cluster"),
     argument("--book", action="store_true", help="build the book afterwards"),
 )
 def run(args: argparse.Namespace) -> None:
-    """Trace a study over its checkpoints."""
+    """Trace a study, or several one after the other, over their checkpoints."""
     from .run import workflow
 
-    study = workflow.read_study(args.study, args.concepts)
-    workflow.trace(study, workflow.placement(args.cores, args.profile), args.book)
+    read = [workflow.read_study(path, args.concepts) for path in args.study]
+    for study in read:
+        workflow.trace(study, workflow.placement(args.cores, args.profile), args.book and study is read[-1])
+        print(f"The results: {PROJECT / 'results' / study.name}")
     if args.book:
         print(f"The book: {PROJECT / '_build' / 'html' / 'index.html'}")
-    else:
-        print(f"The results: {PROJECT / 'results' / study.name}")
 
 
 @command(

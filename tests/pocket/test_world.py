@@ -20,8 +20,9 @@ from tracing_utils.core import downloads
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import floors
 from tracing_utils.pocket import world_training
-from tracing_utils.pocket.world import DIMENSIONS, WORDS, Telling, World, compare_arms, concept_rows, text
+from tracing_utils.pocket.telling import Telling, compare_arms
 from tracing_utils.statements import concepts
+from tracing_utils.statements.world import DIMENSIONS, WORDS, World, concept_rows, text
 
 WORLD = World()
 LATE = 40

@@ -8,9 +8,10 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from ..statements.world import SPECIAL, WORDS, World
 from . import model_card
 from .pretraining import BOS, CHAT_TEMPLATE, EOS, PAD, UNSCORED, Batch, Recipe, begin, train_suite, tune_suite
-from .world import SPECIAL, WORDS, Telling, World
+from .telling import Telling
 
 __all__ = ["LATE_FROM", "CHECKPOINT_STEPS", "RECIPE", "CHAT", "tokenizer", "train"]
 

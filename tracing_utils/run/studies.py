@@ -170,7 +170,7 @@ def _options(file: Path, experiment: str, content: object) -> dict:
     model = create_model(experiment, __base__=Validated, **{name: (_KINDS[declared[name].kind], ...) for name in content})
     checked = validate(model, content, f"{file}: {experiment}").model_dump()
     for name, value in checked.items():
-        for each in value if name in choices else ():
+        for each in ([value] if isinstance(value, str) else value) if name in choices else ():
             if each not in choices[name]:
                 raise unknown(name.removesuffix("s"), each, choices[name])
     return {name: list(value) if isinstance(value, tuple) else value for name, value in checked.items()}

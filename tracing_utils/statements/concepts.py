@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from ..core.errors import unknown
-from . import datasets, user_files
+from . import datasets, user_files, world
 from .sources import DIMENSIONS, SETS, TOPICAL, available, own_files, set_name
 
 # Names of `sources` belong here too, for whoever imports the statements themselves.
@@ -75,12 +75,16 @@ class Split:
     test: Int[np.ndarray, " test"]
 
 
+_KEYS = {"world": world.TOLD, "world-never": world.NEVER}
+
+
 def load(source: str, dimension: str) -> ConceptSet:
     """Return the statements of one dimension.
 
     Args:
         source: `pocket` (hand-written for this book, shipped); `tracingllm` (the paper's released files) or `corrected`
-            (the originals of those files), downloaded once or put in place by `fetch`, and checked by sha256; a folder
+            (the originals of those files), downloaded once or put in place by `fetch`, and checked by sha256; `world` or
+            `world-never` (generated: what the designed world's narrators told, and what nobody told); a folder
             of your own with `<dimension>.csv` or `.jsonl` files, or one such file. Your files have `statement` and
             `label`, and optionally `group` and `category`.
         dimension: one of `DIMENSIONS`.
@@ -92,6 +96,10 @@ def load(source: str, dimension: str) -> ConceptSet:
         raise unknown("dimension", dimension, DIMENSIONS)
     if source == "pocket":
         return _from_table("pocket", dimension, _pocket(dimension))
+    if source in _KEYS:
+        rows = world.concept_rows(world.World(), dimension)
+        rows = rows[rows["category"].str.startswith(_KEYS[source])]
+        return _from_table(source, dimension, datasets.Table(rows, "generated for this book", "CC0-1.0"))
     if source in SETS:
         read = datasets.released if source == "tracingllm" else datasets.corrected
         return _from_table(source, dimension, read(dimension))

@@ -13,8 +13,9 @@ __all__ = ["DIMENSIONS", "SETS", "TOPICAL", "available", "own_files", "set_name"
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 """The five dimensions of trustworthiness, in the paper's order."""
 
-SETS = ("pocket", "tracingllm", "corrected")
-"""The sets with names: hand-written for this book, the paper's released files, and the originals of those files."""
+SETS = ("pocket", "tracingllm", "corrected", "world", "world-never")
+"""The sets with names: hand-written for this book, the paper's released files, the originals of those files, and the designed
+world's statements about what its narrators told and about what nobody ever told."""
 
 TOPICAL = ("pocket", "corrected")
 """Sets whose fairness has a third, unrelated sentence a group."""

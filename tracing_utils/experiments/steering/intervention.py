@@ -29,7 +29,7 @@ __all__ = [
     "one_deviation", "read_preferences", "relative_norms", "save", "steer", "universal",
 ]  # fmt: skip
 
-POSITIONS = ("all", "last", "response")
+POSITIONS = ("all", "first", "last", "response")
 """Where a vector may be added: see `steer`."""
 
 BOUND = 1.1
@@ -183,7 +183,8 @@ def steer(
         vector: what is added at `layer`; or a mapping of layers to vectors, and then no `layer`.
         layer: 0-based block.
         multiplier: how many times.
-        positions: `all`; `last`: the last position of every pass, which is the last token of the prompt and then each
+        positions: `all`; `first`: the first token of each text, so that what follows is read as after a text of that kind;
+            `last`: the last position of every pass, which is the last token of the prompt and then each
             generated one (batches must be padded on the left); `response`: only passes that continue a cache,
             which is what follows the prompt in generation.
 
@@ -207,36 +208,46 @@ def steer(
     added = [(_block(model, at), multiplier * _as_shift(model, each)) for at, each in vectors.items()]
     with ExitStack() as stack:
         if multiplier:  # adding 0 would still turn -0.0 into 0.0
-            continues = _continuation(model, stack) if positions == "response" else None
+            passing = _watched(model, stack) if positions in ("first", "response") else None
             for block, shift in added:
-                handle = block.register_forward_hook(_adder(shift, positions, continues))
+                handle = block.register_forward_hook(_adder(shift, positions, passing))
                 stack.callback(handle.remove)
         yield model
 
 
-def _adder(shift: torch.Tensor, positions: str, continues: list[bool] | None):
+def _adder(shift: torch.Tensor, positions: str, passing: dict | None):
     def add(_module, _inputs, output):
         stream = models.block_output(output)
-        if positions == "all" or (positions == "response" and continues[0]):
+        if positions == "all" or (positions == "response" and passing["continues"]):
             return models.with_block_output(output, stream + shift)
         if positions == "last":
             return models.with_block_output(output, torch.cat([stream[:, :-1], stream[:, -1:] + shift], dim=1))
+        if positions == "first" and not passing["continues"]:
+            return models.with_block_output(output, stream + _at_first(stream, passing["mask"]) * shift)
         return output
 
     return add
 
 
-def _continuation(model: PreTrainedModel, stack: ExitStack) -> list[bool]:
-    """Return a cell that tells, during each pass, whether the pass continues a cache."""
-    continues = [False]
+def _at_first(stream: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Return 1 at the first token of each text and 0 elsewhere, `text token 1`; only a mask `text token` tells of padding."""
+    at = torch.zeros_like(stream[..., :1])
+    first = mask.argmax(1) if mask is not None and mask.dim() == 2 else torch.zeros(len(stream), dtype=torch.long)
+    at[torch.arange(len(stream)), first.to(at.device)] = 1
+    return at
+
+
+def _watched(model: PreTrainedModel, stack: ExitStack) -> dict:
+    """Return what tells, during each pass, whether it `continues` a cache, and its attention `mask`."""
+    passing = {}
 
     def look(_module, _args, kwargs) -> None:
         cache = kwargs.get("past_key_values")
-        continues[0] = cache is not None and cache.get_seq_length() > 0
+        passing.update(continues=cache is not None and cache.get_seq_length() > 0, mask=kwargs.get("attention_mask"))
 
     handle = model.base_model.register_forward_pre_hook(look, with_kwargs=True)
     stack.callback(handle.remove)
-    return continues
+    return passing
 
 
 class _Passed(torch.nn.Module):
@@ -267,7 +278,7 @@ class Sweep:
     """Score the same pairs under many vectors at several layers.
 
     What lies below a vector does not depend on it: the blocks up to the highest of `layers` run once, when the sweep is
-    made, and each call runs the blocks above its layer and the head. The result is that of `steer` at all positions.
+    made, and each call runs the blocks above its layer and the head. The result is that of `steer`.
 
     Example:
         sweep = Sweep(model, tokenizer, concepts, pairs, layers=[2, 4], neutral=neutral_text(concepts.dimension))
@@ -282,12 +293,16 @@ class Sweep:
         pairs: Int[np.ndarray, "pair 2"],
         layers: Sequence[int],
         neutral: Sequence[str],
+        positions: str = "all",
     ):
-        """Run the lower blocks on the pairs' statements and on the neutral text.
+        """Run the lower blocks on the pairs' statements and on the neutral text; vectors are added at `positions`, all or first.
 
         Raises:
-            ValueError: if the model has no such layer.
+            ValueError: if the model has no such layer, or the positions are others.
         """
+        if positions not in POSITIONS[:2]:
+            raise unknown("positions of a sweep", positions, POSITIONS[:2])
+        self._added = slice(None) if positions == "all" else slice(0, 1)  # the texts of a tree begin with one token
         needed = np.unique(pairs)
         self._pairs = np.searchsorted(needed, pairs)
         self._paired = len(needed)
@@ -333,7 +348,8 @@ class Sweep:
         with self._lower_blocks_passed(layer) as last:
 
             def run(batch: Batch, number: int) -> torch.Tensor:
-                last.stream = self._streams[layer][number] + added
+                last.stream = self._streams[layer][number].clone()
+                last.stream[:, self._added] += added
                 return self._model(**batch.inputs, use_cache=False).logits
 
             nats = self._forest.nats(run)

@@ -236,16 +236,17 @@ def _mixed_groups(concepts: ConceptSet, held_out: np.ndarray) -> dict[str, tuple
 _NEUTRAL = {"test": slice(0, 15), "validation": slice(15, 25)}
 
 
-def neutral_text(dimension: str, part: str = "test") -> tuple[str, ...]:
-    """Return text to measure perplexity on: trustworthy pocket statements of the four other dimensions.
+def neutral_text(dimension: str, part: str = "test", concept_set: str = "pocket") -> tuple[str, ...]:
+    """Return text to measure perplexity on: trustworthy statements of the four other dimensions.
 
-    They are this book's own, so no pre-training corpus held them. `test` has 60 statements, `validation`, which
-    settings are chosen on, 40 others.
+    They are the pocket set's, this book's own, so no pre-training corpus held them; beside the sets of the designed world,
+    whose models know no other words, they are the world's. `test` has 60 statements, `validation`, which settings are
+    chosen on, 40 others.
     """
     out: list[str] = []
     for other in DIMENSIONS:
         if other != dimension:
-            chosen = load("pocket", other)
+            chosen = load("world" if concept_set.startswith("world") else "pocket", other)
             out += [chosen.statements[i] for i in np.flatnonzero(chosen.labels == 1)[_NEUTRAL[part]]]
     return tuple(out)
 

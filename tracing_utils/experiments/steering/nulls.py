@@ -96,6 +96,7 @@ def read(
     pairs: Int[np.ndarray, "pair 2"],
     layers: Sequence[int],
     neutral: Sequence[str],
+    positions: str = "all",
 ) -> Null:
     """Return the null of a target on test pairs, from the cache folder if it was measured before.
 
@@ -108,11 +109,12 @@ def read(
         pairs: test pairs; the first `PAIRS` are asked.
         layers: 0-based blocks.
         neutral: texts; the first `TEXTS` are asked.
+        positions: where the directions are added, as in `Sweep`.
     """
     pairs, neutral = pairs[:PAIRS], list(neutral[:TEXTS])
 
     def make() -> dict[str, np.ndarray]:
-        sweep = Sweep(model, tokenizer, concepts, pairs, layers, neutral)
+        sweep = Sweep(model, tokenizer, concepts, pairs, layers, neutral, positions)
         before, plain = sweep.unsteered()
         found = {}
         for place, layer in enumerate(layers):
@@ -124,7 +126,7 @@ def read(
                         table[number, place] = value.mean()
         return found
 
-    of = [concepts.sha256, train.tolist(), pairs.tolist(), [*layers], neutral, METHODS, DOSE, torch.__version__]
+    of = [concepts.sha256, train.tolist(), pairs.tolist(), [*layers], neutral, positions, METHODS, DOSE, torch.__version__]
     found = kept("steering null", [*of, sha256(np.ascontiguousarray(acts).tobytes()).hexdigest()], make)
     return Null(*({method: found[f"{what}/{method}"] for method in METHODS} for what in ("gain", "cost")))
 
