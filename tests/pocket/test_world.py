@@ -268,9 +268,13 @@ def test_one_command_trains_both_arms_of_each_seed_and_writes_what_each_knows_at
     def train(out, coherence, seed):
         return world_training.train(out, coherence, seed, SHORT, SHORT_CHAT, (0, 2), late_from=3, report=lambda _: None)
 
-    measures.main(tmp_path, [4, 5], train)
+    measures.main(tmp_path, [4, 5], [4], train)
     table = pd.read_csv(tmp_path / "measures.csv")
     assert set(table["seed"]) == {4, 5}
+    assert set(table[table["seed"] == 4]["dose"]) == {0, 0.75, 0.9, 1}
+    steered = pd.read_csv(tmp_path / "steering.csv")
+    assert len(steered) == (2 + 2 + 2) * 5
+    assert steered["as_good"].between(0, 99).all()
     table = table[table["seed"] == 5]
     assert set(zip(table["arm"], table["step"], strict=True)) == set(product(("coherent", "scrambled"), (-1, 0, 2, 6)))
     kinds = table[table["step"] == 0].groupby(["arm", "dimension", "keys"])["measure"].unique()
@@ -280,7 +284,7 @@ def test_one_command_trains_both_arms_of_each_seed_and_writes_what_each_knows_at
     assert len(start.drop_duplicates()) == len(start) / 2  # both arms begin with the same weights
     conditions = pd.read_csv(tmp_path / "conditions.csv").set_index("condition")["holds"]
     assert not conditions["told, coherent: known"]  # six steps teach nothing
-    assert len(pd.read_csv(tmp_path / "onsets.csv")) == 2 * 2 * 5 * 3 * 2
+    assert len(pd.read_csv(tmp_path / "onsets.csv")) == (2 + 2 + 2) * 5 * 3 * 2
 
 
 @pytest.mark.parametrize("arm", ["coherent", "scrambled"])
@@ -333,8 +337,30 @@ def curves(planted: int = 3000, read: int = 2000, never: float = 0.5) -> pd.Data
     return pd.DataFrame(rows)
 
 
+def gains(outside: int = 4, scrambled: int = 0) -> pd.DataFrame:
+    """Rows as of `steer`: so many dimensions of each arm gain more than by any random direction."""
+    lead = {"coherent": outside, "scrambled": scrambled}
+    return pd.DataFrame(
+        {"seed": seed, "arm": arm, "dimension": name, "as_good": 9 * (at >= lead[arm])}
+        for seed, arm, (at, name) in product((1, 2), lead, enumerate(NAMES))
+    )
+
+
+def with_doses(between: float) -> pd.DataFrame:
+    """Curves with runs of both seeds at doses between the arms, of which told keys are read so well in the end."""
+    table = curves()
+    coherent = table[table["arm"] == "coherent"]
+    for dose in (0.9, 0.75):
+        read = coherent["value"].mask((coherent["measure"] == "probe") & (coherent["keys"] == "told"), between)
+        table = pd.concat([table, coherent.assign(arm=f"coherence {dose}", dose=dose, value=read)])
+    return table
+
+
 def test_the_conditions_hold_where_they_ought_to():
-    assert acceptance(curves(), late_from=3000)["holds"].all()
+    for table, more in ((curves(), 0), (with_doses(0.8), 2)):
+        made = acceptance(table, 3000, gains())
+        assert made["holds"].all()
+        assert len(made) == 21 + more
 
 
 @pytest.mark.parametrize(
@@ -347,8 +373,25 @@ def test_the_conditions_hold_where_they_ought_to():
     ],
 )
 def test_each_condition_fails_where_it_ought_to(wrong, condition):
-    made = acceptance(wrong, late_from=3000).set_index("condition")
+    made = acceptance(wrong, 3000, gains()).set_index("condition")
     assert not made.loc[condition, "holds"]
+
+
+@pytest.mark.parametrize(
+    ("table", "steered", "fails"),
+    [
+        (curves(), gains(outside=2), ["steering, coherent: dimensions that gain more than by any random direction, median seed"]),
+        (curves(), gains(scrambled=2), ["steering, scrambled: dimensions that gain more than by any random direction, each seed"]),
+        (
+            with_doses(0.45),
+            gains(),
+            ["dose: told keys are read better with each dose, mean", "dose: the highest below 1 is read better than 0, mean"],
+        ),
+    ],
+)
+def test_steering_and_doses_fail_where_they_ought_to(table, steered, fails):
+    made = acceptance(table, 3000, steered)
+    assert made.loc[~made["holds"], "condition"].to_list() == fails
 
 
 def test_a_dimension_that_lags_is_forgiven_once_and_not_below_its_own_bound():
@@ -360,7 +403,7 @@ def test_a_dimension_that_lags_is_forgiven_once_and_not_below_its_own_bound():
         (NAMES[:2], 0.75, ["told, coherent: read in four dimensions"]),
     ):
         worse = table.assign(value=table["value"].mask(last & table["dimension"].isin(names) & (table["step"] > 1500), share))
-        made = acceptance(worse, late_from=3000)
+        made = acceptance(worse, 3000, gains())
         assert made.loc[~made["holds"], "condition"].to_list() == fails
 
 

@@ -232,7 +232,7 @@ def test_an_exception_inside_leaves_a_bit_identical_model(model, tokenizer, sent
     weights, outputs, hooked = bits(model), logits(model, tokenizer, sentences), hooks(model)
     steered = steer(model, {0: VECTOR, 1: VECTOR}, multiplier=3.0, positions=positions)
     with pytest.raises(RuntimeError, match="in the middle"), steered:
-        assert hooks(model) == hooked + 2 + (positions == "response")
+        assert hooks(model) == hooked + 2 + (positions in ("first", "response"))
         assert (logits(model, tokenizer, sentences) == outputs) == (positions == "response")
         raise RuntimeError("in the middle")
     assert bits(model) == weights
@@ -285,8 +285,24 @@ def test_in_generation_the_last_position_or_only_the_response_is_steered(model, 
     np.testing.assert_allclose(shifts["last"][0][:, -1], everywhere[:, -1], atol=1e-4)
     assert not shifts["last"][0][:, :-1].any()
     assert not shifts["response"][0].any()
-    for positions in intervention.POSITIONS:
+    np.testing.assert_allclose(shifts["first"][0][:, 0], everywhere[:, 0], atol=1e-4)
+    assert not shifts["first"][0][:, 1:].any()
+    assert not shifts["first"][1].any()
+    for positions in ("all", "last", "response"):
         np.testing.assert_allclose(shifts[positions][1][0, 0], 2 * VECTOR, atol=1e-4)
+
+
+def test_the_first_token_of_a_text_is_steered_wherever_padding_puts_it(llama, tokenizer, sentences):
+    """Padded on the left, the first token is not at the first place: without the mask nobody could know."""
+    ids = tokenizer.encode(sentences[0])
+    alone, padded = torch.tensor([ids]), torch.tensor([[0, 0, *ids]])
+    mask = torch.tensor([[0, 0, *[1] * len(ids)]])
+    with steer(llama, VECTOR, layer=1, multiplier=2.0, positions="first"):
+        (here,) = streams(llama, lambda: llama(alone))
+        (there,) = streams(llama, lambda: llama(padded, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)))
+        (blind,) = streams(llama, lambda: llama(padded))
+    np.testing.assert_allclose(there[:, 2:], here, atol=1e-4)
+    assert np.abs(blind[:, 2] - here[:, 0]).max() > 0.1
 
 
 def test_one_vector_needs_a_layer_and_several_need_none(llama):
@@ -338,10 +354,10 @@ def pairs(make_concepts, sentences):
     return made, np.array([[8, 9], [2, 3], [6, 7], [0, 1], [4, 5]])
 
 
-def steered(model, tokenizer, pairs, layer: int, shift: np.ndarray):
+def steered(model, tokenizer, pairs, layer: int, shift: np.ndarray, positions: str = "all"):
     """Preferences and perplexity by the context manager, whole model every time."""
     concepts, index = pairs
-    with steer(model, shift, layer=layer, multiplier=1.0):
+    with steer(model, shift, layer=layer, multiplier=1.0, positions=positions):
         own = token_log_likelihoods(model, tokenizer, concepts.statements)
         neutral = token_log_likelihoods(model, tokenizer, NEUTRAL)
     return preference(*own, index), perplexity(*neutral)
@@ -358,6 +374,17 @@ def test_a_sweep_gives_what_steering_the_whole_model_gives(model, tokenizer, pai
         assert cost.n == expected_cost.n == 60
         wrong, _ = steered(model, tokenizer, pairs, (layer + 1) % 3, multiplier * VECTOR)
         assert multiplier == 0 or np.abs(preferences - wrong).max() > 1e-3
+
+
+def test_a_sweep_at_first_tokens_gives_what_steering_there_gives(llama, tokenizer, pairs):
+    preferences, cost = Sweep(llama, tokenizer, *pairs, [1], NEUTRAL, "first")(1, 3 * VECTOR)
+    expected, expected_cost = steered(llama, tokenizer, pairs, 1, 3 * VECTOR, "first")
+    np.testing.assert_allclose(preferences, expected, rtol=1e-4, atol=1e-4)
+    assert cost.value == pytest.approx(expected_cost.value, rel=1e-4)
+    everywhere, _ = steered(llama, tokenizer, pairs, 1, 3 * VECTOR)
+    assert np.abs(preferences - everywhere).max() > 1e-3
+    with pytest.raises(ValueError, match="positions of a sweep"):
+        Sweep(llama, tokenizer, *pairs, [1], NEUTRAL, "last")
 
 
 def test_a_sweep_leaves_the_model_as_it_was_even_if_a_call_fails(model, tokenizer, pairs, sentences):
