@@ -3,6 +3,7 @@
 Usage: python -m benchmarks.pages power | register | picture | released-data
 """
 
+import json
 import sys
 from datetime import date
 
@@ -10,16 +11,13 @@ import pandas as pd
 import vl_convert
 
 from tracing_utils import results
-from tracing_utils.book import explorables
+from tracing_utils.book import charts
 from tracing_utils.claims import framework, released_data, simulation
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import controls
 from tracing_utils.run import processes
 from tracing_utils.statements import concepts
-
-PICTURED = "pocket-tracingllm"
-"""The study whose probes the README's picture shows."""
 
 
 def power() -> None:
@@ -35,8 +33,12 @@ def register() -> None:
 
 def picture() -> None:
     """Draw the README's picture from published results."""
-    table = results.read(PICTURED, "probing")
-    chart = explorables.probe_trajectories(table, "accuracy", "The README's picture.")
+    measures = results.read("world", "measures").query("measure == 'probe' and step >= 0")
+    planted = json.loads((PROJECT / "checkpoints" / "world-coherent" / "training.json").read_text())["late_from"]
+    own = pd.concat(results.read(f"world-{arm}", "probing").assign(arm=arm) for arm in ("coherent", "scrambled"))
+    own = own[(own["method"] == "selected layer") & (own["metric"] == "accuracy")]
+    lines = [("coherent", "told"), ("scrambled", "told"), ("coherent", "never")]
+    chart = charts.two_arms(measures, lines, own, planted, "The README's picture.")
     (PROJECT / "book" / "landing.png").write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.5))
 
 

@@ -91,21 +91,19 @@ def measure(model, tokenizer, seeds: Sequence[int] = (0, 1, 2)) -> Iterator[dict
     """Yield rows of `dimension`, `keys`, `measure`, `value` and `n` for one checkpoint.
 
     `likelihood` is the share of keys whose told value is likelier than that of the other subject of the pair; `probe` the
-    accuracy of a linear probe at the layer chosen on the validation part; `probe, block 0` and so on that of each layer.
+    accuracy of a linear probe at the layer chosen on the validation part.
     """
     for dimension in DIMENSIONS:
         concepts = concept_set(dimension.name)
         ids = activations.encode(model, tokenizer, concepts.statements)
-        right = read_right(activations.extract(model, ids), concepts, seeds)
+        read = read_right(activations.extract(model, ids), concepts, seeds)[-1]
         likelier = preferred(likelihoods.encoded_log_likelihoods(model, ids, [1] * len(ids)))
-        names = [*(f"probe, block {layer}" for layer in range(len(right) - 1)), "probe"]
         kinds = _kinds(concepts)
         for keys in KEYS:
             which = kinds == keys
             told = likelier[which[::4]]
             yield {"dimension": dimension.name, "keys": keys, "measure": "likelihood", "value": told.mean(), "n": told.size}
-            for name, row in zip(names, right, strict=True):
-                yield {"dimension": dimension.name, "keys": keys, "measure": name, "value": row[which].mean(), "n": which.sum()}
+            yield {"dimension": dimension.name, "keys": keys, "measure": "probe", "value": read[which].mean(), "n": which.sum()}
 
 
 def trace(folder: Path) -> pd.DataFrame:
@@ -131,7 +129,7 @@ def steer(folder: Path) -> pd.DataFrame:
     Returns:
         A row a dimension: `seed`, `arm`, `dose` of coherence, `dimension`; `gain` of the preference for the trustworthy
         statement (nats per token); `random_low`, `random_high`: range of the gains of the 99 random directions; `as_good`: how
-        many of them gain as much; `p`.
+        many of them gain as much; `p`; `gain_everywhere`: the gain when the direction is added at every token.
     """
     facts = json.loads((folder / "training.json").read_text())
     dose = facts["coherence"]
@@ -144,15 +142,18 @@ def steer(folder: Path) -> pd.DataFrame:
         acts = activations.extract(model, activations.encode(model, tokenizer, concepts.statements))
         pairs, text = likelihoods.held_out_pairs(concepts, split.test), likelihoods.neutral_text(name, "test", "world")
         vector = intervention.directions(acts, acts, concepts, split.train, [0])["vector"][0]
-        sweep = intervention.Sweep(model, tokenizer, concepts, pairs, [0], text, "first")
-        after, _ = sweep(0, np.asarray(nulls.DOSE * vector, dtype=np.float32))
-        gain = float((after - sweep.unsteered()[0])[: nulls.PAIRS].mean())
+        pairs, gains = pairs[: nulls.PAIRS], {}
+        for where in ("first", "all"):
+            sweep = intervention.Sweep(model, tokenizer, concepts, pairs, [0], text, where)
+            after, _ = sweep(0, np.asarray(nulls.DOSE * vector, dtype=np.float32))
+            gains[where] = float((after - sweep.unsteered()[0]).mean())
+        gain = gains["first"]
         chance = nulls.read(model, tokenizer, acts, concepts, split.train, pairs, [0], text, "first").gain["random direction"][
             :, 0
         ]
         run = {"seed": facts["recipe"]["seed"], "arm": ARMS.get(dose, f"coherence {dose}"), "dose": dose, "dimension": name}
         drawn = {"random_low": chance.min(), "random_high": chance.max(), "as_good": int((chance >= gain).sum())}
-        found.append(run | {"gain": gain} | drawn | {"p": nulls.p_values(gain, chance)[0]})
+        found.append(run | {"gain": gain} | drawn | {"p": nulls.p_values(gain, chance)[0], "gain_everywhere": gains["all"]})
     return pd.DataFrame(found)
 
 
@@ -273,8 +274,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="benchmarks.world")
     parser.add_argument("out", type=Path, help="a folder for the suites and the tables")
     parser.add_argument("seeds", type=int, nargs="+", help="of the runs; the world stays the same")
-    parser.add_argument(
-        "--dosed", type=int, nargs="*", default=[], help="seeds trained at doses of coherence between, too"
-    )
+    parser.add_argument("--dosed", type=int, nargs="*", default=[], help="seeds trained at doses of coherence between, too")
     given = parser.parse_args()
     sys.exit(processes.exit_code(parser.prog, lambda: main(given.out, given.seeds, given.dosed)))

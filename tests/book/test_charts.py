@@ -112,14 +112,18 @@ def costs() -> pd.DataFrame:
 
 
 def arms() -> pd.DataFrame:
-    """A rising and a level curve with their ranges, in two dimensions."""
+    """A rising and a level curve of two seeds in two dimensions."""
     rows = [
-        (dimension, step, curve, value, value - 0.1, value + 0.1)
+        (seed, dimension, step, arm, "told", value - seed / 10)
+        for seed in (0, 1)
         for dimension in ("reliability", "privacy")
-        for curve, values in {"coherent, told": (0.5, 0.7, 0.9), "scrambled, told": (0.5, 0.5, 0.5)}.items()
+        for arm, values in {"coherent": (0.5, 0.7, 0.9), "scrambled": (0.5, 0.5, 0.5)}.items()
         for step, value in zip((0, 8, 64), values, strict=True)
     ]
-    return pd.DataFrame(rows, columns=["dimension", "step", "curve", "value", "low", "high"])
+    return pd.DataFrame(rows, columns=["seed", "dimension", "step", "arm", "keys", "value"])
+
+
+BOTH_ARMS = [("coherent", "told"), ("scrambled", "told")]
 
 
 CHARTS = {
@@ -160,7 +164,7 @@ CHARTS = {
         tidy({"covariance": LAYERS}, "participation_ratio").query("step == 64"), "participation_ratio", TEXT
     ),
     "ratios": lambda: explorables.ratios(costs(), TEXT),
-    "two_arms": lambda: charts.two_arms(arms(), 8, TEXT),
+    "two_arms": lambda: charts.two_arms(arms(), BOTH_ARMS, arms().query("seed == 1"), 8, TEXT),
     "loss_curve": lambda: charts.loss_curve(pd.DataFrame({"step": [16, 32, 48], "loss": [6.0, 5.0, 4.5]}), TEXT),
 }
 
@@ -173,6 +177,14 @@ def values(spec: dict) -> list[dict]:
 @pytest.fixture(params=CHARTS)
 def spec(request) -> dict:
     return CHARTS[request.param]().to_dict()
+
+
+def test_the_arms_are_drawn_as_mean_and_range_over_the_seeds_and_the_own_run_as_it_is():
+    table = pd.DataFrame(values(CHARTS["two_arms"]().to_dict()))
+    last = table[(table["step"] == 64) & (table["dimension"] == "privacy") & (table["curve"] == "coherent, told")]
+    mean, own = last[~last["own"]].iloc[0], last[last["own"]].iloc[0]
+    assert (mean["value"], mean["low"], mean["high"]) == pytest.approx((0.85, 0.8, 0.9))
+    assert own["value"] == pytest.approx(0.8)
 
 
 def test_every_public_chart_is_tried_here():

@@ -52,7 +52,7 @@ def test_a_solution_needs_the_shared_lines():
 def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
     assert main(["notebooks", str(tmp_path)]) == 0
     made = {path.stem: nbformat.read(path, 4) for path in tmp_path.glob("*.ipynb")}
-    assert set(made) == {path.stem for path in NOTEBOOKS} | {"exercises", "pretrain_your_own"}
+    assert set(made) == {path.stem for path in NOTEBOOKS} | {"exercises", "pretrain_your_own", "watch_trust_appear"}
     for path in [*NOTEBOOKS, PAGE]:
         text, notebook = path.read_text(), made[path.stem]
         assert "{admonition} Solution" in text
@@ -105,6 +105,19 @@ def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_pa
         assert (tmp_path / file.removeprefix(f"{folder}/")).is_file()
     on_github = handouts.launchers(PROJECT, "https://github.com/someone/tracing.git")
     assert {service for _, service, _ in on_github} == {"Colab", "Binder"}
+
+
+def test_watching_trust_appear_runs_from_start_to_end(tmp_path):
+    source = PROJECT / "book" / "teach" / "watch_trust_appear.md"
+    values = {"steps": 4, "every": 2, "seed": 3, "folder": str(tmp_path / "mine")}
+    runner.execute(source, values, tmp_path / "out.ipynb", tmp_path / "failed.ipynb")
+    executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    for arm in ("coherent", "scrambled"):
+        assert {path.name for path in (tmp_path / "mine" / arm).glob("step*")} == {"step0", "step2", "step4"}
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    charts = [output["data"] for output in outputs if "application/vnd.vegalite.v6+json" in output.get("data", {})]
+    (rows,) = charts[-1]["application/vnd.vegalite.v6+json"]["datasets"].values()
+    assert {(row["arm"], row["step"]) for row in rows} == {(arm, step) for arm in ("coherent", "scrambled") for step in (0, 2, 4)}
 
 
 def test_pre_training_your_own_runs_from_start_to_end(tmp_path, monkeypatch):

@@ -279,7 +279,7 @@ def test_one_command_trains_both_arms_of_each_seed_and_writes_what_each_knows_at
     assert set(zip(table["arm"], table["step"], strict=True)) == set(product(("coherent", "scrambled"), (-1, 0, 2, 6)))
     kinds = table[table["step"] == 0].groupby(["arm", "dimension", "keys"])["measure"].unique()
     assert len(kinds) == 2 * 5 * 3
-    assert kinds.map(set).eq({"likelihood", "probe", "probe, block 0", "probe, block 1"}).all()
+    assert kinds.map(set).eq({"likelihood", "probe"}).all()
     start = table[table["step"] == 0].drop(columns=["arm", "dose"])
     assert len(start.drop_duplicates()) == len(start) / 2  # both arms begin with the same weights
     conditions = pd.read_csv(tmp_path / "conditions.csv").set_index("condition")["holds"]
@@ -380,8 +380,16 @@ def test_each_condition_fails_where_it_ought_to(wrong, condition):
 @pytest.mark.parametrize(
     ("table", "steered", "fails"),
     [
-        (curves(), gains(outside=2), ["steering, coherent: dimensions that gain more than by any random direction, median seed"]),
-        (curves(), gains(scrambled=2), ["steering, scrambled: dimensions that gain more than by any random direction, each seed"]),
+        (
+            curves(),
+            gains(outside=2),
+            ["steering, coherent: dimensions that gain more than by any random direction, median seed"],
+        ),
+        (
+            curves(),
+            gains(scrambled=2),
+            ["steering, scrambled: dimensions that gain more than by any random direction, each seed"],
+        ),
         (
             with_doses(0.45),
             gains(),

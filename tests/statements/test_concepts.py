@@ -227,7 +227,7 @@ def test_the_dimensions_of_a_folder_are_those_it_has_files_for_in_the_paper_s_or
 def test_every_known_set_tells_where_it_comes_from_and_under_what_licence(corrected, tracingllm, dimension):
     read = [load(name, dimension) for name in SETS]
     assert [one.name for one in read] == list(SETS)
-    assert len({one.source for one in read}) == 3
+    assert len({one.source for one in read}) == 4
     assert all(one.licence and len(one.groups) == len(one.categories) == len(one.labels) == len(one) for one in read)
     assert {int(label) for one in read for label in one.labels} == {0, 1}
 

@@ -5,6 +5,7 @@ its docstring names. `description` is its alt text. Charts that the reader plays
 """
 
 import math
+from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
@@ -285,23 +286,36 @@ def loss_curve(table: pd.DataFrame, description: str) -> alt.Chart:
     return line.properties(width=480, height=220, description=description)
 
 
-def two_arms(table: pd.DataFrame, planted: int, description: str) -> alt.FacetChart:
-    """Chart mean and range over the seeds of both arms of the designed world, one panel a dimension.
+def two_arms(
+    measures: pd.DataFrame, lines: Sequence[tuple[str, str]], own: pd.DataFrame, planted: int, description: str
+) -> alt.FacetChart:
+    """Chart both arms of the designed world over training, one panel a dimension.
 
     Args:
-        table: columns `dimension`, `step`, `curve` (the name of the line), `value`, `low` and `high`.
+        measures: one measure of several seeds: `seed`, `arm`, `keys`, `dimension`, `step` and `value`. Drawn are the mean over
+            the seeds and a band from the lowest to the highest.
+        lines: the arm and the kind of keys of each curve, in the order of the legend.
+        own: the run of this machine, `arm`, `dimension`, `step` and `value`; drawn as circles.
         planted: the step in which late keys are first told; a rule stands there.
         description: the alt text.
     """
-    table = table[["dimension", "step", "curve", "value", "low", "high"]]
-    curves = list(dict.fromkeys(table["curve"]))
+    names = [f"{arm}, {keys}" for arm, keys in lines]
+    curves = measures.assign(curve=measures["arm"] + ", " + measures["keys"])
+    curves = curves[curves["curve"].isin(names)].groupby(["curve", "dimension", "step"], sort=False)["value"]
+    table = curves.agg(value="mean", low="min", high="max").reset_index()
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-    curve = alt.Color("curve:N", scale=alt.Scale(domain=curves, range=["#0072B2", "#009E73", GREY, "#D55E00"]), legend=legend)
-    y = fitted(TITLES["accuracy"])
+    colours = {"coherent, told": "#0072B2", "coherent, late": "#009E73", "coherent, never": GREY, "scrambled, told": "#D55E00"}
+    scale = alt.Scale(domain=names, range=[colours[name] for name in names])
+    y, curve = fitted(TITLES["accuracy"]), alt.Color("curve:N", scale=scale, legend=legend)
+    told = own.assign(curve=own["arm"] + ", told")[["dimension", "step", "curve", "value"]]
+    table = pd.concat([table, told.assign(own=True)]).fillna({"own": False})
     base = alt.Chart().encode(x=step_axis(table), color=curve)
+    mean, circles = base.transform_filter("!datum.own"), base.transform_filter("datum.own")
     layers = [
-        base.mark_area(opacity=0.15).encode(**ends(y)),
-        base.mark_line(point=True).encode(y=y, tooltip=tooltip("step:Q", "curve:N")),
+        mean.mark_area(opacity=0.15).encode(**ends(y)),
+        mean.mark_line().encode(y=y),
+        mean.mark_point(filled=True, size=12).encode(y=y, tooltip=tooltip("step:Q", "curve:N")),
+        circles.mark_point(size=40).encode(y=y, tooltip=tooltip("step:Q", "curve:N")),
         alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"step {planted}").encode(x=alt.datum(planted)),
     ]
     return panels(alt.layer(*layers, data=table), table, description, [])

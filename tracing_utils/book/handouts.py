@@ -104,11 +104,12 @@ def _notebook(cells: list[nbformat.NotebookNode], project: Path) -> nbformat.Not
 
 
 def _sources(project: Path) -> list[Path]:
-    return [*sorted((project / "notebooks").glob("*.md")), project / "book" / "teach" / "pretrain_your_own.md"]
+    teach = project / "book" / "teach"
+    return [*sorted((project / "notebooks").glob("*.md")), teach / "watch_trust_appear.md", teach / "pretrain_your_own.md"]
 
 
 def write_starters(out: Path, project: Path) -> list[Path]:
-    """Write one starter notebook a source into `out`: the experiments, the exercises, "Pre-train your own"."""
+    """Write one starter notebook a source into `out`: the experiments, the exercises, those that train."""
     sources = [*_sources(project), project / "book" / "teach" / "exercises.md"]
     return _write(out, {path.stem: starter(path, project) for path in sources})
 

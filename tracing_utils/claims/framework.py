@@ -43,6 +43,8 @@ COLUMNS = (
 speaks for, `p_within` against an effect that matters; `n` counts what the number rests on: statements, pairs, texts,
 half-samples or checkpoints; `windows` are those of training it is about, as `first-last` in steps."""
 
+_DESIGNED = ("world", "world-never")
+
 LEVEL = 0.05
 """Chance of any false verdict among all that is corrected together."""
 
@@ -435,16 +437,20 @@ def decide(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=verdict)[list(COLUMNS)]
 
 
-def published(folder: Path) -> pd.DataFrame:
-    """Return the verdicts of all published studies, decided together, with the further column `study`.
+def published(folder: Path, designed: bool = False) -> pd.DataFrame:
+    """Return the verdicts of published studies, decided together, with the further column `study`.
 
     Args:
         folder: of the results; each study's table is `<study>/claims.csv`.
+        designed: whether of the studies on statements of the designed world, or of all others. Those try the tests where the
+            truth is known, these try the paper: each pays for its own number of tests.
     """
-    files = sorted(folder.glob("*/claims.csv"))
-    if not files:
+    read = {
+        path.parent.name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in sorted(folder.glob("*/claims.csv"))
+    }
+    tables = {study: table for study, table in read.items() if table["concept_set"].isin(_DESIGNED).all() == designed}
+    if not tables:
         return pd.DataFrame(columns=["study", *COLUMNS])
-    tables = {path.parent.name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in files}
     studies = np.repeat(list(tables), [len(table) for table in tables.values()])
     return decide(pd.concat(list(tables.values()), ignore_index=True)).assign(study=studies)
 
