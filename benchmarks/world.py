@@ -249,7 +249,7 @@ def _by_dose(runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, float, float]
 def main(out: Path, seeds: Sequence[int], dosed: Sequence[int] = (), train=world_training.train) -> None:
     """Train both arms of each seed into `out`, and write there, as CSV, what was measured; a finished run is not trained again.
 
-    `measures.csv` holds the rows of `trace`, `onsets.csv`, `steering.csv` and `conditions.csv` those of `onsets`, `steer` and
+    `measures.csv` holds the rows of `trace`, `onsets.csv`, `steered.csv` and `conditions.csv` those of `onsets`, `steer` and
     `acceptance`.
 
     Args:
@@ -264,7 +264,7 @@ def main(out: Path, seeds: Sequence[int], dosed: Sequence[int] = (), train=world
     folders = [folder for folder, _, _ in runs]
     table, steered = (pd.concat(map(made, folders)) for made in (trace, steer))
     judged = acceptance(table, facts[0]["late_from"], steered)
-    made = {"measures": table, "onsets": onsets(table), "steering": steered, "conditions": judged}
+    made = {"measures": table, "onsets": onsets(table), "steered": steered, "conditions": judged}
     for name, rows in made.items():
         results.write_csv(rows, out / f"{name}.csv")
     print(made["conditions"].to_string(index=False))

@@ -3,7 +3,7 @@
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
 Public names: `COLUMNS`, `row`, `write`, `write_csv`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`,
-`read_so_far`, `gains`, `dimensions_above`.
+`read_so_far`, `studies`, `gains`, `dimensions_above`.
 """
 
 import json
@@ -18,7 +18,7 @@ from .checkpoints.types import Checkpoint
 from .core.errors import brief, file_name, unknown
 from .core.evaluation import Estimate
 from .core.paths import PROJECT
-from .statements.concepts import ConceptSet
+from .statements.concepts import DESIGNED, ConceptSet
 
 COLUMNS = (
     "suite", "revision", "step", "tokens", "layer", "dimension", "concept_set",
@@ -128,6 +128,12 @@ def read(study: str, experiment: str) -> pd.DataFrame:
         )
     _read[path.relative_to(PROJECT).as_posix()] = None
     return _table(path)
+
+
+def studies(experiment: str) -> list[str]:
+    """Return the studies of natural language that published a table, by name, the pocket suite's first."""
+    sets = {path.parent.name: set(_table(path)["concept_set"]) for path in folder("").glob(f"*/{experiment}.csv")}
+    return sorted((name for name in sets if not sets[name] <= set(DESIGNED)), key=lambda name: (not name.startswith("pocket"), name))
 
 
 def collect(tables: list[Path], path: Path) -> None:

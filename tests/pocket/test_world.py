@@ -272,7 +272,7 @@ def test_one_command_trains_both_arms_of_each_seed_and_writes_what_each_knows_at
     table = pd.read_csv(tmp_path / "measures.csv")
     assert set(table["seed"]) == {4, 5}
     assert set(table[table["seed"] == 4]["dose"]) == {0, 0.75, 0.9, 1}
-    steered = pd.read_csv(tmp_path / "steering.csv")
+    steered = pd.read_csv(tmp_path / "steered.csv")
     assert len(steered) == (2 + 2 + 2) * 5
     assert steered["as_good"].between(0, 99).all()
     table = table[table["seed"] == 5]

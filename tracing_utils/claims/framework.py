@@ -26,6 +26,7 @@ from scipy import stats
 
 from ..core import evaluation
 from ..core.paths import PROJECT
+from ..statements.sources import DESIGNED
 
 __all__ = [
     "COLUMNS", "LEVEL", "VERDICTS", "Claim", "Evidence", "Found", "NotTestable", "Part", "Series", "code", "decide", "findings",
@@ -42,8 +43,6 @@ COLUMNS = (
 """Of the table of verdicts. `relevant` is the smallest value that matters; `p` is against no effect, `side` the verdict it
 speaks for, `p_within` against an effect that matters; `n` counts what the number rests on: statements, pairs, texts,
 half-samples or checkpoints; `windows` are those of training it is about, as `first-last` in steps."""
-
-_DESIGNED = ("world", "world-never")
 
 LEVEL = 0.05
 """Chance of any false verdict among all that is corrected together."""
@@ -448,7 +447,7 @@ def published(folder: Path, designed: bool = False) -> pd.DataFrame:
     read = {
         path.parent.name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in sorted(folder.glob("*/claims.csv"))
     }
-    tables = {study: table for study, table in read.items() if table["concept_set"].isin(_DESIGNED).all() == designed}
+    tables = {study: table for study, table in read.items() if table["concept_set"].isin(DESIGNED).all() == designed}
     if not tables:
         return pd.DataFrame(columns=["study", *COLUMNS])
     studies = np.repeat(list(tables), [len(table) for table in tables.values()])

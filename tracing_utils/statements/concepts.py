@@ -18,11 +18,11 @@ from jaxtyping import Int
 
 from ..core.errors import unknown
 from . import datasets, user_files, world
-from .sources import DIMENSIONS, SETS, TOPICAL, available, own_files, set_name
+from .sources import DESIGNED, DIMENSIONS, SETS, TOPICAL, available, own_files, set_name
 
 # Names of `sources` belong here too, for whoever imports the statements themselves.
 __all__ = [
-    "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name", "subset",
+    "DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name", "subset",
     "topical",
 ]  # fmt: skip
 

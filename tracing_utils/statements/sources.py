@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.errors import file_name, unknown
 
-__all__ = ["DIMENSIONS", "SETS", "TOPICAL", "available", "own_files", "set_name"]
+__all__ = ["DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "available", "own_files", "set_name"]
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 """The five dimensions of trustworthiness, in the paper's order."""
@@ -16,6 +16,9 @@ DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 SETS = ("pocket", "tracingllm", "corrected", "world", "world-never")
 """The sets with names: hand-written for this book, the paper's released files, the originals of those files, and the designed
 world's statements about what its narrators told and about what nobody ever told."""
+
+DESIGNED = ("world", "world-never")
+"""Sets in which it is known what can be known, and what cannot: on them, methods are tried."""
 
 TOPICAL = ("pocket", "corrected")
 """Sets whose fairness has a third, unrelated sentence a group."""

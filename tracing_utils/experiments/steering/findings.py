@@ -23,10 +23,8 @@ _PROBES = ("logistic", "probe")
 
 
 def read(experiment: str = "steering") -> pd.DataFrame:
-    """Return the tables of an experiment of all published studies, joined, the pocket suite's first."""
-    studies = sorted(path.parent.name for path in results.folder("").glob(f"*/{experiment}.csv"))
-    studies.sort(key=lambda name: not name.startswith("pocket"))
-    return pd.concat([results.read(study, experiment) for study in studies], ignore_index=True)
+    """Return the tables of an experiment of all `results.studies`, joined."""
+    return pd.concat([results.read(study, experiment) for study in results.studies(experiment)], ignore_index=True)
 
 
 def swept(table: pd.DataFrame, metric: str = "gain") -> pd.DataFrame:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...checkpoints import activations
 from ...core import evaluation
-from ...statements.concepts import DIMENSIONS, ConceptSet, load
+from ...statements.concepts import DESIGNED, DIMENSIONS, ConceptSet, load
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def neutral_text(dimension: str, part: str = "test", concept_set: str = "pocket"
     out: list[str] = []
     for other in DIMENSIONS:
         if other != dimension:
-            chosen = load("world" if concept_set.startswith("world") else "pocket", other)
+            chosen = load("world" if concept_set in DESIGNED else "pocket", other)
             out += [chosen.statements[i] for i in np.flatnonzero(chosen.labels == 1)[_NEUTRAL[part]]]
     return tuple(out)
 
