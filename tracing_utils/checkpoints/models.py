@@ -52,8 +52,6 @@ _BLOCK_LISTS = ("layers", "h")
 # Below this size float32 costs seconds, and results stay the same on every machine.
 _LARGE = 100_000_000
 
-_POINTER = b"version https://git-lfs"  # what git-lfs leaves where it did not get a file
-
 _UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
 
 
@@ -88,10 +86,9 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         kind = PreTrainedTokenizerFast if plain else AutoTokenizer
         return kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # the readers raise whatever a broken file leads them to
-        pointer = stored.is_file() and stored.read_bytes()[: len(_POINTER)] == _POINTER
-        reason = (
-            "tokenizer.json is a pointer of git-lfs; get the file itself with `git lfs pull`" if pointer else _first_line(error)
-        )
+        reason = _first_line(error)
+        if stored.is_file() and stored.read_bytes().startswith(b"version https://git-lfs"):
+            reason = "its tokenizer.json is a pointer of git-lfs, and `git lfs pull` gets the file itself"
         raise ValueError(f"{folder} must hold a tokenizer; reading it failed: {reason}.") from error
 
 
