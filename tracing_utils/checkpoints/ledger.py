@@ -16,7 +16,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from ..core import downloads
-from ..core.downloads import blob_id
+from ..core.downloads import blob_id, is_pointer
 from .types import Checkpoint, tokenizer_names, weight_names
 
 __all__ = ["check", "identity", "table", "tokenizer_identity", "weights_sha256"]
@@ -162,6 +162,8 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
         faults.append(fault)
     if not tokenizer_identity(checkpoint):
         faults.append(NO_TOKENIZER)
+    elif checkpoint.tokenizer and is_pointer(checkpoint.tokenizer / "tokenizer.json"):
+        faults.append(f"{DAMAGED}: tokenizer.json is a pointer of git-lfs")
     if weights and weights[0].endswith(".bin"):
         faults.append("only .bin weights")
     return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, weights)]

@@ -87,7 +87,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         return kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # the readers raise whatever a broken file leads them to
         reason = _first_line(error)
-        if stored.is_file() and stored.read_bytes().startswith(b"version https://git-lfs"):
+        if downloads.is_pointer(stored):
             reason = "its tokenizer.json is a pointer of git-lfs, and `git lfs pull` gets the file itself"
         raise ValueError(f"{folder} must hold a tokenizer; reading it failed: {reason}.") from error
 
