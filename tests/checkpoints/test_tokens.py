@@ -21,7 +21,6 @@ from tracing_utils.experiments.steering import behaviour
 from tracing_utils.run import plan, studies
 
 TEXT = "The baker's 1234 lamps  kept near the RIVER, as a naïve café; 中文 \U0001f600!"
-END = processors.TemplateProcessing(single="<|bos|> $A <|eos|>", special_tokens=[("<|bos|>", 0), ("<|eos|>", 1)])
 
 
 @pytest.fixture
@@ -96,13 +95,14 @@ def test_the_ledger_says_whose_tokenizer_each_has_and_where_it_changes(own_words
     assert made["faults"].to_dict() == {
         "step0": "", "step1": "another tokenizer than step0", "step2": "another tokenizer than step1",
         "step8": "another tokenizer than step2", "step64": "another tokenizer than step8", "chat": "",
-    } or made["tokenizer"]["step8"] == made["tokenizer"]["step2"]  # fmt: skip
-    assert made["tokenizer"].nunique() == 3
+    }  # fmt: skip
+    assert made["tokenizer"]["step0"] == made["tokenizer"]["step64"]
+    assert made["tokenizer"].nunique() == 4
     ledger.check(made.reset_index())  # told, and not refused
     assert main(["ledger", str(own_words)]) == 0
     said = capsys.readouterr().out
     assert re.search(rf"chat .* {made['tokenizer']['chat'][:12]}", said)
-    assert "Different tokenizers, that of the chat model included: 3." in said
+    assert "Different tokenizers, that of the chat model included: 4." in said
 
 
 def test_a_chat_model_that_the_hub_does_not_give_leaves_the_ledger_of_the_rest(
@@ -171,16 +171,16 @@ def test_a_tokenizer_of_another_branch_of_the_hub_splits_as_it_says(server, fami
     [
         (
             "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n",
-            "is a pointer of git-lfs, and `git lfs pull` gets",
+            "is a pointer of git-lfs, and `git lfs pull`",
         ),
         ("[]", "reading it failed: "),
         ('{"model": 3}', "reading it failed: "),
     ],
 )
 def test_a_tokenizer_that_cannot_be_read_is_one_sentence(copied, content, said):
-    (copied() / "tokenizer.json").write_text(content)
+    (folder := copied()).joinpath("tokenizer.json").write_text(content)
     with pytest.raises(ValueError, match=re.escape(said)):
-        load_tokenizer(at(copied.__closure__ and Path(copied.__defaults__[0])))
+        load_tokenizer(at(folder))
 
 
 def test_the_ledger_refuses_a_pointer_in_the_place_of_a_tokenizer(own_words):
@@ -204,25 +204,16 @@ def test_a_checkpoint_folder_of_a_bundled_suite_opens_as_transformers_opens_any(
 
 # Where a text ends
 
-ENDS = {
-    "by its post-processor": lambda copied: copied(post_processor=json.loads(END.__getstate__())),
-    "as its description asks": lambda copied: copied(described={"add_bos_token": True, "add_eos_token": True}),
-    "with two tokens, unnamed": lambda copied: copied(
-        described={"eos_token": None, "pad_token": None},
-        post_processor=json.loads(
-            processors.TemplateProcessing(
-                single="<|bos|> $A <|pad|> <|eos|>", special_tokens=[("<|bos|>", 0), ("<|eos|>", 1), ("<|pad|>", 2)]
-            ).__getstate__()
-        ),
-    ),
-}  # fmt: skip
+ENDS = {"one token": "<|bos|> $A <|eos|>", "two tokens": "<|bos|> $A <|pad|> <|eos|>", "nothing before": "$A <|eos|>"}
+SPECIAL = [("<|bos|>", 0), ("<|eos|>", 1), ("<|pad|>", 2)]
 
 
 @pytest.mark.parametrize("case", ENDS)
 def test_what_a_tokenizer_puts_behind_every_text_is_left_out_and_that_is_said_once(
     copied, family_checkpoints, tokenizer, sentences, case
 ):
-    ending = load_tokenizer(at(ENDS[case](copied)))
+    template = processors.TemplateProcessing(single=ENDS[case], special_tokens=SPECIAL)
+    ending = load_tokenizer(at(copied(described={"eos_token": None}, post_processor=json.loads(template.__getstate__()))))
     assert {row[-1] for row in ending(list(sentences))["input_ids"]} == {1}
     model = load_model(family_checkpoints["llama"], head=False)
     with warnings.catch_warnings(record=True) as said:
@@ -233,10 +224,11 @@ def test_what_a_tokenizer_puts_behind_every_text_is_left_out_and_that_is_said_on
         within = behaviour._prompt_ids(ending, sentences, chat=True)
         ending.chat_template = "<|bos|>" + ending.chat_template
         begun = behaviour._prompt_ids(ending, sentences, chat=True)
-    assert ids == [tokenizer(list(sentences))["input_ids"]] * 2
+    assert ids == [[row["<|bos|>" not in ENDS[case] :] for row in tokenizer(list(sentences))["input_ids"]]] * 2
     assert asked == ids[0]
     assert [ending.decode(row[-3:]) for row in within] == ["[A]"] * len(sentences)
-    assert begun == within
+    assert [row[-1] for row in begun] == [row[-1] for row in within]
+    assert {row.count(0) for row in begun} == {1}
     (warning,) = said
     assert re.search(r"puts (<\|pad\|> )?<\|eos\|> behind every text", str(warning.message))
 
@@ -291,21 +283,15 @@ def test_statements_that_are_the_same_text_are_not_the_tokenizer_s_doing(make_co
     tokens.check(tokenizer, chosen, tokens.tokenize(tokenizer, chosen.statements))
 
 
-def test_unknown_words_are_counted_and_told_above_a_share(make_concepts):
+@pytest.mark.parametrize(("known", "told"), [(49, None), (48, None), (47, "4 of 100 tokens (4%)")])
+def test_unknown_words_are_counted_and_told_above_a_share(make_concepts, known, told):
     words = [f"w{i}" for i in range(49)]
     texts = [" ".join([*words, end]) for end in ("a", "b")]
-    for known, told in ((["a", "b"], None), (["a"], "1 of 100"), ([], None)):
-        able = word_level([*words, *known])
-        chosen = make_concepts([1, 0], texts)
-        if not known:
-            with pytest.raises(ValueError, match="Statements of opposite labels"):
-                tokens.check(able, chosen, tokens.tokenize(able, texts))
-            continue
-        tokens.check(able, chosen, tokens.tokenize(able, texts))  # one in a hundred is below the share
-        assert told is None or tokens._unknown(able) == {0}
-    able = word_level([*words[:-2], "a"])
-    with pytest.warns(UserWarning, match=r"all words of made-up/reliability: 5 of 100 tokens \(5%\) stand for something unknown"):
-        tokens.check(able, make_concepts([1, 0], texts), tokens.tokenize(able, texts))
+    able, chosen = word_level(["a", "b", *words[:known]]), make_concepts([1, 0], texts)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        tokens.check(able, chosen, tokens.tokenize(able, texts))
+    assert [str(w.message).partition(": ")[2].partition(" stand")[0] for w in said] == ([told] if told else [])
 
 
 def test_statements_of_one_label_that_become_alike_are_told(make_concepts):
@@ -318,9 +304,7 @@ def test_a_tokenizer_that_spells_in_bytes_knows_everything_and_one_that_has_no_w
     assert tokens._unknown(tokenizer) == set()
     assert tokens._unknown(characters()) == set()
     assert tokens._unknown(characters(unk_token="?")) == {0}
-    assert tokens._unknown(
-        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram([("<unk>", 0.0), ("T", -1.0)], 0)))
-    ) == {0}
+    assert tokens._unknown(UNABLE["has one token for a whole text"]) == {0}
     lost = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"one": 0}, unk_token="[UNK]")))
     assert tokens._unknown(lost) == set()
     with pytest.raises(ValueError, match=r"A tokenizer must read every text; this one failed: .*Missing \[UNK\]"):
