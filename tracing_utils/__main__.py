@@ -97,13 +97,22 @@ def ledger(args: argparse.Namespace) -> None:
     """Compare the checkpoints of a suite by their hashes; download nothing."""
     from .checkpoints import hub, ledger, suites
 
-    suite = hub.resolve_suite(replace(suites.load(args.suite), chat=None))
-    table = ledger.table(suite.checkpoints, suite.final)
-    shown = table.assign(sha256=table["sha256"].str[:12], commit=table["commit"].str[:8], GB=table["bytes"] / 1e9)
-    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "faults"]
+    loaded = suites.load(args.suite)
+    suite = hub.resolve_suite(replace(loaded, chat=None))
+    tuned = [loaded.chat] if loaded.chat and loaded.chat not in loaded.checkpoints else []
+    try:
+        tuned = hub.resolve(tuned)
+    except hub.HubError as error:
+        tuned = []
+        print(f"The chat model is not shown. {error}")
+    table = ledger.table([*suite.checkpoints, *tuned], suite.final)
+    cut = {"sha256": table["sha256"].str[:12], "tokenizer": table["tokenizer"].str[:12], "commit": table["commit"].str[:8]}
+    shown = table.assign(**cut, GB=table["bytes"] / 1e9)
+    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "tokenizer", "duplicate_of", "faults"]
     print(shown[columns].to_string(index=False, float_format="%.3f"))
     repeated, faulty = (table["duplicate_of"] != "").sum(), (table["faults"] != "").sum()
-    print(f"{len(table)} checkpoints; {repeated} repeat the weights of another; {faulty} with something to know.")
+    print(f"{len(suite.checkpoints)} checkpoints; {repeated} repeat the weights of another; {faulty} with something to know.")
+    print(f"Different tokenizers, that of the chat model included: {table['tokenizer'].nunique()}.")
 
 
 @command(

@@ -66,6 +66,12 @@ def test_what_a_job_says_is_the_reason_and_nothing_is_added(follow):
     assert [line for line in printed.splitlines() if line.startswith("error:")] == ["error: The floor is wet."]
 
 
+def test_a_warning_of_a_job_is_passed_on_once(follow):
+    code, printed = follow(RULE + "    shell: \"for i in 1 2; do echo 'warning: The floor is wet.' >&2; done; touch {output}\"\n")
+    assert code == 0
+    assert printed.count("warning: The floor is wet.\n") == 1
+
+
 def test_a_job_that_was_killed_is_named(follow):
     code, printed = follow(RULE + '    shell: "kill -9 $$ # -m tracing_utils.run.jobs notebook of step8"\n')
     assert code == 1

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
 from ..statements.concepts import ConceptSet
-from . import ledger
+from . import ledger, tokens
 from .types import Checkpoint
 
 __all__ = ["BUDGET", "MEMORY", "batches", "check", "encode", "extract", "of", "save", "whole"]
@@ -52,21 +52,28 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 def encode(
     model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase", statements: Sequence[str]
 ) -> list[list[int]]:
-    """Return the token ids of each statement, special tokens added as the tokenizer does by default.
+    """Return the token ids of each statement, as `tokens.tokenize` makes them.
 
     Raises:
         ValueError: if a statement has no token or more tokens than the model has positions, or the model does not know
             a token.
     """
-    # A tokenizer keeps a hundred bytes and more of each token until it returns: some statements at a time.
-    parts = (list(statements[start : start + 1000]) for start in range(0, len(statements), 1000))
-    ids = [row for part in parts for row in tokenizer(part)["input_ids"]]
+    ids = tokens.tokenize(tokenizer, statements)
     most = getattr(model.config, "max_position_embeddings", None) or max(map(len, ids))
     for statement, row in zip(statements, ids, strict=True):
         if not 0 < len(row) <= most:
             raise ValueError(f"A statement must have 1 to {most} tokens for this model; {statement[:60]!r} has {len(row)}.")
     if (highest := max(map(max, ids))) >= (known := model.get_input_embeddings().num_embeddings):
         raise ValueError(f"A tokenizer must belong to its model, which knows {known} tokens; this one gave number {highest}.")
+    return ids
+
+
+def _encode_set(
+    model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase", concepts: ConceptSet
+) -> list[list[int]]:
+    """Return the token ids of a set's statements, which the tokenizer must tell apart."""
+    ids = encode(model, tokenizer, concepts.statements)
+    tokens.check(tokenizer, concepts, ids)
     return ids
 
 
@@ -254,7 +261,7 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
         ValueError: if a checkpoint cannot be read or traced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model, tokens = None, {}
+    model, encoded = None, {}
     for checkpoint in checkpoints:
         path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
         if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
@@ -262,9 +269,9 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
         model, tokenizer = _load(checkpoint, trust_remote_code, model)
         ids = {}
         for concepts in sets:
-            if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in tokens:
-                tokens[known] = encode(model, tokenizer, concepts.statements)
-            ids[_name(concepts)] = tokens[known]
+            if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in encoded:
+                encoded[known] = _encode_set(model, tokenizer, concepts)
+            ids[_name(concepts)] = encoded[known]
         _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
 
 
@@ -285,9 +292,9 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(header_bytes := _header_bytes(header))
-        for name, tokens in ids.items():
+        for name, statements in ids.items():
             begin = len(header_bytes) + header[name]["data_offsets"][0]
-            for rows, batch in _stream(model, tokens):
+            for rows, batch in _stream(model, statements):
                 for row, values in zip(rows, batch.astype("<f4", copy=False), strict=True):
                     file.seek(begin + size * row)
                     file.write(values)
@@ -315,7 +322,7 @@ def of(
     """
     if not file:
         model, tokenizer = _load(checkpoint, trust_remote_code)
-        return extract(model, encode(model, tokenizer, concepts.statements))
+        return extract(model, _encode_set(model, tokenizer, concepts))
     if not Path(file).is_file():
         raise ValueError(f"The activations file must exist; {file} does not. Leave it empty to compute the activations.")
     if not _keys(checkpoint, [concepts]).items() <= _metadata(Path(file)).items():

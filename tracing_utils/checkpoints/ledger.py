@@ -16,7 +16,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from ..core import downloads
-from ..core.downloads import blob_id
+from ..core.downloads import blob_id, is_pointer
 from .types import Checkpoint, tokenizer_names, weight_names
 
 __all__ = ["check", "identity", "table", "tokenizer_identity", "weights_sha256"]
@@ -90,7 +90,8 @@ def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
         known = {file.name: file.digest for file in files}
         return [known[name] for name in tokenizer_names(known)]
     folder = checkpoint.tokenizer
-    names = tokenizer_names(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
+    here = folder.iterdir() if folder and folder.is_dir() else ()
+    names = tokenizer_names(path.name for path in here if path.is_file())
     return [_once(blob_id, folder / name) for name in names]
 
 
@@ -103,14 +104,16 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
             with its step may hold its weights.
 
     Returns:
-        The columns suite, revision, commit, step, tokens, bytes, sha256, duplicate_of (a revision, or empty)
-        and faults (sentences, or empty). A checkpoint without weights has no sha256.
+        The columns suite, revision, commit, step, tokens, bytes, sha256, tokenizer, duplicate_of (a revision, or empty)
+        and faults (sentences, or empty). A checkpoint without weights has no sha256, one without a tokenizer no `tokenizer`,
+        which is a sha256 over the tokenizer's files.
     """
-    rows, first = [], {}
+    rows, first, words = [], {}, _tokenizers(checkpoints)
     if final and weight_names(_files(final)):
         first[weights_sha256(final)] = final.revision
     ends = {final.step} if final else set()
     gaps = _gaps([checkpoint.step for checkpoint in checkpoints])
+    changes = _changes(words)
     for checkpoint in checkpoints:
         names = _files(checkpoint)
         digest = weights_sha256(checkpoint) if weight_names(names) else ""
@@ -125,11 +128,27 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
                 "tokens": checkpoint.tokens,
                 "bytes": sum(names[name] for name in weight_names(names)),
                 "sha256": digest,
+                "tokenizer": words[checkpoint],
                 "duplicate_of": same if repeats else "",
-                "faults": "; ".join([*_faults(checkpoint), *gaps.get(checkpoint.step, [])]),
+                "faults": "; ".join([*_faults(checkpoint), *gaps.get(checkpoint.step, []), *changes.get(checkpoint, [])]),
             }
         )
     return pd.DataFrame(rows).astype({"tokens": "Int64"})
+
+
+def _tokenizers(checkpoints: Sequence[Checkpoint]) -> dict[Checkpoint, str]:
+    """Return one sha256 over the files of each checkpoint's tokenizer, empty where it has none."""
+    found = {checkpoint: tokenizer_identity(checkpoint) for checkpoint in checkpoints}
+    return {
+        checkpoint: hashlib.sha256(json.dumps(each).encode()).hexdigest() if each else "" for checkpoint, each in found.items()
+    }
+
+
+def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
+    """Return where along a run the tokenizer becomes another one; a tuned model lies outside the run."""
+    inside = [checkpoint for checkpoint in words if checkpoint.step >= 0 and words[checkpoint]]
+    changed = [(earlier, later) for earlier, later in pairwise(inside) if words[earlier] != words[later]]
+    return {later: [f"another tokenizer than {earlier.revision}"] for earlier, later in changed}
 
 
 def _faults(checkpoint: Checkpoint) -> list[str]:
@@ -143,6 +162,8 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
         faults.append(fault)
     if not tokenizer_identity(checkpoint):
         faults.append(NO_TOKENIZER)
+    elif checkpoint.tokenizer and is_pointer(checkpoint.tokenizer / "tokenizer.json"):
+        faults.append(f"{DAMAGED}: tokenizer.json is a pointer of git-lfs")
     if weights and weights[0].endswith(".bin"):
         faults.append("only .bin weights")
     return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, weights)]

@@ -16,7 +16,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -64,16 +72,29 @@ def at_hand(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of `checkpoint`.
+    """Return the tokenizer of `checkpoint`, which splits as its `tokenizer.json` says where it has one.
 
     Raises:
         ValueError: if its folder holds none.
     """
-    checkpoint = at_hand(checkpoint)
+    folder = at_hand(checkpoint).tokenizer
+    stored = folder / "tokenizer.json"
     try:
-        return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
-    except _UNREADABLE as error:
-        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; reading it failed: {_first_line(error)}.") from error
+        # A class of transformers, such as GPT2Tokenizer, would put its own splitting in the place of the stored one; the
+        # plain class does not. Code that lies beside a tokenizer is another matter, and was asked for.
+        plain = stored.is_file() and not (trust_remote_code and _has_code(folder / "tokenizer_config.json"))
+        kind = PreTrainedTokenizerFast if plain else AutoTokenizer
+        return kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # the readers raise whatever a broken file leads them to
+        reason = _first_line(error)
+        if downloads.is_pointer(stored):
+            reason = "its tokenizer.json is a pointer of git-lfs, and `git lfs pull` gets the file itself"
+        raise ValueError(f"{folder} must hold a tokenizer; reading it failed: {reason}.") from error
+
+
+def _has_code(description: Path) -> bool:
+    """Return whether a tokenizer brings Python code of its own."""
+    return description.is_file() and "auto_map" in json.loads(description.read_text(encoding="utf-8"))
 
 
 def load_model(

@@ -22,7 +22,7 @@ from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
 from ..core.validation import Switch, Text, Validated, validate
-from .types import Checkpoint, CheckpointSuite, parse_revision, placed, tokens_seen
+from .types import Checkpoint, CheckpointSuite, parse_revision, placed, tokenizer_names, tokens_seen
 
 __all__ = [
     "HUB", "NotFetchedError", "entry", "families", "known", "layers", "load", "read_saved", "registry", "save", "select",
@@ -184,9 +184,9 @@ def load(name: str) -> CheckpointSuite:
 
     Args:
         name: a name of `suites.yml`; or `hub:owner/name`; or the path of a folder with one sub-folder a
-            revision, each with `config.json` and weights (the tokenizer lies in `tokenizer/` or in the last
-            revision, a chat model in `chat/`); or of a folder with one model; or of a GGUF file; or of a file
-            that `save` wrote.
+            revision, each with `config.json` and weights, and a chat model in `chat/` (each with its own tokenizer;
+            those without one take that of `tokenizer/`, else that of the last revision that has one); or of a folder
+            with one model; or of a GGUF file; or of a file that `save` wrote.
 
     Raises:
         ValueError: if there is no such suite, folder or file, it holds no checkpoint, or the hub cannot be asked.
@@ -241,16 +241,23 @@ def _read_folder(name: str, folder: Path, entry: dict) -> CheckpointSuite:
             f"A suite's folder must hold checkpoints named like step1000, each with a config.json; {folder} holds none."
         )
     ordered = sorted(parsed, key=lambda path: parsed[path][:2])
-    tokenizer = folder / entry.get("tokenizer", "tokenizer")
-    if not tokenizer.is_dir():
-        tokenizer = ordered[-1]
+    registered = _with_tokenizer([folder / entry["tokenizer"]] if "tokenizer" in entry else [])
+    shared = [*_with_tokenizer([folder / "tokenizer", *reversed(ordered)]), ordered[-1]]
     checkpoints = []
     for path in ordered:
         _, step, tokens = parsed[path]
+        tokenizer = [*registered, *_with_tokenizer([path]), *shared][0]
         checkpoints.append(Checkpoint(name, path.name, step, tokens_seen(entry, step, tokens), path, tokenizer))
-    chat_folder = folder / entry.get("chat", "chat")
-    chat = Checkpoint(name, "chat", -1, None, chat_folder, tokenizer) if (chat_folder / "config.json").exists() else None
+    chat, path = None, folder / entry.get("chat", "chat")
+    if (path / "config.json").exists():
+        chat = Checkpoint(name, "chat", -1, None, path, [*_with_tokenizer([path]), *registered, *shared][0])
     return CheckpointSuite(name, tuple(checkpoints), chat, entry.get("licence", "unknown"), entry.get("about", ""))
+
+
+def _with_tokenizer(folders: Iterable[Path]) -> list[Path]:
+    """Return those folders that hold a tokenizer."""
+    names = {folder: [path.name for path in folder.iterdir() if path.is_file()] for folder in folders if folder.is_dir()}
+    return [folder for folder in names if tokenizer_names(names[folder])]
 
 
 def save(suite: CheckpointSuite, path: Path) -> None:

@@ -217,13 +217,15 @@ def _loss(model: LlamaForCausalLM, recipe: Recipe, exact: bool) -> Callable[[tor
 
 
 def _save_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write the weights as fp16 safetensors, by rename, so that a checkpoint is never half-written."""
+    """Write the weights as fp16 safetensors, by rename, so that a checkpoint is never half-written; link the tokenizer."""
     part, config = folder.with_name(folder.name + ".part"), copy.deepcopy(model.config)
     shutil.rmtree(part, ignore_errors=True)
     config.dtype, config.architectures = "float16", [type(model).__name__]
     config.save_pretrained(part)
     weights = {name: value.half() for name, value in model.state_dict().items() if name != "lm_head.weight"}  # tied
     save_file(weights, part / "model.safetensors", {"format": "pt"})
+    for file in (folder.parent / "tokenizer").glob("*"):  # so that transformers opens the folder as it lies there
+        (part / file.name).symlink_to(Path("..") / "tokenizer" / file.name)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
 

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from .. import experiments
-from ..checkpoints import activations, suites
+from ..checkpoints import activations, ledger, suites, tokens
 from ..checkpoints.types import Checkpoint, weight_names
 from ..core.errors import unknown
 from ..core.paths import PROJECT
+from ..statements.concepts import ConceptSet
 from . import studies
 from .studies import Study
 
@@ -51,24 +52,24 @@ def costs(study: Study) -> pd.DataFrame:
         these are not read but estimated.
     """
     sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
-    statements = [statement for concepts in sets for statement in concepts.statements]
+    n = sum(map(len, sets))
     entry, counted, rows = suites.entry(study.loaded.name), {}, []
     for checkpoint in _resolved([study.loaded[revision] for revision in study.needed()]):
         size, assumed = _sizes(checkpoint, entry, study.trust_remote_code)
-        if (where := checkpoint.tokenizer) not in counted:
-            counted[where] = _tokens(checkpoint, statements, study.trust_remote_code)
+        if (words := tuple(ledger.tokenizer_identity(checkpoint))) not in counted:
+            counted[words] = _tokens(checkpoint, sets, study.trust_remote_code)
         width = size["layers"] * size["d_model"]
         rows.append(
             {
                 "revision": checkpoint.revision,
                 **{key: size[key] for key in ("parameters", "layers", "d_model")},
-                "statements": len(statements),
-                "tokens": counted[where],
-                "flops": 2 * size["multiplied"] * counted[where],
+                "statements": n,
+                "tokens": counted[words],
+                "flops": 2 * size["multiplied"] * counted[words],
                 "download": 0 if checkpoint.folder else size["bytes"],
-                "activations": 4 * len(statements) * width,
-                "evidence": len(statements) * (2 * size["d_model"] + 8 * size["layers"]),
-                "assumed": ", ".join([*assumed, *([] if where else ["tokens"])]),
+                "activations": 4 * n * width,
+                "evidence": n * (2 * size["d_model"] + 8 * size["layers"]),
+                "assumed": ", ".join([*assumed, *([] if checkpoint.tokenizer else ["tokens"])]),
             }
         )
     return pd.DataFrame(rows)
@@ -111,13 +112,18 @@ def _usual_shape(parameters: int | float) -> tuple[int, int]:
     return layers, 128 * layers
 
 
-def _tokens(checkpoint: Checkpoint, statements: list[str], trust_remote_code: bool) -> int:
+def _tokens(checkpoint: Checkpoint, sets: list[ConceptSet], trust_remote_code: bool) -> int:
+    """Return how many tokens the statements have; refuse those that the tokenizer cannot tell apart."""
     if checkpoint.tokenizer is None:
-        return round(sum(len(statement) / CHARACTERS_A_TOKEN + 1 for statement in statements))
+        return round(sum(len(statement) / CHARACTERS_A_TOKEN + 1 for concepts in sets for statement in concepts.statements))
     from ..checkpoints import models  # noqa: PLC0415
 
-    tokenizer = models.load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
-    return sum(map(len, tokenizer(statements)["input_ids"]))
+    tokenizer, n = models.load_tokenizer(checkpoint, trust_remote_code=trust_remote_code), 0
+    for concepts in sets:
+        ids = tokens.tokenize(tokenizer, concepts.statements)
+        tokens.check(tokenizer, concepts, ids)
+        n += sum(map(len, ids))
+    return n
 
 
 def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from ..core.errors import brief
+from ..core.paths import PROJECT
 
 __all__ = ["end", "end_with_run", "exit_code", "marked", "stoppable"]
 
@@ -100,6 +102,7 @@ def exit_code(name: str, work: Callable[[], object]) -> int:
         0 when it is done; 2 after a caller's mistake or what the machine lacks, with one sentence; 130 when it was stopped.
     """
     end_with_run()
+    warnings.formatwarning = _in_words
     try:
         with stoppable():
             work()
@@ -113,6 +116,15 @@ def exit_code(name: str, work: Callable[[], object]) -> int:
         print("Stopped; what was finished is kept; the same command continues.", file=sys.stderr)
         return 130
     return 0
+
+
+_format = warnings.formatwarning
+
+
+def _in_words(message: Warning | str, category: type, file: str, *place) -> str:
+    """Return a warning of this package as one line, `warning: ...`, which a run passes on."""
+    own = file.startswith(str(PROJECT / "tracing_utils"))
+    return f"warning: {message}\n" if own else _format(message, category, file, *place)
 
 
 def _machine_error(error: OSError | MemoryError, name: str) -> str:

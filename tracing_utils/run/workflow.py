@@ -146,9 +146,9 @@ def follow(command: list[str], folder: Path) -> int:
 
 
 def _report(process: subprocess.Popen, log: Path) -> int:
-    """Print `[jobs done/jobs] what runs now` for each job, and the errors; return the exit code."""
+    """Print `[jobs done/jobs] what runs now` for each job, the errors, and each warning once; return the exit code."""
     done = total = 0
-    explained = False
+    explained, warned = False, set()
     with log.open("w", encoding="utf-8") as copy:
         for line in process.stdout:
             copy.write(line)
@@ -158,6 +158,9 @@ def _report(process: subprocess.Popen, log: Path) -> int:
                 done, total = int(match[1]), int(match[2])
             elif match := re.match(r"Job \d+: (.*)", line):
                 print(f"[{done}/{total}] {match[1]}", flush=True)
+            elif line.startswith("warning:") and line not in warned:  # several checkpoints may say the same
+                warned.add(line)
+                print(line, end="", flush=True)
             for error in _job_errors(line):
                 print(error, flush=True)
                 explained = True

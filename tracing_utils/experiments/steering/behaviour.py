@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...checkpoints import activations, models, suites
+from ...checkpoints import activations, models, suites, tokens
 from ...checkpoints.types import Checkpoint, weight_names
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, Split
@@ -60,17 +60,18 @@ class Measured:
 
 
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat: bool) -> list[list[int]]:
-    """Return token ids of prompts, inside the chat template if `chat`, with the first special token once."""
+    """Return token ids of prompts, inside the chat template if `chat`, with the first special token once and none behind."""
     if not chat:
-        return tokenizer(list(prompts))["input_ids"]
+        return tokens.tokenize(tokenizer, prompts)
     if tokenizer.chat_template is None:
         raise ValueError("The tokenizer must have a chat template; it has none. Ask with chat=False.")
     texts = [
         tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
         for prompt in prompts
     ]
-    first = tokenizer.bos_token
-    return [tokenizer(text, add_special_tokens=not (first and text.startswith(first)))["input_ids"] for text in texts]
+    if (first := tokenizer.bos_token) and all(text.startswith(first) for text in texts):
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return tokens.tokenize(tokenizer, texts)
 
 
 def _left_padded(ids: Sequence[Sequence[int]], device: torch.device) -> dict[str, torch.Tensor]:
@@ -133,12 +134,12 @@ def _digit_log_probabilities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat: bool
 ) -> Float[np.ndarray, "example digit"]:
     """Return the log-probability of answering 0 and of answering 1 right after each prompt."""
-    ids, tokens = _prompt_ids(tokenizer, prompts, chat), _digit_tokens(tokenizer)
+    ids, digits = _prompt_ids(tokenizer, prompts, chat), _digit_tokens(tokenizer)
     out = np.empty((len(ids), 2))
     for rows in activations.batches([len(row) for row in ids], activations.BUDGET[model.device.type]):
         batch = _left_padded([ids[i] for i in rows], model.device)
         logits = _run(model, batch, 1, tokenizer.pad_token_id or 0).logits[0].double().log_softmax(1)
-        out[rows] = torch.stack([logits[:, either].logsumexp(1) for either in tokens], dim=1).cpu().numpy()
+        out[rows] = torch.stack([logits[:, either].logsumexp(1) for either in digits], dim=1).cpu().numpy()
     return out
 
 

@@ -1,0 +1,96 @@
+"""Texts as a model reads them: the one place where they become tokens.
+
+Rule: a text ends in its own last token; what a tokenizer cannot tell apart is refused or told before a model reads it.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..statements.concepts import ConceptSet
+
+__all__ = ["MOST_UNKNOWN", "check", "tokenize"]
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MOST_UNKNOWN = 0.02
+"""The share of a set's tokens that may be unknown, and of its statements that may be like another, without a warning."""
+
+_NOWHERE = "\U000f1234"  # a character for private use, which no tokenizer learns
+
+
+def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text, with what the tokenizer puts before every text and without what it puts behind.
+
+    An end of text that is appended would be the last token of every statement, and would end every prompt.
+
+    Raises:
+        ValueError: if the tokenizer fails at a text.
+    """
+    try:
+        behind = _behind(tokenizer, max(texts, key=len, default=""))
+        # A tokenizer keeps a hundred bytes and more of each token until it returns: some texts at a time.
+        parts = (list(texts[start : start + 1000]) for start in range(0, len(texts), 1000))
+        ids = [row[: len(row) - len(behind)] for part in parts for row in tokenizer(part)["input_ids"]]
+    except Exception as error:  # the library raises nothing more special, such as where it has no token for the unknown
+        raise ValueError(f"A tokenizer must read every text; this one failed: {' '.join(str(error).split())}.") from error
+    if behind:
+        named = " ".join(tokenizer.convert_ids_to_tokens(behind))
+        warnings.warn(
+            f"The tokenizer puts {named} behind every text. It is left out here: a text ends in its own last token.",
+            stacklevel=1,  # in one place, so that it is said once
+        )
+    return ids
+
+
+def _behind(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Return the tokens that a tokenizer puts behind a text."""
+    bare, whole = (tokenizer(text, add_special_tokens=added)["input_ids"] for added in (False, True))
+    begins = [start for start in range(len(whole)) if bare and whole[start : start + len(bare)] == bare]
+    return whole[begins[0] + len(bare) :] if begins else []
+
+
+def check(tokenizer: "PreTrainedTokenizerBase", concepts: ConceptSet, ids: Sequence[Sequence[int]]) -> None:
+    """Refuse statements of opposite labels that are one row of tokens, and warn where many words are unknown.
+
+    Args:
+        tokenizer: with which `tokenize` made the ids.
+        concepts: the statements.
+        ids: the tokens of each.
+
+    Raises:
+        ValueError: if two different statements of opposite labels have the same tokens.
+    """
+    name, alike = f"{concepts.name}/{concepts.dimension}", 0
+    first: dict[tuple[int, ...], int] = {}
+    for i, row in enumerate(ids):
+        j = first.setdefault(tuple(row), i)
+        if concepts.statements[i] == concepts.statements[j]:
+            continue
+        if concepts.labels[i] != concepts.labels[j]:
+            raise ValueError(
+                f"Statements of opposite labels must have different tokens; in {name} the tokenizer gives the same to "
+                f"{concepts.statements[j][:60]!r} and {concepts.statements[i][:60]!r}. Take the tokenizer that the model was "
+                "trained with, or statements that it tells apart."
+            )
+        alike += 1
+    unknown, n = _unknown(tokenizer), sum(map(len, ids))
+    lost = sum(token in unknown for row in ids for token in row)
+    if lost > MOST_UNKNOWN * n or alike > MOST_UNKNOWN * len(ids):
+        warnings.warn(
+            f"The tokenizer does not know all words of {name}: {lost} of {n} tokens ({lost / n:.0%}) stand for something "
+            f"unknown, and {alike} of {len(ids)} statements have the tokens of another one.",
+            stacklevel=1,
+        )
+
+
+def _unknown(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """Return the number of the token that stands for all that a tokenizer does not know; none where it spells in bytes."""
+    if not tokenizer.is_fast:
+        return {tokenizer.unk_token_id} - {None, tokenizer.bos_token_id}
+    try:
+        spelt = [token.id for token in tokenizer.backend_tokenizer.model.tokenize(_NOWHERE)]
+    except Exception:  # it has no such token: `tokenize` refuses what it does not know
+        return set()
+    return set(spelt) if len(spelt) == 1 else set()
