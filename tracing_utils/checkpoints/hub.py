@@ -27,7 +27,9 @@ from huggingface_hub.hf_api import RepoFolder
 from huggingface_hub.utils import disable_progress_bars
 
 from ..core import downloads
+from . import files
 from .types import (
+    INDICES,
     Checkpoint,
     CheckpointSuite,
     Remote,
@@ -252,10 +254,11 @@ def _described(remote: Remote, what: str) -> Remote:
     metadata = _metadata(remote, what)
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
     here = {name.removeprefix(inside): file for name, file in metadata["files"].items() if name.startswith(inside)}
-    files = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
+    needed = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
     # The hub reads the configuration at the root alone.
     family = None if remote.subfolder else metadata["model_type"]
-    return replace(remote, commit=metadata["commit"], files=files, model_type=family)
+    quantised = "" if remote.subfolder else metadata.get("quantised", "")
+    return replace(remote, commit=metadata["commit"], files=needed, model_type=family, quantised=quantised)
 
 
 def _metadata(remote: Remote, what: str) -> dict:
@@ -275,6 +278,7 @@ def _metadata(remote: Remote, what: str) -> dict:
         metadata = {
             "commit": info.sha,
             "model_type": info.config.get("model_type", "") if info.config else None,
+            "quantised": files.quantisation(info.config or {}),
             "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
         }
     if pinned and remote.commit == info.sha:
@@ -290,9 +294,9 @@ def _needed(names: Iterable[str]) -> list[str]:
     names = {name for name in names if "/" not in name}
     weights = weight_names(names)
     kind = ".safetensors" if weights and weights[0].endswith(".safetensors") else ".bin"
-    index = {"model.safetensors.index.json" if kind == ".safetensors" else "pytorch_model.bin.index.json"}
-    code = {name for name in names if name.endswith(".py")}
-    return sorted(names & ({"config.json"} | code | set(weights) | index | set(tokenizer_names(names))))
+    index = {name for name in INDICES if kind in name}
+    others = {name for name in names if name.endswith(".py") or files.is_adapter(name)}  # an adapter is refused
+    return sorted(names & ({"config.json"} | others | set(weights) | index | set(tokenizer_names(names))))
 
 
 def _cached_files(remote: Remote, what: str) -> dict:
@@ -300,10 +304,10 @@ def _cached_files(remote: Remote, what: str) -> dict:
     for commit, cached in _cached(remote.repo).items():
         if remote.commit in (commit, *cached.refs):
             root = cached.snapshot_path
-            files = {
+            found = {
                 file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in cached.files
             }
-            return {"commit": commit, "model_type": None, "files": files}
+            return {"commit": commit, "model_type": None, "files": found}
     raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()))
 
 

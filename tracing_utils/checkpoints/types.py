@@ -4,7 +4,7 @@ Rule: revisions are kept verbatim and only parsed for their step and tokens.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,12 @@ from pathlib import Path
 from ..core.errors import unknown
 
 __all__ = [
+    "INDICES",
     "Checkpoint",
     "CheckpointSuite",
     "Remote",
     "RemoteFile",
+    "is_weights",
     "parse_revision",
     "placed",
     "tokenizer_names",
@@ -41,8 +43,11 @@ _PATTERNS = tuple(
     )
 )
 _LONGEST = 256  # that a file's name may be
-# What transformers reads, safetensors first. Other files of these kinds (optimiser states, `consolidated`) are no weights.
-_WEIGHTS = tuple(re.compile(pattern) for pattern in (r"model(-\d+-of-\d+)?\.safetensors", r"pytorch_model(-\d+-of-\d+)?\.bin"))
+# What transformers reads, safetensors first. Other files of these kinds (optimiser states, `consolidated`) are no weights
+# unless an index names them.
+_WEIGHTS = {"model.safetensors": r"model-\d+-of-\d+\.safetensors", "pytorch_model.bin": r"pytorch_model-\d+-of-\d+\.bin"}
+INDICES = tuple(f"{name}.index.json" for name in _WEIGHTS)
+"""The names of the files that say in which file each weight lies."""
 _TOKENIZER = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
@@ -77,6 +82,7 @@ class Remote:
         files: configuration, weights and tokenizer; empty until `hub.resolve` has asked.
         tokenizer: where the tokenizer lies if not among `files`.
         model_type: the family its configuration names; empty if it names none, None if the hub does not say.
+        quantised: how its configuration says that its weights were quantised; empty if it does not.
     """
 
     repo: str
@@ -85,6 +91,7 @@ class Remote:
     files: tuple[RemoteFile, ...] = ()
     tokenizer: "Remote | None" = None
     model_type: str | None = None
+    quantised: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,13 +176,25 @@ def parse_revision(name: str) -> tuple[int, int, int | None] | None:
     return None
 
 
-def weight_names(names: Iterable[str]) -> list[str]:
-    """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none."""
-    names = sorted(names)
-    for pattern in _WEIGHTS:
-        if weights := [name for name in names if pattern.fullmatch(name)]:
+def weight_names(names: Iterable[str], indexed: Mapping[str, Iterable[str]] | None = None) -> list[str]:
+    """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none.
+
+    Args:
+        names: of all its files.
+        indexed: by the name of each index (`INDICES`), as far as its content is known, the files it names.
+    """
+    names = set(names)
+    for whole, shard in _WEIGHTS.items():
+        shards = [name for name in names if re.fullmatch(shard, name)]
+        named = names & set((indexed or {}).get(f"{whole}.index.json", ()))
+        if weights := [whole] if whole in names else sorted(named or shards):
             return weights
     return []
+
+
+def is_weights(name: str) -> bool:
+    """Return whether a file is named as transformers names weights, whether it is read or not."""
+    return any(name == whole or re.fullmatch(shard, name) for whole, shard in _WEIGHTS.items())
 
 
 def tokenizer_names(names: Iterable[str]) -> list[str]:
