@@ -99,10 +99,11 @@ def ledger(args: argparse.Namespace) -> None:
     suite = hub.resolve_suite(replace(suites.load(args.suite), chat=None))
     table = ledger.table(suite.checkpoints, suite.final)
     shown = table.assign(sha256=table["sha256"].str[:12], commit=table["commit"].str[:8], GB=table["bytes"] / 1e9)
-    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "faults"]
+    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "duplicate_of", "quantised", "faults"]
     print(shown[columns].to_string(index=False, float_format="%.3f"))
     repeated, faulty = (table["duplicate_of"] != "").sum(), (table["faults"] != "").sum()
     print(f"{len(table)} checkpoints; {repeated} repeat the weights of another; {faulty} with something to know.")
+    print(*suite.notes, sep="\n", end="\n" if suite.notes else "")
 
 
 @command(

@@ -13,8 +13,8 @@ from ..core.errors import brief
 from .types import INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "is_adapter", "pointers", "quantisation",
-    "quantised", "refuse", "weights",
+    "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "is_adapter", "is_pointer", "pointers",
+    "quantisation", "quantised", "refuse", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"(pytorch_)?(adapter|lora)[\w.-]*\.(json|safetensors|bin|pt)")
@@ -22,10 +22,7 @@ _READ_BEFORE = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")  # b
 _POINTER = b"version https://git-lfs"
 _MOST_OF_A_POINTER = 1024  # bytes, as git-lfs has it
 
-_MERGE = (
-    "merge it into its base first (with peft: PeftModel.from_pretrained(base, folder).merge_and_unload(), and save_pretrained "
-    "of what that gives), and trace the merged model"
-)
+_MERGE = "merge it into its base first (peft's merge_and_unload, then save_pretrained of what that gives)"
 _AN_ADAPTER, _A_POINTER, _TWO_SAVES, _UNFIT = REFUSED = (
     "an adapter, which would not be used", "a pointer of git-lfs", "two saves of weights", "no index that fits"
 )  # fmt: skip
@@ -66,10 +63,15 @@ def dangling(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
 
 
+def is_pointer(path: Path) -> bool:
+    """Return whether a file says only where git-lfs keeps its content."""
+    small = path.is_file() and path.stat().st_size <= _MOST_OF_A_POINTER
+    return small and path.read_bytes().startswith(_POINTER)
+
+
 def pointers(folder: Path, names: Iterable[str]) -> list[str]:
-    """Return which of these files say only where git-lfs keeps the file."""
-    small = [name for name in names if (folder / name).is_file() and (folder / name).stat().st_size <= _MOST_OF_A_POINTER]
-    return [name for name in small if (folder / name).read_bytes().startswith(_POINTER)]
+    """Return a fault for each of these files of a folder that git-lfs has not fetched."""
+    return [f"{_A_POINTER} in place of {name}: run `git lfs pull`" for name in names if is_pointer(folder / name)]
 
 
 def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
@@ -85,7 +87,7 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
         places.append((tokenizer, tokenizer_names(path.name for path in tokenizer.iterdir())))
     found = adapters(here)
     for place, names in places:
-        found += [f"{_A_POINTER} in place of {name}: run `git lfs pull`" for name in pointers(place, names)]
+        found += pointers(place, names)
     return found + (_of_weights(folder, read, sorted(filter(is_weights, here))) if read else [])
 
 
@@ -174,7 +176,8 @@ def _twice(folder: Path, read: Iterable[str]) -> list[tuple[str, str, str]]:
 
 def _dtypes(folder: Path) -> set[str]:
     """Return the dtypes of a folder's weights, as safetensors writes them; none of pickles."""
-    return {told["dtype"] for file in weights(folder) if file.endswith(".safetensors") for told in _header(folder / file)[1].values()}
+    stored = (_header(folder / file)[1] for file in weights(folder) if file.endswith(".safetensors"))
+    return {told["dtype"] for header in stored for told in header.values()}
 
 
 def content(folder: Path, most: int | None = None) -> str:

@@ -31,7 +31,7 @@ def from_gguf(path: Path) -> Path:
     """
     if not path.is_file():
         raise ValueError(f"A GGUF file must exist; {path} does not.")
-    if files.pointers(path.parent, [path.name]):
+    if files.is_pointer(path):
         raise ValueError(f"{path} must be a GGUF file; it is a pointer of git-lfs in its place: run `git lfs pull`.")
     if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", path.name):
         raise _in_parts(path, int(part[2]))
@@ -54,7 +54,7 @@ def _whole(folder: Path) -> bool:
 
 def _in_parts(path: Path, parts: int) -> ValueError:
     return ValueError(
-        f"{path} must be a whole GGUF file; it is one of {parts} parts. Join them with `llama-gguf-split --merge FIRST-PART OUT.gguf`."
+        f"{path} must be a whole GGUF file; it is one of {parts} parts. Join them: `llama-gguf-split --merge FIRST OUT`."
     )
 
 

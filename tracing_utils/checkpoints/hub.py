@@ -27,7 +27,7 @@ from huggingface_hub.hf_api import RepoFolder
 from huggingface_hub.utils import disable_progress_bars
 
 from ..core import downloads
-from . import files
+from . import files, timeline
 from .types import (
     INDICES,
     Checkpoint,
@@ -37,7 +37,6 @@ from .types import (
     parse_revision,
     placed,
     tokenizer_names,
-    tokens_seen,
     weight_names,
 )
 
@@ -144,10 +143,12 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
         )
     tokenizer = _elsewhere(entry.get("tokenizer"))
     checkpoints = []
-    for revision in sorted(parsed, key=lambda revision: (*parsed[revision][:2], revision)):
-        _, step, tokens = parsed[revision]
+    times, notes = timeline.told(parsed, entry)
+    if others := sorted(set(remotes) - set(parsed) - {"main"}) if "revisions" not in entry else []:
+        notes.append(f"left out (the name tells no step): {timeline.until_ten(others)}")
+    for revision, (step, tokens) in times.items():
         remote = replace(remotes[revision], tokenizer=tokenizer)
-        checkpoints.append(Checkpoint(name, revision, step, tokens_seen(entry, step, tokens), None, None, remote))
+        checkpoints.append(Checkpoint(name, revision, step, tokens, None, None, remote))
     chat = _elsewhere(entry.get("chat"))
     final = Remote(repo, commits["main"]) if "main" in commits and not checkpoints[0].remote.subfolder else None
     return CheckpointSuite(
@@ -157,6 +158,7 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
         entry.get("licence", "unknown"),
         entry.get("about", "a repository of the hub"),
         replace(checkpoints[-1], revision="main", remote=final) if final else None,
+        tuple(notes),
     )
 
 
@@ -168,9 +170,10 @@ def _elsewhere(reference: str | None) -> Remote | None:
     return Remote(repo, revision or "main")
 
 
-def _parsed(remotes: dict[str, Remote], entry: dict) -> dict[str, tuple[int, int, int | None]]:
+def _parsed(remotes: dict[str, Remote], entry: dict) -> list[str]:
+    """Return the names that are revisions of this suite and tell a step."""
     wanted = re.compile(entry.get("revisions", ".*"))
-    return {name: parsed for name in remotes if wanted.fullmatch(name) and (parsed := parse_revision(name))}
+    return [name for name in remotes if wanted.fullmatch(name) and parse_revision(name)]
 
 
 def _revisions(repo: str) -> dict[str, str]:

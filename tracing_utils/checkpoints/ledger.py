@@ -163,9 +163,7 @@ def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]]) -> 
 def _faults(checkpoint: Checkpoint) -> list[str]:
     """Return what a checkpoint lacks, what lies in its folder and is not used, and that its weights are pickled."""
     names = weights(checkpoint)
-    beside = (
-        files.adapters(_files(checkpoint)) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
-    )
+    beside = files.adapters(_files(checkpoint)) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
     faults = [] if names or any(fault.startswith(files.REFUSED) for fault in beside) else [_no_weights(checkpoint)]
     if "config.json" not in _files(checkpoint):
         faults.append(NO_CONFIGURATION)
@@ -177,8 +175,8 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
         faults.append("only .bin weights")
     if checkpoint.remote:
         return [*faults, *beside]
-    whole = [name for name in names if name not in files.pointers(checkpoint.folder, names)]
-    return [*faults, *beside, *_damages(checkpoint.folder, whole)]
+    here = [name for name in names if not files.is_pointer(checkpoint.folder / name)]
+    return [*faults, *beside, *_damages(checkpoint.folder, here)]
 
 
 def _no_weights(checkpoint: Checkpoint) -> str:

@@ -27,7 +27,7 @@ from transformers.utils import logging
 from ..core import downloads
 from ..core.errors import brief
 from . import files
-from .types import Checkpoint
+from .types import Checkpoint, tokenizer_names
 
 __all__ = [
     "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "refuse_left_over", "sizes", "swap",
@@ -74,6 +74,10 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         ValueError: if its folder holds none.
     """
     checkpoint = at_hand(checkpoint)
+    here = checkpoint.tokenizer.iterdir() if checkpoint.tokenizer.is_dir() else ()
+    names = tokenizer_names(path.name for path in here)
+    if told := files.pointers(checkpoint.tokenizer, names):
+        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; it holds {told[0]}.")
     try:
         return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
@@ -158,12 +162,13 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
     """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
     for part in (config, config.get_text_config()):
         for told in (getattr(part, "quantization_config", None), getattr(part, "compression_config", None)):
-            if isinstance(told, dict) and not (told.get("load_in_8bit") or told.get("load_in_4bit")):
-                if (method := told.get("quant_method")) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
-                    raise ValueError(
-                        f"{folder} must hold weights that transformers can read; its config.json says that they were quantised by "
-                        f"{brief(method)}, which it does not know. Take the weights from before, or turn them back."
-                    )
+            if not isinstance(told, dict) or told.keys() & {"load_in_8bit", "load_in_4bit"}:
+                continue
+            if (method := told.get("quant_method")) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+                raise ValueError(
+                    f"{folder} must hold weights that transformers can read; its config.json says that they were quantised by "
+                    f"{brief(method)}, which it does not know. Take the weights from before, or turn them back."
+                )
 
 
 # What a file may hold that a model does without: heads, the pooler of a masked language model, and what older versions of
@@ -210,8 +215,8 @@ def _refuse_non_finite(weights: dict[str, Tensor], folder: Path) -> None:
     for name, finite in zip(weights, sums.tolist(), strict=True):
         if not finite and not weights[name].detach().isfinite().all():
             raise ValueError(
-                f"{folder} must hold finite weights; {name} has NaN or infinity in {str(weights[name].dtype).removeprefix('torch.')}. "
-                "Leave this checkpoint out."
+                f"{folder} must hold finite weights; {name} has NaN or infinity, read as "
+                f"{str(weights[name].dtype).removeprefix('torch.')}. Leave this checkpoint out."
             )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "CheckpointSuite",
     "Remote",
     "RemoteFile",
+    "alternative",
     "is_weights",
     "parse_revision",
     "placed",
@@ -25,21 +26,25 @@ __all__ = [
     "weight_names",
 ]
 
-# Tried in order; the first that matches the whole name decides. `later` marks a second stage that a word names.
+# Tried in order; the first that matches the whole name decides. `later` marks a second stage that a word names, `branch` what
+# tells runs apart that go on from one state.
 _PATTERNS = tuple(
     re.compile(pattern, re.ASCII)
     for pattern in (
-        # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie
-        r"(?:stage(?P<stage>\d)-)?(?:ingredient\d+-)?step-?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
+        # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie, and what people write themselves
+        r"(?:stage(?P<stage>\d+)-)?(?:(?P<branch>ingredient\d+)-)?step[-_]?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
         r"step-(?P<thousand_steps>\d+)k-token-(?P<billions>\d+)B",  # TinyLlama
         r"step-(?P<step>\d+)-(?P<billions>\d+)BT",  # the FineWeb ablations
-        r"step(?P<step>\d+)-seed-[a-z0-9-]+",  # DataDecide
+        r"step(?P<step>\d+)-(?P<branch>seed-[a-z0-9-]+)",  # DataDecide
         r"step-(?P<step>\d+)_tokens-(?P<billions>\d+)B-phase(?P<stage>\d)",  # Gaperon
-        r"(?:ckpt_|global_step)(?P<step>\d+)",  # Amber, BLOOM
-        r"(?:\w+_phase(?P<stage>\d)_)?checkpoint[-_](?P<step>\d+)",  # CrystalCoder, CRFM's GPT-2, HPLT
+        r"(?:\w+_phase(?P<stage>\d)_)?checkpoint[-_](?P<step>\d+)",  # CrystalCoder, CRFM's GPT-2, HPLT, transformers' Trainer
         r"(?:pretrain_|(?P<later>anneal_))?iter_(?P<step>\d+)",  # OpenCoder, OpenEuroLLM
         r"(?P<later>extension_)step(?P<step>\d+)",  # Lucie
         r"train_(?P<billions>\d+)B",  # Baichuan 2, which counts billions of tokens only
+        r"(?:(?:ckpt|checkpoint|model)[-_])?(?:global[-_])?step[-_=]?(?P<step>\d+)",  # BLOOM, DeepSpeed, litgpt
+        r"(?:ckpt|checkpoint|iter|iteration|it)[-_=]?(?P<step>\d+)",  # Amber, nanoGPT, Megatron
+        r"(?:epoch[-_=]?\d+[-_])?step[-_=]?(?P<step>\d+)(?:-\w+=[\d.]*\d)*(?:-v\d+)?(?:\.ckpt)?",  # Lightning
+        r"(?P<step>\d+)",
     )
 )
 _LONGEST = 256  # that a file's name may be
@@ -129,6 +134,7 @@ class CheckpointSuite:
         about: one sentence.
         final: the end of the run where no revision of the run names it (the hub's `main`); the ledger compares
             every checkpoint with it.
+        notes: what lies there and was left out, with the reason, and how time was read from names that leave it open.
     """
 
     name: str
@@ -137,6 +143,7 @@ class CheckpointSuite:
     licence: str
     about: str
     final: Checkpoint | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def _named(self) -> dict[str, Checkpoint]:
@@ -165,15 +172,28 @@ def parse_revision(name: str) -> tuple[int, int, int | None] | None:
         >>> parse_revision("main") is None
         True
     """
-    for pattern in _PATTERNS if len(name) < _LONGEST else ():
-        if match := pattern.fullmatch(name):
-            groups = match.groupdict()
-            billions = groups.get("billions")
-            thousands = groups.get("thousand_steps")
-            step = 1000 * int(thousands) if thousands else int(groups.get("step") or billions)
-            stage = 2 if groups.get("later") else int(groups.get("stage") or 1)
-            return stage, step, int(billions) * 10**9 if billions else None
-    return None
+    if (groups := _groups(name)) is None:
+        return None
+    billions = groups.get("billions")
+    thousands = groups.get("thousand_steps")
+    step = 1000 * int(thousands) if thousands else int(groups.get("step") or billions)
+    stage = 2 if groups.get("later") else int(groups.get("stage") or 1)
+    return stage, step, int(billions) * 10**9 if billions else None
+
+
+def _groups(name: str) -> dict[str, str | None] | None:
+    matches = (pattern.fullmatch(name) for pattern in _PATTERNS if len(name) < _LONGEST)
+    return next((match.groupdict() for match in matches if match), None)
+
+
+def alternative(name: str) -> str:
+    """Return what a revision's name says of the run it belongs to, of several that part from one state; empty if nothing.
+
+    Example:
+        >>> alternative("stage2-ingredient1-step500-tokens2B"), alternative("step1000")
+        ('ingredient1', '')
+    """
+    return (_groups(name) or {}).get("branch") or ""
 
 
 def weight_names(names: Iterable[str], indexed: Mapping[str, Iterable[str]] | None = None) -> list[str]:
