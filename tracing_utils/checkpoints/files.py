@@ -13,8 +13,8 @@ from ..core.errors import brief
 from .types import INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "is_adapter", "is_pointer", "pointers",
-    "quantisation", "quantised", "refuse", "weights",
+    "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "indices", "is_adapter", "is_pointer",
+    "pointers", "quantisation", "quantised", "refuse", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"(pytorch_)?(adapter|lora)[\w.-]*\.(json|safetensors|bin|pt)")
@@ -34,10 +34,10 @@ NOTE = "quantised.txt"
 
 def weights(folder: Path) -> list[str]:
     """Return the names of a folder's weight files: those its index names, else those named as transformers names them."""
-    return weight_names((path.name for path in folder.iterdir() if path.is_file()), _indices(folder))
+    return weight_names((path.name for path in folder.iterdir() if path.is_file()), indices(folder))
 
 
-def _indices(folder: Path) -> dict[str, list[str]]:
+def indices(folder: Path) -> dict[str, list[str]]:
     """Return the files that each index of a folder names; of one that cannot be read, transformers says what is wrong."""
     named = {}
     for index in INDICES:
@@ -100,7 +100,7 @@ def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
     if before:
         return [f"{_TWO_SAVES}, {read[0]} and {before[0]}: delete the one that is not this checkpoint's"]
     index = next(name for name in INDICES if name.endswith(f"{kind}.index.json"))
-    named = _indices(folder).get(index)
+    named = indices(folder).get(index)
     others = [name for name in alike if name not in read and name.endswith(kind)]
     if read == [index.removesuffix(".index.json")]:
         others += [name for name in named or () if name not in read and (folder / name).is_file()]

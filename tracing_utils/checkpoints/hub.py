@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +21,7 @@ from glob import escape
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import HfApi, constants, scan_cache_dir, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFolder
 from huggingface_hub.utils import disable_progress_bars
@@ -257,7 +257,7 @@ def _described(remote: Remote, what: str) -> Remote:
     metadata = _metadata(remote, what)
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
     here = {name.removeprefix(inside): file for name, file in metadata["files"].items() if name.startswith(inside)}
-    needed = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
+    needed = tuple(RemoteFile(name, *here[name]) for name in _needed(here, _indexed(remote, here, what)))
     # The hub reads the configuration at the root alone.
     family = None if remote.subfolder else metadata["model_type"]
     quantised = "" if remote.subfolder else metadata.get("quantised", "")
@@ -292,10 +292,20 @@ def _metadata(remote: Remote, what: str) -> dict:
     return metadata
 
 
-def _needed(names: Iterable[str]) -> list[str]:
+def _indexed(remote: Remote, names: Iterable[str], what: str) -> dict[str, list[str]]:
+    """Return what an index names, by its name; it is asked for only where no file is named as transformers names weights."""
+    index = next((name for name in INDICES if name in names), None)
+    if index is None or weight_names(names):
+        return {}
+    path = f"{remote.subfolder}/{index}" if remote.subfolder else index
+    with _explained(f"{index} of {what}"):
+        return files.indices(Path(hf_hub_download(remote.repo, path, revision=remote.commit, endpoint=_endpoint())).parent)
+
+
+def _needed(names: Iterable[str], indexed: Mapping[str, Sequence[str]]) -> list[str]:
     """Return which files of a checkpoint are needed: configuration (its code included), weights, tokenizer."""
     names = {name for name in names if "/" not in name}
-    weights = weight_names(names)
+    weights = weight_names(names, indexed)
     kind = ".safetensors" if weights and weights[0].endswith(".safetensors") else ".bin"
     index = {name for name in INDICES if kind in name}
     others = {name for name in names if name.endswith(".py") or files.is_adapter(name)}  # an adapter is refused

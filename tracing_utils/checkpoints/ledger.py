@@ -38,7 +38,12 @@ def _files(checkpoint: Checkpoint) -> dict[str, int]:
 
 def weights(checkpoint: Checkpoint) -> list[str]:
     """Return the names of a checkpoint's weight files, from the hub's metadata or its folder."""
-    return weight_names(_files(checkpoint)) if checkpoint.remote else files.weights(checkpoint.folder)
+    if not checkpoint.remote:
+        return files.weights(checkpoint.folder)
+    names = sorted(_files(checkpoint))  # those that are needed: what is named as weights, else what an index names
+    return weight_names(names) or [
+        name for name in names if name.endswith((".safetensors", ".bin")) and not files.is_adapter(name)
+    ]
 
 
 def _once(digest: Callable[[Path], str], path: Path) -> str:
