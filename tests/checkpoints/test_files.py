@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tracing_utils.checkpoints import files, ledger, suites
-from tracing_utils.checkpoints.models import load_model, load_tokenizer, swap
+from tracing_utils.checkpoints.models import load_model, swap
 from tracing_utils.checkpoints.types import Checkpoint
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 12345\n"
@@ -173,13 +173,10 @@ def test_what_lies_beside_and_is_no_second_save_is_let_pass(folder):
 
 def test_a_tokenizer_that_is_a_pointer_is_called_one(folder):
     (folder / "tokenizer" / "tokenizer.json").write_text(POINTER)
-    suite = suites.load(str(folder))
-    said = "a pointer of git-lfs in place of tokenizer.json: run `git lfs pull`"
-    assert set(ledger.table(suite.checkpoints)["faults"]) == {said}
-    with pytest.raises(
-        ValueError, match=r"tokenizer must hold a tokenizer; it holds a pointer of git-lfs in place of tokenizer\.json"
-    ):
-        load_tokenizer(suite["step8"])
+    made = ledger.table(suites.load(str(folder)).checkpoints)
+    assert set(made["faults"]) == {"a pointer of git-lfs in place of tokenizer.json: run `git lfs pull`"}
+    with pytest.raises(ValueError, match=r"these have not: step0 \(a pointer of git-lfs"):
+        ledger.check(made)
 
 
 def test_the_same_weights_in_other_files_are_seen_as_the_same(folder):

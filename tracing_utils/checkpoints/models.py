@@ -27,7 +27,7 @@ from transformers.utils import logging
 from ..core import downloads
 from ..core.errors import brief
 from . import files
-from .types import Checkpoint, tokenizer_names
+from .types import Checkpoint
 
 __all__ = [
     "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "refuse_left_over", "sizes", "swap",
@@ -74,10 +74,6 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         ValueError: if its folder holds none.
     """
     checkpoint = at_hand(checkpoint)
-    here = checkpoint.tokenizer.iterdir() if checkpoint.tokenizer.is_dir() else ()
-    names = tokenizer_names(path.name for path in here)
-    if told := files.pointers(checkpoint.tokenizer, names):
-        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; it holds {told[0]}.")
     try:
         return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
