@@ -91,6 +91,11 @@ def no_index(folder: Path) -> None:
     (folder / INDEX).unlink()
 
 
+def an_index_without_metadata(folder: Path) -> None:
+    in_shards(folder)
+    (folder / INDEX).write_text(json.dumps({"weight_map": json.loads((folder / INDEX).read_text())["weight_map"]}))
+
+
 def of_a_distributed_save(folder: Path) -> None:
     shutil.copy(folder / "model.safetensors", folder / "shard-00000-model-00001-of-00001.safetensors")
 
@@ -136,6 +141,7 @@ REFUSED = {
     one_weight_twice: "two saves of weights: model-00001-of-00002.safetensors and model-00002-of-00002.safetensors both hold",
     a_shard_lost: "no index that fits: model.safetensors.index.json names 'model-00002-of-00002.safetensors', which is not here",
     no_index: "no index that fits: model.safetensors.index.json is not there",
+    an_index_without_metadata: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
     of_a_distributed_save: "two saves of weights, model.safetensors and shard-00000-model-00001-of-00001.safetensors",
     named_by_the_configuration: "two saves of weights, model.safetensors and 'other.safetensors'",
     an_adapter: "an adapter, which would not be used: adapter_config.json, merge it into its base first",

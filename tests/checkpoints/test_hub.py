@@ -207,10 +207,11 @@ def test_shards_that_only_an_index_names_are_fetched(server, files, tmp_path):
     for i, names in enumerate((sorted(weights)[:5], sorted(weights)[5:])):
         content[f"part-{i}.safetensors"] = safetensors.torch.save({name: weights[name] for name in names}, {"format": "pt"})
     named = {name: f"part-{int(i >= 5)}.safetensors" for i, name in enumerate(sorted(weights))}
+    index = json.dumps({"metadata": {}, "weight_map": named})
     server.publish("tests/parts", "step0", content)
     (without,) = hub.resolve(suites.load("hub:tests/parts").checkpoints)
     assert ledger.weights(without) == []
-    server.publish("tests/parts", "step0", content | {"model.safetensors.index.json": json.dumps({"weight_map": named}).encode()})
+    server.publish("tests/parts", "step0", content | {"model.safetensors.index.json": index.encode()})
     (described,) = hub.resolve(suites.load("hub:tests/parts").checkpoints)
     assert ledger.weights(described) == ["part-0.safetensors", "part-1.safetensors"]
     fetched = hub.fetch(described, tmp_path / "w")

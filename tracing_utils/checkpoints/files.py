@@ -38,11 +38,13 @@ def weights(folder: Path) -> list[str]:
 
 
 def indices(folder: Path) -> dict[str, list[str]]:
-    """Return the files that each index of a folder names; of one that cannot be read, transformers says what is wrong."""
+    """Return the files that each index of a folder names, as far as transformers can read it."""
     named = {}
     for index in INDICES:
         try:
-            named[index] = sorted(set(map(str, json.loads((folder / index).read_bytes())["weight_map"].values())))
+            content = json.loads((folder / index).read_bytes())
+            content["metadata"]  # without which transformers does not read it
+            named[index] = sorted(set(map(str, content["weight_map"].values())))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
     return named
@@ -106,7 +108,7 @@ def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
         others += [name for name in named or () if name not in read and (folder / name).is_file()]
         return [f"{_TWO_SAVES}, {read[0]} and {others[0]}: delete the one that is not this checkpoint's"] if others else []
     if named is None:
-        return [f"{_UNFIT}: {index} is not there, or no index of {read[0]}"]
+        return [f"{_UNFIT}: {index} is not there, or cannot be read"]
     found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in named if name not in read][:1]
     found += [f"{_TWO_SAVES}: {first} and {second} both hold {name}" for name, first, second in _twice(folder, read)][:1]
     return found + ([f"not named by the index, and not used: {', '.join(others)}"] if others else [])

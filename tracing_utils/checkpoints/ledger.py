@@ -167,21 +167,20 @@ def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]]) -> 
 
 def _faults(checkpoint: Checkpoint) -> list[str]:
     """Return what a checkpoint lacks, what lies in its folder and is not used, and that its weights are pickled."""
-    names = weights(checkpoint)
-    beside = files.adapters(_files(checkpoint)) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
+    names, here = weights(checkpoint), _files(checkpoint)
+    beside = files.adapters(here) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
     faults = [] if names or any(fault.startswith(files.REFUSED) for fault in beside) else [_no_weights(checkpoint)]
-    if "config.json" not in _files(checkpoint):
+    if "config.json" not in here:
         faults.append(NO_CONFIGURATION)
     elif not any("config.json" in fault for fault in beside) and (fault := _fault_of_configuration(checkpoint)) is not None:
         faults.append(fault)
     if not tokenizer_identity(checkpoint):
         faults.append(NO_TOKENIZER)
-    if names and names[0].endswith(".bin"):
+    faults += beside
+    stored = names if checkpoint.remote else [name for name in names if not files.is_pointer(checkpoint.folder / name)]
+    if stored and stored[0].endswith(".bin"):
         faults.append("only .bin weights")
-    if checkpoint.remote:
-        return [*faults, *beside]
-    here = [name for name in names if not files.is_pointer(checkpoint.folder / name)]
-    return [*faults, *beside, *_damages(checkpoint.folder, here)]
+    return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, stored)]
 
 
 def _no_weights(checkpoint: Checkpoint) -> str:

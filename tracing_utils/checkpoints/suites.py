@@ -182,9 +182,8 @@ def entry(name: str) -> dict:
 
 
 def expanded(name: str) -> str:
-    """Return a name with `~` and variables of the environment filled in, as a shell would, if that gives a path that is there."""
-    path = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 - it may be no path
-    return path if path != name and os.path.exists(path) else name  # noqa: PTH110
+    """Return a name, which may be a path, with `~` and variables of the environment filled in as a shell would."""
+    return os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111
 
 
 def load(name: str, steps: Mapping[int, str] | None = None) -> CheckpointSuite:
