@@ -174,6 +174,9 @@ def test_what_lies_beside_and_is_no_second_save_is_let_pass(folder):
         (folder / "step8" / name).write_bytes(b"other")
     torch.save(load_file(folder / "step8" / "model.safetensors"), folder / "step8" / "pytorch_model.bin")  # the same, pickled
     assert files.faults(folder / "step8") == []
+    (folder / "step8" / "tuned").mkdir()
+    (folder / "step8" / "tuned" / "adapter_config.json").write_text("{}")
+    assert files.faults(folder / "step8") == ["adapters inside it, not used: tuned"]
     load_model(at(folder / "step8"), head=False)
 
 

@@ -88,6 +88,8 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     if tokenizer and tokenizer.is_dir():
         places.append((tokenizer, tokenizer_names(path.name for path in tokenizer.iterdir())))
     found = adapters(here)
+    nested = [path.name for path in folder.iterdir() if path.is_dir() and adapters(each.name for each in path.iterdir())]
+    found += [f"adapters inside it, not used: {', '.join(sorted(nested))}"] if nested else []
     for place, names in places:
         found += pointers(place, names)
     return found + (_of_weights(folder, read, sorted(filter(is_weights, here))) if read else [])
@@ -97,7 +99,7 @@ def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
     """Return the faults of a folder with weights; `alike` are all its files that are named as weights are."""
     kind = Path(read[0]).suffix
     before = sorted(path.name for path in folder.iterdir() if _READ_BEFORE.fullmatch(path.name))
-    if other := (configuration(folder) or {}).get("transformers_weights"):
+    if (other := (configuration(folder) or {}).get("transformers_weights")) and other not in (*read, *INDICES):
         before.append(brief(other))
     if before:
         return [f"{_TWO_SAVES}, {read[0]} and {before[0]}: delete the one that is not this checkpoint's"]

@@ -191,11 +191,12 @@ def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
 
 
 def refuse_left_over(model: PreTrainedModel, unexpected: Iterable[str], folder: Path) -> None:
-    """Refuse a model without a place for some of the weights in its folder, which would compute without them.
+    """Refuse a model that would compute without some of the weights in its folder, or without their scales.
 
     Raises:
-        ValueError: if there are such weights, with their names.
+        ValueError: if there are weights it has no place for, with their names, or they were quantised in an unknown way.
     """
+    _refuse_unknown_quantisation(model.config, folder)
     if left := _left_over(model, unexpected):
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
         raise ValueError(

@@ -42,7 +42,7 @@ _PATTERNS = tuple(
         r"(?P<later>extension_)step(?P<step>\d+)",  # Lucie
         r"train_(?P<billions>\d+)B",  # Baichuan 2, which counts billions of tokens only
         r"(?:(?:ckpt|checkpoint|model)[-_])?(?:global[-_])?step[-_=]?(?P<step>\d+)",  # BLOOM, DeepSpeed, litgpt
-        r"(?:ckpt|checkpoint|iter|iteration|it)[-_=]?(?P<step>\d+)",  # Amber, nanoGPT, Megatron
+        r"(?:ckpt|checkpoint|iter|iteration)[-_=]?(?P<step>\d+)",  # Amber, nanoGPT, Megatron
         r"(?:epoch[-_=]?\d+[-_])?step[-_=]?(?P<step>\d+)(?:-\w+=[\d.]*\d)*(?:-v\d+)?(?:\.ckpt)?",  # Lightning
         r"(?P<step>\d+)",
     )
