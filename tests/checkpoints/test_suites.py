@@ -387,6 +387,7 @@ def test_a_table_of_steps_reads_folders_whose_names_tell_none(suite_folder, tmp_
     assert [(c.revision, c.step, c.folder.name) for c in suite.checkpoints] == [
         ("step0", 0, "begin"), ("step100", 100, "elsewhere"), ("step900", 900, "final"),
     ]  # fmt: skip
+    assert suite.notes == ("left out (not under `steps:`): step1, step2",)
     assert suite.name == "tiny"
     assert suite.chat.folder.name == "chat"
     with pytest.raises(ValueError, match=r"`steps:` must name folders with a config\.json; that of step7, .*nothing, has none"):

@@ -311,7 +311,7 @@ def _no_checkpoint(path: Path) -> str:
     if "config.json" in files.dangling(path):
         return "its config.json is a link to nothing"
     if (path / "config.json").exists():
-        return "the name tells no step"
+        return "not under `steps:`" if parse_revision(path.name) else "the name tells no step"
     adapter = files.adapters(each.name for each in path.iterdir())
     return adapter[0] if adapter else "no config.json"
 
