@@ -140,7 +140,9 @@ def _handler(hub: HubServer):
                 return self.send(200, json.dumps(_tree(files, inside, query.get("recursive") == ["true"])).encode())
             configuration = json.loads(files["config.json"]) if "config.json" in files else {}
             made = {"id": repo, "sha": commit, "siblings": [_metadata(*item) for item in files.items()]}
-            made["config"] = {key: configuration[key] for key in ("architectures", "model_type") if key in configuration}
+            made["config"] = {
+                key: configuration[key] for key in ("architectures", "model_type", "quantization_config") if key in configuration
+            }
             return self.send(200, json.dumps(made).encode())
 
         def send_resolved(self, repo: str, revision: str, path: str, fault: Fault | None):

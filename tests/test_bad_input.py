@@ -438,7 +438,7 @@ CHECKPOINTS: dict[str, Case] = {
     ),
     "a file of no weights": computed(weighed(dict.clear), "must hold all weights"),
     "weights with code in a pickle": computed(pickled, "must hold tensors and nothing else", "none was run"),
-    "an index that leads outside": computed(elsewhere, "must hold the files that model.safetensors.index.json names; '../step1/"),
+    "an index that leads outside": computed(elsewhere, "model.safetensors.index.json names '../step1/"),
     "code of its own": computed(with_code, "brings Python code of its own; say trust_remote_code: true in the study"),
     "a tokenizer of another model": computed(
         smaller, "A tokenizer must belong to its model, which knows 100 tokens; this one gave number",

@@ -108,11 +108,12 @@ def ledger(args: argparse.Namespace) -> None:
     table = ledger.table([*suite.checkpoints, *tuned], suite.final)
     cut = {"sha256": table["sha256"].str[:12], "tokenizer": table["tokenizer"].str[:12], "commit": table["commit"].str[:8]}
     shown = table.assign(**cut, GB=table["bytes"] / 1e9)
-    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "tokenizer", "duplicate_of", "faults"]
+    columns = ["revision", "commit", "step", "tokens", "GB", "sha256", "tokenizer", "duplicate_of", "quantised", "faults"]
     print(shown[columns].to_string(index=False, float_format="%.3f"))
     repeated, faulty = (table["duplicate_of"] != "").sum(), (table["faults"] != "").sum()
     print(f"{len(suite.checkpoints)} checkpoints; {repeated} repeat the weights of another; {faulty} with something to know.")
     print(f"Different tokenizers, that of the chat model included: {table['tokenizer'].nunique()}.")
+    print(*suite.notes, sep="\n", end="\n" if suite.notes else "")
 
 
 @command(

@@ -133,7 +133,8 @@ def read(study: str, experiment: str) -> pd.DataFrame:
 def studies(experiment: str) -> list[str]:
     """Return the studies of natural language that published a table, by name, the pocket suite's first."""
     sets = {path.parent.name: set(_table(path)["concept_set"]) for path in folder("").glob(f"*/{experiment}.csv")}
-    return sorted((name for name in sets if not sets[name] <= set(DESIGNED)), key=lambda name: (not name.startswith("pocket"), name))
+    natural = (name for name, read in sets.items() if not read <= set(DESIGNED))
+    return sorted(natural, key=lambda name: (not name.startswith("pocket"), name))
 
 
 def collect(tables: list[Path], path: Path) -> None:

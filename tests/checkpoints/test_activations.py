@@ -203,6 +203,13 @@ def unknown_model():
     return Model(LlamaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=3, num_attention_heads=2)).eval()
 
 
+def test_activations_that_overflow_are_called_that_and_no_leak(llama, tokenizer):
+    check(llama, tokenizer)
+    llama.model.layers[1].mlp.down_proj.weight.data.fill_(3e38)
+    with pytest.raises(ValueError, match=r"Activations must be finite; those of LlamaForCausalLM overflow in torch\.float32"):
+        check(llama, tokenizer)
+
+
 def test_every_family_passes_the_check(checkpoint):
     check(load_model(checkpoint, head=False), load_tokenizer(checkpoint))
 

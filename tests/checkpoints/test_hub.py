@@ -1,5 +1,6 @@
 """Suites on the hub, through the real client library, against a hub on the loopback interface."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import safetensors.torch
 from hub_server import files_of
 from huggingface_hub import constants, snapshot_download
 
@@ -197,6 +199,47 @@ def test_a_configuration_that_names_no_family_is_seen_before_the_download(server
     (described,) = hub.resolve(suites.load("hub:tests/custom").checkpoints)
     with pytest.raises(ValueError, match=r"step0 \(no model_type in config\.json\)"):
         ledger.check(ledger.table([described]))
+
+
+def test_shards_that_only_an_index_names_are_fetched(server, files, tmp_path):
+    content = files("llama")
+    weights = safetensors.torch.load(content.pop("model.safetensors"))
+    for i, names in enumerate((sorted(weights)[:5], sorted(weights)[5:])):
+        content[f"part-{i}.safetensors"] = safetensors.torch.save({name: weights[name] for name in names}, {"format": "pt"})
+    named = {name: f"part-{int(i >= 5)}.safetensors" for i, name in enumerate(sorted(weights))}
+    index = json.dumps({"metadata": {}, "weight_map": named})
+    server.publish("tests/parts", "step0", content)
+    (without,) = hub.resolve(suites.load("hub:tests/parts").checkpoints)
+    assert ledger.weights(without) == []
+    server.publish("tests/parts", "step0", content | {"model.safetensors.index.json": index.encode()})
+    (described,) = hub.resolve(suites.load("hub:tests/parts").checkpoints)
+    assert ledger.weights(described) == ["part-0.safetensors", "part-1.safetensors"]
+    fetched = hub.fetch(described, tmp_path / "w")
+    assert ledger.weights_sha256(copied(fetched, tmp_path / "copy")) == ledger.weights_sha256(described)
+    models.load_model(fetched, head=True)
+
+
+def test_adapters_and_quantised_weights_of_the_hub_are_told_from_its_metadata(server, files, tmp_path):
+    config = json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "awq", "bits": 4}}).encode()
+    server.publish("tests/more", "step0", files() | {"adapter_config.json": b"{}"})
+    server.publish("tests/more", "step1", files(seed=1) | {"config.json": config})
+    server.publish("tests/more", "first-try", files(seed=2))
+    suite = suites.load("hub:tests/more")
+    assert suite.notes == ("left out (the name tells no step): first-try",)
+    told = ledger.table(hub.resolve(suite.checkpoints))
+    assert told["faults"].tolist()[0].startswith("an adapter, which would not be used: adapter_config.json")
+    assert told["faults"].tolist()[1] == ""
+    assert told["quantised"].tolist() == ["", "awq, 4 bits"]
+
+
+def test_a_second_stage_on_the_hub_is_counted_on(server, files):
+    for seed, name in enumerate(
+        ("stage1-step9-tokens2B", "stage2-ingredient1-step5-tokens1B", "stage2-ingredient2-step5-tokens1B")
+    ):
+        server.publish("tests/stages", name, files(seed=seed))
+    suite = suites.load("hub:tests/stages")
+    assert [(c.step, c.tokens) for c in suite.checkpoints] == [(9, 2 * 10**9), (14, 3 * 10**9)]
+    assert any("stage2-ingredient2-step5-tokens1B" in note for note in suite.notes)
 
 
 def test_revisions_that_share_a_commit_are_resolved_side_by_side(server, files):

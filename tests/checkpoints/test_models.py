@@ -141,6 +141,123 @@ def test_a_single_weight_that_is_not_finite_is_found(tmp_path, family_checkpoint
         load_model(at(tmp_path), head=False)
 
 
+def test_huge_weights_are_finite_though_their_sum_is_not(tmp_path, family_checkpoints):
+    shutil.copytree(family_checkpoints["llama"].folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["lm_head.weight"].fill_(3e38)
+    assert not weights["lm_head.weight"].sum().isfinite()
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load_model(at(tmp_path), head=True).lm_head.weight, weights["lm_head.weight"])
+
+
+# Weights that the model of config.json has no place for
+
+
+def configured(folder: Path, **entries) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | entries))
+
+
+def biases(folder: Path, weights: dict) -> None:
+    weights |= {f"model.layers.{i}.self_attn.{part}_proj.bias": torch.ones(16) for i in range(3) for part in "qkvo"}
+
+
+def one_bias(folder: Path, weights: dict) -> None:
+    weights["model.layers.1.mlp.down_proj.bias"] = torch.ones(16)
+
+
+def a_layer(folder: Path, weights: dict) -> None:
+    configured(folder, num_hidden_layers=2)
+
+
+def scales(folder: Path, weights: dict) -> None:
+    weights |= {f"{name}_scale_inv": torch.ones(1, 1) for name in weights if name.endswith("proj.weight")}
+
+
+def norms_of_keys(folder: Path, weights: dict) -> None:
+    weights |= {f"model.layers.{i}.self_attn.k_norm.weight": torch.ones(8) for i in range(3)}
+
+
+def a_lora(folder: Path, weights: dict) -> None:
+    weights["model.layers.0.self_attn.q_proj.lora_A.default.weight"] = torch.ones(4, 16)
+
+
+def positions(folder: Path, weights: dict) -> None:
+    weights["model.embed_positions.weight"] = torch.ones(256, 16)
+
+
+LEFT_OVER = {
+    biases: "12 would be left over: 'model.layers.0.self_attn.k_proj.bias', .* and 9 more",
+    one_bias: r"1 would be left over: 'model\.layers\.1\.mlp\.down_proj\.bias'\. Mend config\.json",
+    a_layer: "9 would be left over: 'model.layers.2.input_layernorm.weight'",
+    scales: "21 would be left over: 'model.layers.0.mlp.down_proj.weight_scale_inv'",
+    norms_of_keys: "3 would be left over: 'model.layers.0.self_attn.k_norm.weight'",
+    a_lora: "1 would be left over: 'model.layers.0.self_attn.q_proj.lora_A.default.weight'",
+    positions: "1 would be left over: 'model.embed_positions.weight'",
+}
+
+
+def with_more(source: Path, folder: Path, more) -> Checkpoint:
+    """A copy of a checkpoint whose weights or configuration `more` has changed."""
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    more(folder, weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return at(folder)
+
+
+@pytest.mark.parametrize("more", LEFT_OVER, ids=lambda more: more.__name__)
+def test_weights_that_would_be_left_over_are_refused_by_name(more, tmp_path, family_checkpoints):
+    source = family_checkpoints["llama"]
+    model = load_model(source, head=False)
+    spoiled = with_more(source.folder, tmp_path / "more", more)
+    reads = [lambda head=head: load_model(spoiled, head=head) for head in (True, False)]
+    for read in (*reads, lambda: swap(model, spoiled)):
+        with pytest.raises(
+            ValueError, match=f"must hold the weights .* that its config.json tells, and no others; {LEFT_OVER[more]}"
+        ):
+            read()
+
+
+def test_the_bias_of_a_head_is_left_over_only_where_the_head_is_used(tmp_path, family_checkpoints):
+    more = with_more(
+        family_checkpoints["llama"].folder, tmp_path / "more", lambda _, w: w.update({"lm_head.bias": torch.ones(320)})
+    )
+    load_model(more, head=False)
+    with pytest.raises(ValueError, match=r"1 would be left over: 'lm_head\.bias'"):
+        load_model(more, head=True)
+
+
+def test_other_heads_and_what_follows_from_the_configuration_are_no_left_over_weights(tmp_path, family_checkpoints, sentences):
+    def harmless(_folder: Path, weights: dict) -> None:
+        weights |= {"v_head.summary.weight": torch.ones(1, 16), "score.weight": torch.ones(2, 16)}
+        weights |= {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(4) for i in range(3)}
+
+    source = family_checkpoints["llama"]
+    more = with_more(source.folder, tmp_path / "more", harmless)
+    for head in (True, False):
+        model = load_model(source, head=head)
+        assert kept(model, more)
+        fresh = load_model(more, head=head)
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
+    old = family_checkpoints["gpt2"]  # as its files were written before 2023
+    masks = {f"transformer.h.{i}.attn.{name}": torch.ones(1, 1, 8, 8) for i in range(3) for name in ("bias", "masked_bias")}
+    load_model(with_more(old.folder, tmp_path / "old", lambda _, weights: weights.update(masks)), head=True)
+
+
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_an_unknown_way_of_quantisation_is_not_taken_for_plain_numbers(key, tmp_path, family_checkpoints):
+    source = family_checkpoints["llama"]
+    changed = with_more(
+        source.folder, tmp_path / "q", lambda folder, _: configured(folder, **{key: {"quant_method": "zip9", "bits": 3}})
+    )
+    for read in (lambda: load_model(changed, head=False), lambda: swap(load_model(source, head=False), changed)):
+        with pytest.raises(ValueError, match=r"says that they were quantised by 'zip9', which it does not know"):
+            read()
+    with pytest.raises(ValueError, match="quantised by 'zip9'"):
+        models.sizes(changed.folder)
+
+
 # Pickles and code
 
 

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracing_utils.checkpoints import suites
+from tracing_utils.__main__ import main
+from tracing_utils.checkpoints import ledger, suites
 from tracing_utils.checkpoints.suites import load, select
-from tracing_utils.checkpoints.types import Checkpoint, parse_revision, tokenizer_names, tokens_seen, weight_names
+from tracing_utils.checkpoints.types import (
+    Checkpoint,
+    CheckpointSuite,
+    parse_revision,
+    tokenizer_names,
+    tokens_seen,
+    weight_names,
+)
 from tracing_utils.core.paths import PROJECT
 
 
@@ -44,13 +52,32 @@ from tracing_utils.core.paths import PROJECT
         ("step-001000-2BT", 1, 1000, 2 * 10**9),  # FineWeb
         ("step1250-seed-default", 1, 1250, None),  # DataDecide
         ("step-024000_tokens-0100B-phase1", 1, 24_000, 100 * 10**9),  # Gaperon
+        ("step_1000", 1, 1000, None),  # what people write themselves
+        ("step=1000", 1, 1000, None),
+        ("global_step_1000", 1, 1000, None),
+        ("checkpoint-step-1000", 1, 1000, None),
+        ("ckpt-1000", 1, 1000, None),
+        ("checkpoint1000", 1, 1000, None),
+        ("iter-0001000", 1, 1000, None),
+        ("001000", 1, 1000, None),
+        ("epoch=3-step=1000.ckpt", 1, 1000, None),  # Lightning
+        ("epoch=3-step=1000", 1, 1000, None),
+        ("epoch=03-step=1000-val_loss=1.25.ckpt", 1, 1000, None),
+        ("epoch=3-step=1000-v1.ckpt", 1, 1000, None),
+        ("epoch_3_step_1000", 1, 1000, None),
     ],
 )
 def test_the_names_of_public_suites_tell_stage_step_and_tokens(name, stage, step, tokens):
     assert parse_revision(name) == (stage, step, tokens)
 
 
-@pytest.mark.parametrize("name", ["main", "chat", "tokenizer", "step", "step1.part", "my-step10", "step10-final", "lc-40000", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "main", "chat", "tokenizer", "step", "step1.part", "my-step10", "step10-final", "lc-40000", "",
+        "epoch=3.ckpt", "epoch3", "last.ckpt", "1.5", "v2", "10k", "step-1e3", "run2-1000",
+    ],
+)  # fmt: skip
 def test_a_name_that_tells_no_step_is_no_revision(name):
     assert parse_revision(name) is None
 
@@ -209,13 +236,177 @@ def test_a_folder_of_checkpoints_is_read_in_the_order_of_training(suite_folder):
     assert suite["step8"].folder == suite_folder / "step8"
 
 
+def made(folder: Path, *names: str) -> CheckpointSuite:
+    """The suite of a folder with checkpoints of these names, which hold no weights."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text("{}")
+    return load(str(folder))
+
+
+def times(suite: CheckpointSuite) -> list[tuple[str, int, int | None]]:
+    return [(c.revision, c.step, c.tokens and c.tokens // 10**9) for c in suite.checkpoints]
+
+
 def test_steps_are_ordered_as_numbers_and_stages_before_steps(tmp_path):
     names = ["stage2-step5-tokens1B", "stage1-step100-tokens9B", "stage1-step20-tokens2B"]
-    for name in names:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").touch()
-    assert [c.revision for c in load(str(tmp_path)).checkpoints] == names[::-1]
+    assert [c.revision for c in made(tmp_path, *names).checkpoints] == names[::-1]
     assert sorted(names) != names[::-1]  # an order by letters would be another
+
+
+# Folders, time as it must be read, and what must be said.
+TIMES = {
+    "a stage that counts anew is counted on": (
+        ("stage1-step1000-tokens3B", "stage1-step9000-tokens27B", "stage2-step500-tokens2B", "stage3-step100-tokens1B"),
+        [(1000, 3), (9000, 27), (9500, 29), (9600, 30)],
+        "steps counted on from stage1-step9000-tokens27B, since stage2-step500-tokens2B begins to count anew",
+    ),
+    "a stage that goes on stays as it is": (
+        ("stage1-step-40000", "stage1-step-80000", "stage2-step-120000", "stage3-step-160000"),
+        [(40_000, None), (80_000, None), (120_000, None), (160_000, None)],
+        "",
+    ),
+    "steps of another stage may be larger and count anew all the same, by their tokens": (
+        ("stage1-step100-tokens9B", "stage2-step200-tokens2B"),
+        [(100, 9), (300, 11)],
+        "steps counted on from stage1-step100-tokens9B",
+    ),
+    "phases and words for a second stage too": (
+        ("pretrain_iter_0373000", "anneal_iter_0010000"),
+        [(373_000, None), (383_000, None)],
+        "since anneal_iter_0010000 begins to count anew",
+    ),
+    "a stage alone keeps its own steps": (("stage2-step500-tokens2B", "stage2-step900-tokens4B"), [(500, 2), (900, 4)], ""),
+    "of ingredients the first is kept": (
+        ("stage1-step9-tokens9B", "stage2-ingredient2-step5-tokens2B", "stage2-ingredient1-step5-tokens2B",
+         "stage2-ingredient10-step5-tokens2B"),
+        [(9, 9), (14, 11)],
+        "left out (an alternative to ingredient1): stage2-ingredient2-step5-tokens2B",
+    ),
+    "of seeds too": (
+        ("step0-seed-default", "step1250-seed-default", "step0-seed-large-aux-2", "step1250-seed-large-aux-2"),
+        [(0, None), (1250, None)],
+        "left out (an alternative to seed-default): step0-seed-large-aux-2, step1250-seed-large-aux-2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_time_never_goes_back_and_no_two_checkpoints_lie_at_one_time(case, tmp_path):
+    names, expected, said = TIMES[case]
+    suite = made(tmp_path, *names)
+    assert [(step, tokens) for _, step, tokens in times(suite)] == expected
+    assert said in "; ".join(suite.notes)
+    assert bool(said) == bool(suite.notes)
+    assert [c.step for c in select(suite.checkpoints, 2)] == [expected[0][0], expected[-1][0]]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("step1000", "step_1000"),
+        ("checkpoint-5", "step5", "step6"),
+        ("7", "007"),
+        ("epoch=1-step=9.ckpt", "epoch=1-step=9-v1.ckpt"),
+    ],
+)
+def test_two_folders_of_one_step_are_refused_by_name(names, tmp_path):
+    with pytest.raises(ValueError, match=r"Each step must be one checkpoint; .* both say step \d+\. .* `steps:` in the study"):
+        made(tmp_path, *names)
+
+
+def test_what_a_folder_holds_besides_its_checkpoints_is_named_with_the_reason(suite_folder, tmp_path, capsys):
+    shutil.copytree(suite_folder, copy := tmp_path / "tiny")
+    assert load(str(copy)).notes == ()
+    (copy / "step1" / "config.json").unlink()
+    shutil.move(copy / "step2", copy / "final")
+    for name in ("config.json", "model.safetensors"):
+        (copy / "step64" / name).unlink()
+        (copy / "step64" / name).symlink_to(f"../../blobs/{name}")
+    (copy / "latest").symlink_to("step9999")
+    (copy / "lora").mkdir()
+    (copy / "lora" / "adapter_config.json").write_text("{}")
+    (copy / "chat" / "config.json").unlink()
+    for name in ("loss.csv", "README.md", "step3000.safetensors", ".hidden"):
+        (copy / name).write_text("")
+    said = (
+        "left out (no config.json): chat, step1",
+        "left out (the name tells no step): final",
+        "left out (a link to nothing): latest",
+        "left out (an adapter, which would not be used: adapter_config.json, merge it into its base first",
+        "left out (a file, no folder with a config.json): step3000.safetensors",
+        "left out (its config.json is a link to nothing): step64",
+    )
+    notes = load(str(copy)).notes
+    assert len(notes) == len(said)
+    assert all(any(note.startswith(begin) for note in notes) for begin in said)
+    assert main(["ledger", str(copy)]) == 0
+    assert all(note in capsys.readouterr().out for note in notes[:1])
+
+
+def test_weights_that_are_links_to_nothing_are_called_that(suite_folder, tmp_path):
+    shutil.copytree(suite_folder, copy := tmp_path / "tiny")
+    (copy / "step8" / "model.safetensors").unlink()
+    (copy / "step8" / "model.safetensors").symlink_to("../../blobs/model")
+    made = ledger.table(load(str(copy)).checkpoints)
+    assert made["faults"].tolist()[3] == "no weights (model.safetensors: links to nothing)"
+    with pytest.raises(ValueError, match=r"step8 \(no weights"):
+        ledger.check(made)
+
+
+def test_a_folder_of_adapters_alone_is_told_to_merge_them(tmp_path):
+    for folder in (tmp_path / "run" / "step1", tmp_path / "one"):
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text("{}")
+    for folder in ("run", "one"):
+        with pytest.raises(
+            ValueError, match=r"holds none\. .*an adapter, which would not be used: .* merge it into its base first"
+        ):
+            load(str(tmp_path / folder))
+
+
+def test_checkpoints_inside_the_folder_of_one_model_are_named(suite_folder, tmp_path):
+    shutil.copytree(suite_folder / "step64", tmp_path / "run")  # as the Trainer of transformers leaves it
+    assert load(str(tmp_path / "run")).notes == ()
+    shutil.copytree(suite_folder / "step8", tmp_path / "run" / "checkpoint-8")
+    suite = load(str(tmp_path / "run"))
+    assert suite.notes == ("left out (inside the folder of one model; a study can list them under `steps:`): checkpoint-8",)
+    listed = load(str(tmp_path / "run"), {64: ".", 8: "checkpoint-8"})
+    assert [(c.revision, c.step, c.folder) for c in listed.checkpoints] == [
+        ("step8", 8, tmp_path / "run" / "checkpoint-8"), ("step64", 64, tmp_path / "run"),
+    ]  # fmt: skip
+
+
+def test_a_table_of_steps_reads_folders_whose_names_tell_none(suite_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(suite_folder, tmp_path / "tiny")
+    for old, new in (("step0", "begin"), ("step8", "some_run"), ("step64", "final")):
+        (tmp_path / "tiny" / old).rename(tmp_path / "tiny" / new)
+    shutil.move(tmp_path / "tiny" / "some_run", tmp_path / "elsewhere")
+    suite = load("~/tiny", {900: "final", 0: "begin", 100: "~/elsewhere"})
+    assert [(c.revision, c.step, c.folder.name) for c in suite.checkpoints] == [
+        ("step0", 0, "begin"), ("step100", 100, "elsewhere"), ("step900", 900, "final"),
+    ]  # fmt: skip
+    assert suite.notes == ("left out (not under `steps:`): step1, step2",)
+    assert suite.name == "tiny"
+    assert suite.chat.folder.name == "chat"
+    with pytest.raises(ValueError, match=r"`steps:` must name folders with a config\.json; that of step7, .*nothing, has none"):
+        load(str(tmp_path / "tiny"), {7: "nothing"})
+    with pytest.raises(ValueError, match=r"`steps:` must go with a suite that is a folder; 'pocket' is none"):
+        load("pocket", {7: "nothing"})
+
+
+def test_a_path_may_begin_at_home_or_with_a_variable(suite_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(suite_folder.parent))
+    assert load("~/tiny") == load("$HOME/tiny") == load(str(suite_folder))
+    for name in ("~/other", "~nobody/tiny", "$NOWHERE/tiny"):
+        with pytest.raises(ValueError, match="Unknown suite"):
+            load(name)
+
+
+def test_one_model_is_all_there_is_to_choose(suite_folder):
+    model = load(str(suite_folder / "step8")).checkpoints
+    assert select(model, 3) == model
 
 
 def test_the_chat_model_lies_outside_the_run(suite_folder):

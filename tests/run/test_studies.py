@@ -7,6 +7,7 @@ from tracing_utils.checkpoints import suites
 from tracing_utils.checkpoints.hub import HubError
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments import names, notebook
+from tracing_utils.run import workflow
 from tracing_utils.run.studies import Study, parameters, read
 from tracing_utils.statements import concepts
 
@@ -59,6 +60,21 @@ def test_every_entry_of_a_full_file_is_taken(write):
 
 def test_checkpoints_can_be_named_one_by_one(write):
     assert read(write(revisions=["step8", "step1"])).traced() == ["step8", "step1"]
+
+
+def test_a_table_of_steps_is_read_resolved_and_traced(write, suite_folder, tmp_path):
+    path = write(suite=str(suite_folder), steps={0: "step8", 7: str(suite_folder / "step0"), 90: "chat"}, experiments=["probing"])
+    assert read(path).traced() == ["step0", "step7", "step90"]
+    resolved = read(workflow.write_resolved(read(path), tmp_path / "runs"))
+    assert resolved.steps == {}
+    assert [(c.suite, c.revision, c.step, c.folder) for c in resolved.loaded.checkpoints] == [
+        ("tiny", "step0", 0, suite_folder / "step8"),
+        ("tiny", "step7", 7, suite_folder / "step0"),
+        ("tiny", "step90", 90, suite_folder / "chat"),
+    ]
+    for wrong in ({"one": "step8"}, {-1: "step8"}, {1: 2}, ["step8"], {1: ""}):
+        with pytest.raises(ValueError, match=r"steps must be"):
+            read(write(steps=wrong))
 
 
 def test_several_sets_are_filed_under_their_own_names_each_with_the_dimensions_it_has(write, tmp_path, own_statements):

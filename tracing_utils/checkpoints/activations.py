@@ -166,7 +166,8 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
     The comparison finds encoders, wrong blocks and leaking padding in families that nobody has tried.
 
     Raises:
-        ValueError: if the blocks do not run once each, or three statements in a batch and each on its own differ.
+        ValueError: if the blocks do not run once each, activations overflow, or three statements in a batch and each on its
+            own differ.
     """
     import torch  # noqa: PLC0415 - see extract
 
@@ -184,6 +185,8 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
     if ran != [*range(len(blocks))]:
         raise ValueError(f"Each of a model's blocks must run once, in order; those found in {kind} do not. It cannot be traced.")
     alone = np.concatenate([extract(model, [row]) for row in ids])
+    if not np.isfinite(alone).all():
+        raise ValueError(f"Activations must be finite; those of {kind} overflow in {model.dtype}. Leave this checkpoint out.")
     together = extract(model, ids, len(ids) * max(map(len, ids)))
     # By medians, since trained models have a few entries that are a thousand times larger than all others.
     off = float((np.median(np.abs(together - alone), axis=2) / np.median(np.abs(alone), axis=2)).max())

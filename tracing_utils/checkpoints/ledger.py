@@ -16,16 +16,17 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from ..core import downloads
-from ..core.downloads import blob_id, is_pointer
+from ..core.downloads import blob_id
+from . import files
 from .types import Checkpoint, tokenizer_names, weight_names
 
-__all__ = ["check", "identity", "table", "tokenizer_identity", "weights_sha256"]
+__all__ = ["check", "identity", "table", "tokenizer_identity", "weights", "weights_sha256"]
 
 NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
 NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
 NO_JSON = "config.json is no JSON object"
 DAMAGED = "damaged"
-_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED)
+_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED, *files.REFUSED)
 
 
 def _files(checkpoint: Checkpoint) -> dict[str, int]:
@@ -33,6 +34,16 @@ def _files(checkpoint: Checkpoint) -> dict[str, int]:
     if checkpoint.remote:
         return {file.name: file.size for file in checkpoint.remote.files}
     return {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
+
+
+def weights(checkpoint: Checkpoint) -> list[str]:
+    """Return the names of a checkpoint's weight files, from the hub's metadata or its folder."""
+    if not checkpoint.remote:
+        return files.weights(checkpoint.folder)
+    names = sorted(_files(checkpoint))  # those that are needed: what is named as weights, else what an index names
+    return weight_names(names) or [
+        name for name in names if name.endswith((".safetensors", ".bin")) and not files.is_adapter(name)
+    ]
 
 
 def _once(digest: Callable[[Path], str], path: Path) -> str:
@@ -62,12 +73,11 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     Raises:
         ValueError: if there are no weights.
     """
-    weights = weight_names(_files(checkpoint))
-    if not weights:
+    if not (names := weights(checkpoint)):
         raise ValueError(
             f"{_place(checkpoint)} must hold the weights as model*.safetensors (or pytorch_model*.bin); it holds none."
         )
-    return hashlib.sha256(json.dumps(_digests(checkpoint, weights, downloads.sha256)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_digests(checkpoint, names, downloads.sha256)).encode()).hexdigest()
 
 
 def _place(checkpoint: Checkpoint) -> str:
@@ -104,20 +114,22 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
             with its step may hold its weights.
 
     Returns:
-        The columns suite, revision, commit, step, tokens, bytes, sha256, tokenizer, duplicate_of (a revision, or empty)
-        and faults (sentences, or empty). A checkpoint without weights has no sha256, one without a tokenizer no `tokenizer`,
-        which is a sha256 over the tokenizer's files.
+        The columns suite, revision, commit, step, tokens, bytes, sha256, tokenizer, duplicate_of (a revision, or empty),
+        quantised (how, or empty) and faults (sentences, or empty). A checkpoint without weights has no sha256, one without a
+        tokenizer no `tokenizer`, which is a sha256 over the tokenizer's files.
     """
-    rows, first, words = [], {}, _tokenizers(checkpoints)
-    if final and weight_names(_files(final)):
+    rows, first, samples, words = [], {}, defaultdict(list), _tokenizers(checkpoints)
+    if final and weights(final):
         first[weights_sha256(final)] = final.revision
     ends = {final.step} if final else set()
     gaps = _gaps([checkpoint.step for checkpoint in checkpoints])
     changes = _changes(words)
     for checkpoint in checkpoints:
-        names = _files(checkpoint)
-        digest = weights_sha256(checkpoint) if weight_names(names) else ""
-        same = first.setdefault(digest, checkpoint.revision) if digest else checkpoint.revision
+        names, sizes = weights(checkpoint), _files(checkpoint)
+        digest = weights_sha256(checkpoint) if names else ""
+        same = first.get(digest) or _elsewhere(checkpoint, samples) or checkpoint.revision
+        if digest:
+            first.setdefault(digest, same)
         repeats = same != checkpoint.revision and not (final and same == final.revision and checkpoint.step in ends)
         rows.append(
             {
@@ -126,10 +138,11 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
                 "commit": checkpoint.remote.commit if checkpoint.remote else "",
                 "step": checkpoint.step,
                 "tokens": checkpoint.tokens,
-                "bytes": sum(names[name] for name in weight_names(names)),
+                "bytes": sum(sizes[name] for name in names),
                 "sha256": digest,
                 "tokenizer": words[checkpoint],
                 "duplicate_of": same if repeats else "",
+                "quantised": checkpoint.remote.quantised if checkpoint.remote else files.quantised(checkpoint.folder),
                 "faults": "; ".join([*_faults(checkpoint), *gaps.get(checkpoint.step, []), *changes.get(checkpoint, [])]),
             }
         )
@@ -151,22 +164,51 @@ def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
     return {later: [f"another tokenizer than {earlier.revision}"] for earlier, later in changed}
 
 
+_SAMPLE = 64  # bytes of each tensor, by which checkpoints are told apart before all of their tensors are hashed
+
+
+def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]]) -> str | None:
+    """Return the revision with the same tensors in other files, of those seen so far (`samples`, where this one is put too).
+
+    Of a checkpoint on the hub nothing but the hashes of whole files is known: their names alone may differ there.
+    """
+    if checkpoint.remote:
+        sample = json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint))))
+    else:
+        sample = files.content(checkpoint.folder, _SAMPLE)
+    seen = samples[sample] if sample not in ("", "[]") else []
+    for other in seen:
+        if checkpoint.remote or files.content(other.folder) == files.content(checkpoint.folder):
+            return other.revision
+    seen.append(checkpoint)
+    return None
+
+
 def _faults(checkpoint: Checkpoint) -> list[str]:
-    """Return what a checkpoint lacks, and that its weights are pickled."""
-    names = _files(checkpoint)
-    weights = weight_names(names)
-    faults = [] if weights else [NO_WEIGHTS]
-    if "config.json" not in names:
+    """Return what a checkpoint lacks, what lies in its folder and is not used, and that its weights are pickled."""
+    names, here = weights(checkpoint), _files(checkpoint)
+    beside = files.adapters(here) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
+    faults = [] if names or any(fault.startswith(files.REFUSED) for fault in beside) else [_no_weights(checkpoint)]
+    if "config.json" not in here:
         faults.append(NO_CONFIGURATION)
-    elif (fault := _fault_of_configuration(checkpoint)) is not None:
+    elif not any("config.json" in fault for fault in beside) and (fault := _fault_of_configuration(checkpoint)) is not None:
         faults.append(fault)
     if not tokenizer_identity(checkpoint):
         faults.append(NO_TOKENIZER)
-    elif checkpoint.tokenizer and is_pointer(checkpoint.tokenizer / "tokenizer.json"):
+    elif checkpoint.tokenizer and files.is_pointer(checkpoint.tokenizer / "tokenizer.json"):
         faults.append(f"{DAMAGED}: tokenizer.json is a pointer of git-lfs")
-    if weights and weights[0].endswith(".bin"):
+    faults += beside
+    stored = names if checkpoint.remote else [name for name in names if not files.is_pointer(checkpoint.folder / name)]
+    if stored and stored[0].endswith(".bin"):
         faults.append("only .bin weights")
-    return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, weights)]
+    return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, stored)]
+
+
+def _no_weights(checkpoint: Checkpoint) -> str:
+    """Return that a checkpoint has no weights, and what may be why."""
+    if checkpoint.remote or not (links := files.dangling(checkpoint.folder)):
+        return NO_WEIGHTS
+    return f"{NO_WEIGHTS} ({', '.join(links)}: links to nothing)"
 
 
 def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
@@ -186,11 +228,7 @@ def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
 def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
     if checkpoint.remote:
         return NO_FAMILY if checkpoint.remote.model_type == "" else None
-    try:
-        content = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return NO_JSON
-    if not isinstance(content, dict):
+    if (content := files.configuration(checkpoint.folder)) is None:
         return NO_JSON
     return None if content.get("model_type") else NO_FAMILY
 

@@ -10,6 +10,7 @@ import pickle
 import re
 import time
 import warnings
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -28,14 +29,17 @@ from transformers import (
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from transformers.utils import logging
 
 from ..core import downloads
 from ..core.errors import brief
-from .types import Checkpoint, weight_names
+from . import files
+from .types import Checkpoint
 
 __all__ = [
-    "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "sizes", "swap", "with_block_output",
+    "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "refuse_left_over", "sizes", "swap",
+    "with_block_output",
 ]  # fmt: skip
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
@@ -87,7 +91,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         return kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # the readers raise whatever a broken file leads them to
         reason = _first_line(error)
-        if downloads.is_pointer(stored):
+        if files.is_pointer(stored):
             reason = "its tokenizer.json is a pointer of git-lfs, and `git lfs pull` gets the file itself"
         raise ValueError(f"{folder} must hold a tokenizer; reading it failed: {reason}.") from error
 
@@ -116,16 +120,15 @@ def load_model(
             that are missing or not finite.
     """
     folder = at_hand(checkpoint).folder
+    files.refuse(folder)
     config = _config(folder, trust_remote_code)
     kind = AutoModelForCausalLM if head else AutoModel
-    weights = weight_names(path.name for path in folder.iterdir())
-    _refuse_strays(folder, weights)
     try:
         model, report = kind.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
-            use_safetensors=all(name.endswith(".safetensors") for name in weights),
+            use_safetensors=all(name.endswith(".safetensors") for name in files.weights(folder)),
             weights_only=True,
             ignore_mismatched_sizes=True,  # refused below
             trust_remote_code=trust_remote_code,
@@ -147,6 +150,7 @@ def load_model(
             f"{folder} must hold weights of the shapes its config.json tells; {len(other)} have others, the first is {name}: "
             f"{list(came)} instead of {list(wanted)}."
         )
+    refuse_left_over(model, report["unexpected_keys"], folder)
     _refuse_non_finite(dict(model.named_parameters()), folder)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -162,6 +166,7 @@ def _config(folder: Path, trust_remote_code: bool):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except _UNREADABLE as error:
         raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
+    _refuse_unknown_quantisation(config, folder)
     masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if masked or config.is_encoder_decoder:
         raise ValueError(
@@ -170,23 +175,67 @@ def _config(folder: Path, trust_remote_code: bool):
     return config
 
 
-def _refuse_strays(folder: Path, weights: list[str]) -> None:
-    """Refuse an index that names files the ledger has not hashed, which may lie anywhere."""
-    for index in folder.glob("*.index.json"):
-        try:
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue  # transformers says what is wrong, if it needs the index
-        if (stray := sorted(map(str, named - set(weights)))) and not {"model.safetensors", "pytorch_model.bin"} & set(weights):
-            raise ValueError(f"{folder} must hold the files that {index.name} names; {brief(stray[0])} is none of its weights.")
+def _refuse_unknown_quantisation(config, folder: Path) -> None:
+    """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
+    for part in (config, config.get_text_config()):
+        for told in (getattr(part, "quantization_config", None), getattr(part, "compression_config", None)):
+            if not isinstance(told, dict) or told.keys() & {"load_in_8bit", "load_in_4bit"}:
+                continue
+            if (method := told.get("quant_method")) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+                raise ValueError(
+                    f"{folder} must hold weights that transformers can read; its config.json says that they were quantised by "
+                    f"{brief(method)}, which it does not know. Take the weights from before, or turn them back."
+                )
+
+
+# What a file may hold that a model does without: heads, the pooler of a masked language model, and what older versions of
+# transformers stored though it follows from the configuration.
+_HEADS = re.compile(r"(lm_head|embed_out|output|score|classifier|v_head|value_head|cls|pooler|\w+\.pooler)\.")
+_CONSTANTS = re.compile(r"(^|\.)(masked_bias|rotary_emb\.inv_freq|position_ids)$")
+
+
+def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
+    """Return which weights of a file a model lacks, but for heads it is loaded without and what transformers itself ignores."""
+    prefix = f"{model.base_model_prefix}."
+    ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ()) or r"$^")
+    buffers = {name.removeprefix(prefix) for name, _ in model.named_buffers()}
+    with_head = model.base_model is not model
+    heads = {name.split(".")[0] for name in model.state_dict() if not name.startswith(prefix)} if with_head else set()
+    return sorted(
+        name
+        for name in names
+        if (not _HEADS.match(name) or name.split(".")[0] in heads)
+        and not _CONSTANTS.search(name)
+        and name.removeprefix(prefix) not in buffers
+        and not ignored.search(name)
+    )
+
+
+def refuse_left_over(model: PreTrainedModel, unexpected: Iterable[str], folder: Path) -> None:
+    """Refuse a model that would compute without some of the weights in its folder, or without their scales.
+
+    Raises:
+        ValueError: if there are weights it has no place for, with their names, or they were quantised in an unknown way.
+    """
+    _refuse_unknown_quantisation(model.config, folder)
+    if left := _left_over(model, unexpected):
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        raise ValueError(
+            f"{folder} must hold the weights of the model that its config.json tells, and no others; {len(left)} would be left "
+            f"over: {', '.join(map(brief, left[:3]))}{more}. Mend config.json (attention_bias, num_hidden_layers, "
+            "quantization_config) or take the weights that belong to it."
+        )
 
 
 def _refuse_non_finite(weights: dict[str, Tensor], folder: Path) -> None:
-    # One pass without a mask in memory: a sum is finite only if every term is.
-    finite = torch.isfinite(torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights.values()]))
-    if not finite.all():
-        name = list(weights)[int(finite.int().argmin())]
-        raise ValueError(f"{folder} must hold finite weights; {name} has NaN or infinity. Leave this checkpoint out.")
+    # One pass without a mask in memory: a sum is finite only if every term is. It may overflow, though every term is finite.
+    sums = torch.isfinite(torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights.values()]))
+    for name, finite in zip(weights, sums.tolist(), strict=True):
+        if not finite and not weights[name].detach().isfinite().all():
+            raise ValueError(
+                f"{folder} must hold finite weights; {name} has NaN or infinity, read as "
+                f"{str(weights[name].dtype).removeprefix('torch.')}. Leave this checkpoint out."
+            )
 
 
 def _first_line(error: Exception) -> str:
@@ -224,13 +273,15 @@ def _assignable(
     """Return the weights in `folder` by the model's own names, or None where that is not sure to be right."""
     if _fuses(model):
         return None
-    files = weight_names(path.name for path in folder.iterdir())
-    if not all(name.endswith(".safetensors") for name in files) or not (folder / "config.json").is_file():
+    names = files.weights(folder)
+    if not all(name.endswith(".safetensors") for name in names) or not (folder / "config.json").is_file():
         return None
+    if any(fault.startswith(files.REFUSED) for fault in files.faults(folder)):
+        return None  # load_model says which
     if _shape(folder, trust_remote_code) != _deciding(model.config):
         return None
-    prefix, weights = model.base_model_prefix + ".", {}
-    for file in files:
+    prefix, weights, unknown = model.base_model_prefix + ".", {}, []
+    for file in names:
         try:
             with safe_open(folder / file, "pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 - not a dict
@@ -238,10 +289,12 @@ def _assignable(
                         if known in own:
                             weights[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
                             break
+                    else:
+                        unknown.append(name)
         except (OSError, SafetensorError):
             return None  # load_model says what is wrong
     tied = set(model.all_tied_weights_keys)
-    if own.keys() - weights.keys() - tied or tied & weights.keys():
+    if own.keys() - weights.keys() - tied or tied & weights.keys() or _left_over(model, unknown):
         return None
     return weights if all(weights[name].shape == own[name].shape for name in weights) else None
 

@@ -7,11 +7,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
+from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -22,10 +23,13 @@ from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
 from ..core.validation import Switch, Text, Validated, validate
-from .types import Checkpoint, CheckpointSuite, parse_revision, placed, tokenizer_names, tokens_seen
+from . import files, timeline
+from .timeline import until_ten
+from .types import Checkpoint, CheckpointSuite, parse_revision, placed, tokenizer_names
 
 __all__ = [
-    "HUB", "NotFetchedError", "entry", "families", "known", "layers", "load", "read_saved", "registry", "save", "select",
+    "HUB", "NotFetchedError", "entry", "expanded", "families", "known", "layers", "load", "read_saved", "registry", "save",
+    "select",
 ]  # fmt: skip
 
 HUB = "hub:"
@@ -53,7 +57,7 @@ def _registry() -> dict:
 
 @cache
 def _written() -> dict:
-    return registry(files(__package__).joinpath("suites.yml").read_text(encoding="utf-8"))
+    return registry(resources.files(__package__).joinpath("suites.yml").read_text(encoding="utf-8"))
 
 
 _MOST_SUITES = 1000
@@ -177,7 +181,12 @@ def entry(name: str) -> dict:
     return dict(_registry().get(name, {}))
 
 
-def load(name: str) -> CheckpointSuite:
+def expanded(name: str) -> str:
+    """Return a name, which may be a path, with `~` and variables of the environment filled in as a shell would."""
+    return os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111
+
+
+def load(name: str, steps: Mapping[int, str] | None = None) -> CheckpointSuite:
     """Return a suite: a registered one, a repository of the hub, a folder of checkpoints, or one model.
 
     The hub is asked for the list of revisions only; see `hub.resolve` and `hub.fetch`.
@@ -186,12 +195,18 @@ def load(name: str) -> CheckpointSuite:
         name: a name of `suites.yml`; or `hub:owner/name`; or the path of a folder with one sub-folder a
             revision, each with `config.json` and weights, and a chat model in `chat/` (each with its own tokenizer;
             those without one take that of `tokenizer/`, else that of the last revision that has one); or of a folder
-            with one model; or of a GGUF file; or of a file that `save` wrote.
+            with one model; or of a GGUF file; or of a file that `save` wrote. `~` and variables of the environment are
+            filled in.
+        steps: the folder of each checkpoint by its step, inside the suite's folder or elsewhere; its revisions are then
+            `step<number>`. None where the names of the folders tell.
 
     Raises:
-        ValueError: if there is no such suite, folder or file, it holds no checkpoint, or the hub cannot be asked.
+        ValueError: if there is no such suite, folder or file, it holds no checkpoint, two say one step, or the hub cannot be
+            asked.
     """
-    registered = _registry().get(name)
+    registered, name = _registry().get(name), expanded(name)
+    if steps:
+        return _listed_folders(name, steps)
     if name.startswith(HUB) and not _REPOSITORY.fullmatch(name.removeprefix(HUB)):
         raise ValueError(f"A suite on the hub must be named hub:owner/name or hub:owner/name@revision; {brief(name)} is not.")
     if name.startswith(HUB) or (registered and "repository" in registered):
@@ -228,30 +243,81 @@ def _label(name: str) -> str:
 def _one_model(name: str, folder: Path, entry: dict) -> CheckpointSuite:
     """Return a suite of one model, which is its own chat model."""
     model = Checkpoint(name, "model", -1, None, folder, folder)
-    return CheckpointSuite(name, (model,), model, entry.get("licence", "unknown"), entry.get("about", "one model"))
+    inside = [path.name for path in sorted(folder.iterdir()) if parse_revision(path.name) and (path / "config.json").exists()]
+    told = f"left out (inside the folder of one model; a study can list them under `steps:`): {until_ten(inside)}"
+    about = entry.get("licence", "unknown"), entry.get("about", "one model")
+    return CheckpointSuite(name, (model,), model, *about, notes=(told,) if inside else ())
+
+
+def _listed_folders(name: str, steps: Mapping[int, str]) -> CheckpointSuite:
+    """Return the suite of a table of steps and folders."""
+    if not os.path.isdir(name):  # noqa: PTH112 - as in `load`
+        raise ValueError(f"`steps:` must go with a suite that is a folder; {brief(name)} is none.")
+    folder = Path(name).absolute()
+    places = {f"step{step}": folder / expanded(place) for step, place in sorted(steps.items())}
+    for revision, place in places.items():
+        if not (place / "config.json").is_file():
+            raise ValueError(f"`steps:` must name folders with a config.json; that of {revision}, {place}, has none.")
+    return _suite(_label(folder.name), folder, {}, places, {f"step{step}": (step, None) for step in sorted(steps)}, [])
 
 
 def _read_folder(name: str, folder: Path, entry: dict) -> CheckpointSuite:
-    parsed = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if (path / "config.json").exists() and (position := parse_revision(path.name)):
-            parsed[path] = position
-    if not parsed:
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    places = {path.name: path for path in inside if (path / "config.json").exists() and parse_revision(path.name)}
+    if not places:
         raise ValueError(
             f"A suite's folder must hold checkpoints named like step1000, each with a config.json; {folder} holds none."
+            + "".join(f" There is {note}." for note in files.adapters(path.name for path in inside))
+            + "".join(f" It was {note}." for note in _left_out(folder, set()))
         )
-    ordered = sorted(parsed, key=lambda path: parsed[path][:2])
+    times, notes = timeline.told(places, entry)
+    return _suite(name, folder, entry, places, times, notes)
+
+
+def _suite(
+    name: str, folder: Path, entry: dict, places: dict[str, Path], times: dict[str, tuple[int, int | None]], notes: list[str]
+) -> CheckpointSuite:
+    """Return the suite of the checkpoints in `times`, in their order, and of the chat model beside them."""
     registered = _with_tokenizer([folder / entry["tokenizer"]] if "tokenizer" in entry else [])
+    ordered = [places[revision] for revision in times]
     shared = [*_with_tokenizer([folder / "tokenizer", *reversed(ordered)]), ordered[-1]]
-    checkpoints = []
-    for path in ordered:
-        _, step, tokens = parsed[path]
-        tokenizer = [*registered, *_with_tokenizer([path]), *shared][0]
-        checkpoints.append(Checkpoint(name, path.name, step, tokens_seen(entry, step, tokens), path, tokenizer))
+
+    def tokenizer(place: Path) -> Path:
+        return [*registered, *_with_tokenizer([place]), *shared][0]
+
+    checkpoints = [Checkpoint(name, at, *times[at], places[at], tokenizer(places[at])) for at in times]
     chat, path = None, folder / entry.get("chat", "chat")
     if (path / "config.json").exists():
         chat = Checkpoint(name, "chat", -1, None, path, [*_with_tokenizer([path]), *registered, *shared][0])
-    return CheckpointSuite(name, tuple(checkpoints), chat, entry.get("licence", "unknown"), entry.get("about", ""))
+    used = {folder / "tokenizer", *registered, *places.values()} | ({path} if chat else set())
+    notes = (*notes, *_left_out(folder, used))
+    return CheckpointSuite(name, tuple(checkpoints), chat, entry.get("licence", "unknown"), entry.get("about", ""), notes=notes)
+
+
+def _left_out(folder: Path, used: set[Path]) -> list[str]:
+    """Return a note for each reason why something in a folder is no checkpoint, with the names; other files are none."""
+    reasons = defaultdict(list)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path not in used and not path.name.startswith(".") and (reason := _no_checkpoint(path)):
+            reasons[reason].append(path.name)
+    return [f"left out ({reason}): {until_ten(names)}" for reason, names in reasons.items()]
+
+
+def _no_checkpoint(path: Path) -> str:
+    """Return why something in a suite's folder is no checkpoint; empty for a file that looks like none."""
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    if path.is_file():
+        weights = path.suffix in (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".gguf")
+        return "a file, no folder with a config.json" if weights or parse_revision(path.name) else ""
+    if not path.is_dir():
+        return ""
+    if "config.json" in files.dangling(path):
+        return "its config.json is a link to nothing"
+    if (path / "config.json").exists():
+        return "not under `steps:`" if parse_revision(path.name) else "the name tells no step"
+    adapter = files.adapters(each.name for each in path.iterdir())
+    return adapter[0] if adapter else "no config.json"
 
 
 def _with_tokenizer(folders: Iterable[Path]) -> list[Path]:
@@ -311,6 +377,8 @@ def select(checkpoints: Sequence[Checkpoint], n: int) -> tuple[Checkpoint, ...]:
     """
     if n < 2:
         raise ValueError(f"At least 2 checkpoints make a trajectory; {n} were asked for.")
+    if len(checkpoints) == 1:  # a single model, which has no step
+        return tuple(checkpoints)
     at = [math.log1p(c.step) for c in checkpoints]
     wanted = [at[0] + (at[-1] - at[0]) * i / (n - 1) for i in range(n)]
     taken = {min(range(len(at)), key=lambda i: abs(at[i] - target)) for target in wanted}

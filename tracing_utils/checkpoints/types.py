@@ -4,7 +4,7 @@ Rule: revisions are kept verbatim and only parsed for their step and tokens.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,13 @@ from pathlib import Path
 from ..core.errors import unknown
 
 __all__ = [
+    "INDICES",
     "Checkpoint",
     "CheckpointSuite",
     "Remote",
     "RemoteFile",
+    "alternative",
+    "is_weights",
     "parse_revision",
     "placed",
     "tokenizer_names",
@@ -23,26 +26,33 @@ __all__ = [
     "weight_names",
 ]
 
-# Tried in order; the first that matches the whole name decides. `later` marks a second stage that a word names.
+# Tried in order; the first that matches the whole name decides. `later` marks a second stage that a word names, `branch` what
+# tells runs apart that go on from one state.
 _PATTERNS = tuple(
     re.compile(pattern, re.ASCII)
     for pattern in (
-        # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie
-        r"(?:stage(?P<stage>\d)-)?(?:ingredient\d+-)?step-?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
+        # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie, and what people write themselves
+        r"(?:stage(?P<stage>\d+)-)?(?:(?P<branch>ingredient\d+)-)?step[-_]?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
         r"step-(?P<thousand_steps>\d+)k-token-(?P<billions>\d+)B",  # TinyLlama
         r"step-(?P<step>\d+)-(?P<billions>\d+)BT",  # the FineWeb ablations
-        r"step(?P<step>\d+)-seed-[a-z0-9-]+",  # DataDecide
+        r"step(?P<step>\d+)-(?P<branch>seed-[a-z0-9-]+)",  # DataDecide
         r"step-(?P<step>\d+)_tokens-(?P<billions>\d+)B-phase(?P<stage>\d)",  # Gaperon
-        r"(?:ckpt_|global_step)(?P<step>\d+)",  # Amber, BLOOM
-        r"(?:\w+_phase(?P<stage>\d)_)?checkpoint[-_](?P<step>\d+)",  # CrystalCoder, CRFM's GPT-2, HPLT
+        r"(?:\w+_phase(?P<stage>\d)_)?checkpoint[-_](?P<step>\d+)",  # CrystalCoder, CRFM's GPT-2, HPLT, transformers' Trainer
         r"(?:pretrain_|(?P<later>anneal_))?iter_(?P<step>\d+)",  # OpenCoder, OpenEuroLLM
         r"(?P<later>extension_)step(?P<step>\d+)",  # Lucie
         r"train_(?P<billions>\d+)B",  # Baichuan 2, which counts billions of tokens only
+        r"(?:(?:ckpt|checkpoint|model)[-_])?(?:global[-_])?step[-_=]?(?P<step>\d+)",  # BLOOM, DeepSpeed, litgpt
+        r"(?:ckpt|checkpoint|iter|iteration)[-_=]?(?P<step>\d+)",  # Amber, nanoGPT, Megatron
+        r"(?:epoch[-_=]?\d+[-_])?step[-_=]?(?P<step>\d+)(?:-\w+=[\d.]*\d)*(?:-v\d+)?(?:\.ckpt)?",  # Lightning
+        r"(?P<step>\d+)",
     )
 )
 _LONGEST = 256  # that a file's name may be
-# What transformers reads, safetensors first. Other files of these kinds (optimiser states, `consolidated`) are no weights.
-_WEIGHTS = tuple(re.compile(pattern) for pattern in (r"model(-\d+-of-\d+)?\.safetensors", r"pytorch_model(-\d+-of-\d+)?\.bin"))
+# What transformers reads, safetensors first. Other files of these kinds (optimiser states, `consolidated`) are no weights
+# unless an index names them.
+_WEIGHTS = {"model.safetensors": r"model-\d+-of-\d+\.safetensors", "pytorch_model.bin": r"pytorch_model-\d+-of-\d+\.bin"}
+INDICES = tuple(f"{name}.index.json" for name in _WEIGHTS)
+"""The names of the files that say in which file each weight lies."""
 _TOKENIZER = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
@@ -77,6 +87,7 @@ class Remote:
         files: configuration, weights and tokenizer; empty until `hub.resolve` has asked.
         tokenizer: where the tokenizer lies if not among `files`.
         model_type: the family its configuration names; empty if it names none, None if the hub does not say.
+        quantised: how its configuration says that its weights were quantised; empty if it does not.
     """
 
     repo: str
@@ -85,6 +96,7 @@ class Remote:
     files: tuple[RemoteFile, ...] = ()
     tokenizer: "Remote | None" = None
     model_type: str | None = None
+    quantised: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,7 @@ class CheckpointSuite:
         about: one sentence.
         final: the end of the run where no revision of the run names it (the hub's `main`); the ledger compares
             every checkpoint with it.
+        notes: what lies there and was left out, with the reason, and how time was read from names that leave it open.
     """
 
     name: str
@@ -130,6 +143,7 @@ class CheckpointSuite:
     licence: str
     about: str
     final: Checkpoint | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def _named(self) -> dict[str, Checkpoint]:
@@ -158,24 +172,49 @@ def parse_revision(name: str) -> tuple[int, int, int | None] | None:
         >>> parse_revision("main") is None
         True
     """
-    for pattern in _PATTERNS if len(name) < _LONGEST else ():
-        if match := pattern.fullmatch(name):
-            groups = match.groupdict()
-            billions = groups.get("billions")
-            thousands = groups.get("thousand_steps")
-            step = 1000 * int(thousands) if thousands else int(groups.get("step") or billions)
-            stage = 2 if groups.get("later") else int(groups.get("stage") or 1)
-            return stage, step, int(billions) * 10**9 if billions else None
-    return None
+    if (groups := _groups(name)) is None:
+        return None
+    billions = groups.get("billions")
+    thousands = groups.get("thousand_steps")
+    step = 1000 * int(thousands) if thousands else int(groups.get("step") or billions)
+    stage = 2 if groups.get("later") else int(groups.get("stage") or 1)
+    return stage, step, int(billions) * 10**9 if billions else None
 
 
-def weight_names(names: Iterable[str]) -> list[str]:
-    """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none."""
-    names = sorted(names)
-    for pattern in _WEIGHTS:
-        if weights := [name for name in names if pattern.fullmatch(name)]:
+def _groups(name: str) -> dict[str, str | None] | None:
+    matches = (pattern.fullmatch(name) for pattern in _PATTERNS if len(name) < _LONGEST)
+    return next((match.groupdict() for match in matches if match), None)
+
+
+def alternative(name: str) -> str:
+    """Return what a revision's name says of the run it belongs to, of several that part from one state; empty if nothing.
+
+    Example:
+        >>> alternative("stage2-ingredient1-step500-tokens2B"), alternative("step1000")
+        ('ingredient1', '')
+    """
+    return (_groups(name) or {}).get("branch") or ""
+
+
+def weight_names(names: Iterable[str], indexed: Mapping[str, Iterable[str]] | None = None) -> list[str]:
+    """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none.
+
+    Args:
+        names: of all its files.
+        indexed: by the name of each index (`INDICES`), as far as its content is known, the files it names.
+    """
+    names = set(names)
+    for whole, shard in _WEIGHTS.items():
+        shards = [name for name in names if re.fullmatch(shard, name)]
+        named = names & set((indexed or {}).get(f"{whole}.index.json", ()))
+        if weights := [whole] if whole in names else sorted(named or shards):
             return weights
     return []
+
+
+def is_weights(name: str) -> bool:
+    """Return whether a file is named as transformers names weights, whether it is read or not."""
+    return any(name == whole or re.fullmatch(shard, name) for whole, shard in _WEIGHTS.items())
 
 
 def tokenizer_names(names: Iterable[str]) -> list[str]:

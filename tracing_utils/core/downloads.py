@@ -13,19 +13,15 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
-    "SUMS", "blob_id", "cache_folder", "damaged", "fetch_file", "fetch_wheel", "is_pointer", "sha256", "write_checked",
+    "SUMS", "blob_id", "cache_folder", "damaged", "fetch_file", "fetch_wheel", "sha256", "write_checked",
     "write_sums",
 ]  # fmt: skip
 
 SUMS = "SHA256SUMS"
 """The file of a folder that lists the hashes of its files, in the form of `sha256sum --check`."""
-
-
-_POINTER = b"version https://git-lfs"
 
 
 def cache_folder() -> Path:
@@ -45,13 +41,6 @@ def blob_id(path: Path) -> str:
     """Return the id git gives a file's content, which the hub gives as the hash of a small file."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def is_pointer(path: Path) -> bool:
-    """Return whether a file is what git-lfs leaves in the place of one that it did not get (`git lfs pull` gets it)."""
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
-    return False
 
 
 def write_checked(data: bytes, digest: str, path: Path, source: str) -> None:

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from .errors import brief, unknown
 
-__all__ = ["Count", "Counts", "Names", "Number", "Numbers", "Switch", "Text", "Validated", "validate"]
+__all__ = ["Count", "Counts", "Names", "Number", "Numbers", "Steps", "Switch", "Text", "Validated", "validate"]
 
 _MOST = 10**9
 
@@ -47,6 +47,10 @@ Counts = Annotated[
     tuple[_Whole, ...],
     Field(min_length=1, description=f"a list of whole numbers from 0 to {_MOST:,}"),
     AfterValidator(_each_once),
+]
+Steps = Annotated[
+    dict[_Whole, Text],
+    Field(description="a table of steps, whole numbers, with the folder of each"),
 ]
 Numbers = Annotated[
     tuple[_Finite, ...],

@@ -18,7 +18,7 @@ import pandas as pd
 
 from .. import experiments
 from ..checkpoints import activations, ledger, suites, tokens
-from ..checkpoints.types import Checkpoint, weight_names
+from ..checkpoints.types import Checkpoint
 from ..core.errors import unknown
 from ..core.paths import PROJECT
 from ..statements.concepts import ConceptSet
@@ -93,7 +93,7 @@ def _sizes(checkpoint: Checkpoint, entry: dict, trust_remote_code: bool) -> tupl
         from ..checkpoints import models  # noqa: PLC0415 - torch and transformers take four seconds to import
 
         return models.sizes(checkpoint.folder, trust_remote_code=trust_remote_code) | {"bytes": 0}, []
-    weights = weight_names(file.name for file in checkpoint.remote.files)
+    weights = ledger.weights(checkpoint)
     bytes_ = sum(file.size for file in checkpoint.remote.files if file.name in weights) or entry.get("bytes")
     parameters = entry.get("parameters") or (bytes_ or 0) / 2
     if not parameters:
@@ -264,8 +264,8 @@ def _weight_bytes(checkpoint: Checkpoint) -> int:
     if checkpoint.remote:
         sizes = {file.name: file.size for file in checkpoint.remote.files}
     else:
-        sizes = {path.name: path.stat().st_size for path in checkpoint.folder.iterdir()}
-    return sum(sizes[name] for name in weight_names(sizes))
+        sizes = {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
+    return sum(sizes[name] for name in ledger.weights(checkpoint))
 
 
 def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str:

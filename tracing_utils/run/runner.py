@@ -105,6 +105,7 @@ def is_done(study: Study, concept_set: str, experiment: str, revision: str, fold
 
 def _content(name: str) -> list[str]:
     """Return the hash of a file, or of the model in a folder; a model on a hub is named by a parameter."""
+    name = suites.expanded(name)
     if Path(name).is_file():
         return [downloads.sha256(Path(name))]
     return ledger.identity(suites.load(name).checkpoints[0]) if name and Path(name).is_dir() else []

@@ -18,7 +18,7 @@ from ..checkpoints.types import CheckpointSuite
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
-from ..core.validation import Count, Counts, Names, Number, Numbers, Switch, Text, Validated, validate
+from ..core.validation import Count, Counts, Names, Number, Numbers, Steps, Switch, Text, Validated, validate
 from ..experiments import notebook
 from ..statements import concepts
 
@@ -32,6 +32,7 @@ class Study:
     Attributes:
         name: of the study; its results are in `results/<name>/`.
         suite: a registered suite, a folder of checkpoints, a folder with one model, or a GGUF file.
+        steps: folders of checkpoints by step, inside the suite's folder or elsewhere; empty where their names tell.
         concepts: sources of statements: `pocket`, `tracingllm`, `corrected`, or a folder or file of statements.
         checkpoints: how many, spread over the logarithm of the step; None for all.
         revisions: exactly these checkpoints, by name; replaces `checkpoints`.
@@ -48,6 +49,7 @@ class Study:
     name: str
     suite: Text
     concepts: Names
+    steps: Steps = field(default_factory=dict)
     checkpoints: Count | None = None
     revisions: Names | tuple[()] = ()
     dimensions: Names = concepts.DIMENSIONS
@@ -66,7 +68,7 @@ class Study:
     @cached_property
     def loaded(self) -> CheckpointSuite:
         """The suite, read from where it lies."""
-        return suites.load(self.suite)
+        return suites.load(self.suite, self.steps)
 
     @cached_property
     def sets(self) -> dict[str, str]:
@@ -140,7 +142,7 @@ class Study:
         """Return what a study file with this study's name would hold."""
         values = {name: getattr(self, name) for name in _ENTRIES}
         written = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {name: value for name, value in written.items() if value not in (None, [])} | self.options
+        return {name: value for name, value in written.items() if value not in (None, [], {})} | self.options
 
     def check_options(self, of_model: bool = True) -> None:
         """Refuse options that cannot hold, with `of_model` also for the chat model, as far as its configuration is here.

@@ -43,11 +43,11 @@ def read_study(path: str, source: str | None = None) -> Study:
 def write_resolved(study: Study, folder: Path) -> Path:
     """Write the study, with the command line's changes, where every job reads it; return the file."""
     path = folder / f"{study.name}.yml"
-    if study.on_hub():  # the hub is asked once, here; the jobs read its answer
+    if study.on_hub() or study.steps:  # the hub is asked once, here; the jobs read its answer
         from ..checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
 
         suites.save(hub.resolve_suite(study.loaded, study.needed()), folder / "suite.json")
-        study = replace(study, suite=str(folder / "suite.json"))
+        study = replace(study, suite=str(folder / "suite.json"), steps={})
     study = replace(study, suite=_absolute(study.suite), concepts=tuple(map(_absolute, study.concepts)))
     path.write_text(yaml.safe_dump(study.entries(), sort_keys=False))
     return path
@@ -55,6 +55,7 @@ def write_resolved(study: Study, folder: Path) -> Path:
 
 def _absolute(source: str) -> str:
     """Return a path that holds from any folder; a registered name stays as it is."""
+    source = suites.expanded(source)
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
@@ -111,6 +112,8 @@ def _trace(study: Study, folder: Path, words: list[str]) -> None:
 
     if ended := processes.end(folder):
         print(f"{ended} processes of a run that was killed were still at work, and were ended", flush=True)
+    for note in study.loaded.notes:
+        print(note, flush=True)
     resolved = write_resolved(study, folder)
     checked_ledger(studies.read(resolved))
     for path in runner.discard_damaged(studies.read(resolved), folder):

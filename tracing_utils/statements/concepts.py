@@ -22,8 +22,8 @@ from .sources import DESIGNED, DIMENSIONS, SETS, TOPICAL, available, own_files, 
 
 # Names of `sources` belong here too, for whoever imports the statements themselves.
 __all__ = [
-    "DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name", "subset",
-    "topical",
+    "DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name",
+    "subset", "topical",
 ]  # fmt: skip
 
 

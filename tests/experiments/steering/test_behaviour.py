@@ -1,10 +1,12 @@
 """What a model does is read off it exactly: batched as one by one, answers by logits, changes tested example by example."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from transformers import AutoConfig, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, RobertaModel
 
@@ -185,6 +187,20 @@ def test_a_classifier_comes_from_a_hub_by_its_name(classifier, insults, server):
     assert np.array_equal(judge.civility(insults.statements), alone.civility(insults.statements))
 
 
+def _with(folder: Path, name: str) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {name: torch.ones(16)}, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_what_a_classifier_keeps_of_its_masked_language_model_is_let_pass(classifier, insults, tmp_path):
+    shutil.copytree(classifier, folder := tmp_path / "old")
+    for name in ("roberta.pooler.dense.weight", "lm_head.bias", "roberta.embeddings.position_ids"):
+        _with(folder, name)
+    split = concepts.folds(insults, seed=0)[0]
+    loaded = [ToxicityModel.load(str(each), insults, split) for each in (folder, classifier)]
+    assert np.array_equal(*(judge.civility(insults.statements[:4]) for judge in loaded))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -194,6 +210,9 @@ def test_a_classifier_comes_from_a_hub_by_its_name(classifier, insults, server):
             "must hold a trained classifier",
         ),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), "must hold a sequence classifier"),
+        (lambda folder: _with(folder, "roberta.encoder.layer.2.output.dense.bias"), "1 would be left over: 'roberta"),
+        (lambda folder: _with(folder, "classifier.extra.bias"), "1 would be left over: 'classifier"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter, which would not be used"),
     ],
 )
 def test_a_folder_without_a_classifier_of_two_labels_is_refused_in_a_sentence(classifier, insults, tmp_path, change, sentence):

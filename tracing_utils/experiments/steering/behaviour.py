@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...checkpoints import activations, models, suites, tokens
-from ...checkpoints.types import Checkpoint, weight_names
+from ...checkpoints import activations, files, models, suites, tokens
+from ...checkpoints.types import Checkpoint
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, Split
 from . import likelihoods
@@ -261,12 +261,12 @@ class ToxicityModel:
 def _load_classifier(checkpoint: Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a classifier of two labels: safetensors, or a pickle from which nothing but tensors is taken; no code is run."""
     folder = models.at_hand(checkpoint).folder
-    weights = weight_names(path.name for path in folder.iterdir())
+    files.refuse(folder)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             dtype=torch.float32,
-            use_safetensors=all(name.endswith(".safetensors") for name in weights),
+            use_safetensors=all(name.endswith(".safetensors") for name in files.weights(folder)),
             weights_only=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -279,6 +279,7 @@ def _load_classifier(checkpoint: Checkpoint) -> tuple[PreTrainedModel, PreTraine
         raise ValueError(
             f"{folder} must hold a trained classifier; {len(missing)} weights are missing, the first is {missing[0]}."
         )
+    models.refuse_left_over(model, report["unexpected_keys"], folder)
     if model.config.num_labels != 2:
         raise ValueError(f"A toxicity classifier must have two labels, 1 meaning toxic; {folder} has {model.config.num_labels}.")
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer

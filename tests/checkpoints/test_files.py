@@ -1,0 +1,228 @@
+"""What lies in a checkpoint's folder and would not be used is told or refused; what the index names is read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tracing_utils.checkpoints import files, ledger, suites
+from tracing_utils.checkpoints.models import load_model, swap
+from tracing_utils.checkpoints.types import Checkpoint
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 12345\n"
+INDEX = "model.safetensors.index.json"
+
+
+def at(folder: Path) -> Checkpoint:
+    return Checkpoint("s", folder.name, 0, None, folder, folder)
+
+
+@pytest.fixture
+def folder(suite_folder, tmp_path) -> Path:
+    """A copy of the tiny suite."""
+    shutil.copytree(suite_folder, copy := tmp_path / "tiny")
+    return copy
+
+
+def in_shards(folder: Path, form: str = "model-{:05d}-of-{:05d}.safetensors", count: int = 2) -> None:
+    """Put the weights of a folder into several files, and an index beside them."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    named = {name: form.format(1 + i % count, count) for i, name in enumerate(sorted(weights))}
+    for file in set(named.values()):
+        save_file({name: weights[name] for name in named if named[name] == file}, folder / file, {"format": "pt"})
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": named}))
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_an_index_that_names_its_shards_otherwise_decides_which_files_are_read(folder):
+    whole = load_model(at(folder / "step8"), head=True)
+    in_shards(folder / "step8", "consolidated-{}-{}.safetensors")
+    assert files.weights(folder / "step8") == ["consolidated-1-2.safetensors", "consolidated-2-2.safetensors"]
+    assert same(load_model(at(folder / "step8"), head=True), whole)
+    assert same(swap(load_model(at(folder / "step1"), head=True), at(folder / "step8")), whole)
+    made = ledger.table(suites.load(str(folder)).checkpoints)
+    assert made["faults"].tolist() == [""] * 5
+    (folder / "step8" / INDEX).unlink()
+    assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()[3] == "no weights"
+
+
+def test_a_stale_shard_is_not_read_not_hashed_and_told(folder):
+    in_shards(folder / "step8")
+    before = ledger.weights_sha256(at(folder / "step8"))
+    shutil.copy(folder / "step1" / "model.safetensors", folder / "step8" / "model-00003-of-00003.safetensors")
+    assert ledger.weights_sha256(at(folder / "step8")) == before
+    told = files.faults(folder / "step8")
+    assert told == ["not named by the index, and not used: model-00003-of-00003.safetensors"]
+    ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+    load_model(at(folder / "step8"), head=False)
+
+
+def beside_shards(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder.parent / "old")
+    in_shards(folder)
+    shutil.move(folder.parent / "old", folder / "model.safetensors")
+
+
+def killed_while_saving(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00002.safetensors")
+
+
+def one_weight_twice(folder: Path) -> None:
+    in_shards(folder)
+    save_file(
+        load_file(folder.parent / "step1" / "model.safetensors"), folder / "model-00001-of-00002.safetensors", {"format": "pt"}
+    )
+
+
+def a_shard_lost(folder: Path) -> None:
+    in_shards(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def no_index(folder: Path) -> None:
+    in_shards(folder)
+    (folder / INDEX).unlink()
+
+
+def an_index_without_metadata(folder: Path) -> None:
+    in_shards(folder)
+    (folder / INDEX).write_text(json.dumps({"weight_map": json.loads((folder / INDEX).read_text())["weight_map"]}))
+
+
+def of_a_distributed_save(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder / "shard-00000-model-00001-of-00001.safetensors")
+
+
+def named_by_the_configuration(folder: Path) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"transformers_weights": "other.safetensors"}))
+
+
+def an_adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
+    save_file(
+        {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(4, 16)},
+        folder / "adapter_model.safetensors",
+    )
+
+
+def torchtune_s_adapter(folder: Path) -> None:
+    (folder / "adapter_0.pt").write_bytes(b"")
+
+
+def a_pointer(folder: Path) -> None:
+    (folder / "model.safetensors").write_text(POINTER)
+
+
+def a_pointer_to_a_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_text(POINTER)
+
+
+def a_pointer_to_the_configuration(folder: Path) -> None:
+    (folder / "config.json").write_text(POINTER)
+
+
+def a_pointer_to_one_shard(folder: Path) -> None:
+    in_shards(folder)
+    (folder / "model-00002-of-00002.safetensors").write_text(POINTER)
+
+
+REFUSED = {
+    beside_shards: "two saves of weights, model.safetensors and model-00001-of-00002.safetensors: delete the one",
+    killed_while_saving: "two saves of weights, model.safetensors and model-00001-of-00002.safetensors",
+    one_weight_twice: "two saves of weights: model-00001-of-00002.safetensors and model-00002-of-00002.safetensors both hold",
+    a_shard_lost: "no index that fits: model.safetensors.index.json names 'model-00002-of-00002.safetensors', which is not here",
+    no_index: "no index that fits: model.safetensors.index.json is not there",
+    an_index_without_metadata: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
+    of_a_distributed_save: "two saves of weights, model.safetensors and shard-00000-model-00001-of-00001.safetensors",
+    named_by_the_configuration: "two saves of weights, model.safetensors and 'other.safetensors'",
+    an_adapter: "an adapter, which would not be used: adapter_config.json, merge it into its base first",
+    torchtune_s_adapter: "an adapter, which would not be used: adapter_0.pt",
+    a_pointer: "a pointer of git-lfs in place of model.safetensors: run `git lfs pull`",
+    a_pointer_to_a_pickle: "a pointer of git-lfs in place of pytorch_model.bin",
+    a_pointer_to_the_configuration: "a pointer of git-lfs in place of config.json",
+    a_pointer_to_one_shard: "a pointer of git-lfs in place of model-00002-of-00002.safetensors",
+}
+
+
+@pytest.mark.parametrize("spoil", REFUSED, ids=lambda spoil: spoil.__name__)
+def test_a_folder_that_leaves_open_what_its_weights_are_is_refused_by_ledger_load_and_swap_alike(spoil, folder):
+    model = load_model(at(folder / "step1"), head=False)
+    ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+    spoil(folder / "step8")
+    made = ledger.table(suites.load(str(folder)).checkpoints)
+    assert made["faults"].tolist()[3].startswith(REFUSED[spoil])
+    assert made["faults"].tolist()[3].count("; ") <= 1  # and no second, wrong cause but that the weights are pickled
+    with pytest.raises(ValueError, match="these have not: step8"):
+        ledger.check(made)
+    for read in (lambda: load_model(at(folder / "step8"), head=False), lambda: swap(model, at(folder / "step8"))):
+        with pytest.raises(ValueError, match="must hold one whole model; it holds ") as refused:
+            read()
+        assert REFUSED[spoil] in str(refused.value)
+
+
+def test_what_lies_beside_and_is_no_second_save_is_let_pass(folder):
+    for name in ("optimizer.bin", "training_args.bin", "consolidated.safetensors", "scheduler.pt", "adapters.md"):
+        (folder / "step8" / name).write_bytes(b"other")
+    torch.save(load_file(folder / "step8" / "model.safetensors"), folder / "step8" / "pytorch_model.bin")  # the same, pickled
+    assert files.faults(folder / "step8") == []
+    (folder / "step8" / "tuned").mkdir()
+    (folder / "step8" / "tuned" / "adapter_config.json").write_text("{}")
+    assert files.faults(folder / "step8") == ["adapters inside it, not used: tuned"]
+    load_model(at(folder / "step8"), head=False)
+
+
+def test_a_tokenizer_that_is_a_pointer_is_called_one(folder):
+    (folder / "tokenizer" / "tokenizer.json").write_text(POINTER)
+    made = ledger.table(suites.load(str(folder)).checkpoints)
+    assert set(made["faults"]) == {"a pointer of git-lfs in place of tokenizer.json: run `git lfs pull`"}
+    with pytest.raises(ValueError, match=r"these have not: step0 \(a pointer of git-lfs"):
+        ledger.check(made)
+
+
+def test_the_same_weights_in_other_files_are_seen_as_the_same(folder):
+    names = ("step1", "step2", "step64")
+    for name in names:
+        shutil.copytree(folder / "step8", folder / name, dirs_exist_ok=True)
+    in_shards(folder / "step2")
+    in_shards(folder / "step64", "part{}of{}.safetensors", 3)
+    made = ledger.table(suites.load(str(folder)).checkpoints)
+    assert made["duplicate_of"].tolist() == ["", "", "step1", "step1", "step1"]
+    assert made["sha256"].nunique() == 4  # files are told apart as they always were
+    path = folder / "step64" / "part1of3.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values())).view(-1)[-1] += 1e-6  # the last of many numbers
+    save_file(weights, path, {"format": "pt"})
+    assert ledger.table(suites.load(str(folder)).checkpoints)["duplicate_of"].tolist() == ["", "", "step1", "step1", ""]
+
+
+def test_the_ledger_says_how_weights_were_quantised(folder):
+    def told() -> str:
+        return ledger.table([suites.load(str(folder))["step8"]])["quantised"].item()
+
+    path = folder / "step8" / "config.json"
+    plain = json.loads(path.read_text())
+    assert told() == ""
+    for config, expected in (
+        ({"quant_method": "gptq", "bits": 4}, "gptq, 4 bits"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes, 8 bits"),
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"bits": 3}, "unknown, 3 bits"),
+    ):
+        path.write_text(json.dumps(plain | {"quantization_config": config}))
+        assert told() == expected
+        path.write_text(json.dumps(plain | {"text_config": {"quantization_config": config}}))
+        assert told() == expected
+    path.write_text(json.dumps(plain))
+    weights = load_file(folder / "step8" / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.float8_e4m3fn)
+    save_file(weights, folder / "step8" / "model.safetensors", {"format": "pt"})
+    assert told() == "F8_E4M3"

@@ -1,0 +1,211 @@
+"""Which files of a checkpoint's folder are its weights, and what lies beside them that must not pass unseen.
+
+Rule: the index decides, as it does for transformers; a folder that leaves open what its weights are is refused.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+from ..core.errors import brief
+from .types import INDICES, is_weights, tokenizer_names, weight_names
+
+__all__ = [
+    "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "indices", "is_adapter", "is_pointer",
+    "pointers", "quantisation", "quantised", "refuse", "weights",
+]  # fmt: skip
+
+_ADAPTER = re.compile(r"(pytorch_)?(adapter|lora)[\w.-]*\.(json|safetensors|bin|pt)")
+_READ_BEFORE = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")  # by transformers, whatever else is there
+_POINTER = b"version https://git-lfs"
+_MOST_OF_A_POINTER = 1024  # bytes, as git-lfs has it
+
+_MERGE = "merge it into its base first (peft's merge_and_unload, then save_pretrained of what that gives)"
+_AN_ADAPTER, _A_POINTER, _TWO_SAVES, _UNFIT = REFUSED = (
+    "an adapter, which would not be used", "a pointer of git-lfs", "two saves of weights", "no index that fits"
+)  # fmt: skip
+"""What a fault begins with that no weights are read in spite of."""
+
+NOTE = "quantised.txt"
+"""The file that says how weights were quantised which are plain numbers by now."""
+
+
+def weights(folder: Path) -> list[str]:
+    """Return the names of a folder's weight files: those its index names, else those named as transformers names them."""
+    return weight_names((path.name for path in folder.iterdir() if path.is_file()), indices(folder))
+
+
+def indices(folder: Path) -> dict[str, list[str]]:
+    """Return the files that each index of a folder names, as far as transformers can read it."""
+    named = {}
+    for index in INDICES:
+        try:
+            content = json.loads((folder / index).read_bytes())
+            content["metadata"]  # without which transformers does not read it
+            named[index] = sorted(set(map(str, content["weight_map"].values())))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
+    return named
+
+
+def is_adapter(name: str) -> bool:
+    """Return whether a file is named as those that change weights which lie elsewhere."""
+    return bool(_ADAPTER.fullmatch(name))
+
+
+def adapters(names: Iterable[str]) -> list[str]:
+    """Return the fault of a folder with an adapter among the names of its files; none without."""
+    return [f"{_AN_ADAPTER}: {name}, {_MERGE}" for name in sorted(filter(is_adapter, names))[:1]]
+
+
+def dangling(folder: Path) -> list[str]:
+    """Return the names of links in a folder that lead to nothing."""
+    return sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether a file says only where git-lfs keeps its content."""
+    small = path.is_file() and path.stat().st_size <= _MOST_OF_A_POINTER
+    return small and path.read_bytes().startswith(_POINTER)
+
+
+def pointers(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return a fault for each of these files of a folder that git-lfs has not fetched."""
+    return [f"{_A_POINTER} in place of {name}: run `git lfs pull`" for name in names if is_pointer(folder / name)]
+
+
+def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
+    """Return what is wrong with the files of a checkpoint's folder; what begins with one of `REFUSED` forbids to read it.
+
+    Args:
+        folder: of the checkpoint.
+        tokenizer: the folder of its tokenizer, if that is looked at too.
+    """
+    here, read = [path.name for path in folder.iterdir()], weights(folder)
+    places = [(folder, ["config.json", *INDICES, *read])]
+    if tokenizer and tokenizer.is_dir():
+        places.append((tokenizer, tokenizer_names(path.name for path in tokenizer.iterdir())))
+    found = adapters(here)
+    nested = [path.name for path in folder.iterdir() if path.is_dir() and adapters(each.name for each in path.iterdir())]
+    found += [f"adapters inside it, not used: {', '.join(sorted(nested))}"] if nested else []
+    for place, names in places:
+        found += pointers(place, names)
+    return found + (_of_weights(folder, read, sorted(filter(is_weights, here))) if read else [])
+
+
+def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
+    """Return the faults of a folder with weights; `alike` are all its files that are named as weights are."""
+    kind = Path(read[0]).suffix
+    before = sorted(path.name for path in folder.iterdir() if _READ_BEFORE.fullmatch(path.name))
+    if (other := (configuration(folder) or {}).get("transformers_weights")) and other not in (*read, *INDICES):
+        before.append(brief(other))
+    if before:
+        return [f"{_TWO_SAVES}, {read[0]} and {before[0]}: delete the one that is not this checkpoint's"]
+    index = next(name for name in INDICES if name.endswith(f"{kind}.index.json"))
+    named = indices(folder).get(index)
+    others = [name for name in alike if name not in read and name.endswith(kind)]
+    if read == [index.removesuffix(".index.json")]:
+        others += [name for name in named or () if name not in read and (folder / name).is_file()]
+        return [f"{_TWO_SAVES}, {read[0]} and {others[0]}: delete the one that is not this checkpoint's"] if others else []
+    if named is None:
+        return [f"{_UNFIT}: {index} is not there, or cannot be read"]
+    found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in named if name not in read][:1]
+    found += [f"{_TWO_SAVES}: {first} and {second} both hold {name}" for name, first, second in _twice(folder, read)][:1]
+    return found + ([f"not named by the index, and not used: {', '.join(others)}"] if others else [])
+
+
+def refuse(folder: Path, tokenizer: Path | None = None) -> None:
+    """Refuse a folder whose files leave open what its weights are.
+
+    Raises:
+        ValueError: if it holds an adapter, pointers of git-lfs, two saves, or an index of files that are not there.
+    """
+    for fault in faults(folder, tokenizer):
+        if fault.startswith(REFUSED):
+            raise ValueError(f"{folder} must hold one whole model; it holds {fault}.")
+
+
+def configuration(folder: Path) -> dict | None:
+    """Return what the config.json of a folder holds; None where that is no JSON object."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def quantised(folder: Path) -> str:
+    """Return how the weights in a folder were quantised, as a note, config.json or their dtypes say; empty if they do not."""
+    if (note := folder / NOTE).is_file():
+        return note.read_text(encoding="utf-8").strip()
+    if told := quantisation(configuration(folder) or {}):
+        return told
+    return ", ".join(sorted(dtype for dtype in _dtypes(folder) if re.match(r"F[48]_|[IU](4|8)$", dtype)))
+
+
+def quantisation(config: dict) -> str:
+    """Return method and bits of the quantisation that a configuration tells of, or that of its text part; empty if none."""
+    nested = config.get("text_config")
+    told = config.get("quantization_config") or config.get("compression_config")
+    if not told:
+        return quantisation(nested) if isinstance(nested, dict) else ""
+    if not isinstance(told, dict):
+        return "unknown"
+    bits = told.get("bits") or next((n for n in (4, 8) if told.get(f"load_in_{n}bit")), None)
+    return str(told.get("quant_method", "unknown")) + (f", {bits} bits" if bits else "")
+
+
+def _header(file: Path) -> tuple[int, dict[str, dict]]:
+    """Return where the tensors of a safetensors file begin, and what its header tells of each; nothing of a damaged one."""
+    try:
+        with file.open("rb") as stored:
+            size = int.from_bytes(stored.read(8), "little")
+            tensors = json.loads(stored.read(min(size, file.stat().st_size)))
+        return 8 + size, {name: told for name, told in tensors.items() if name != "__metadata__" and "data_offsets" in told}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return 0, {}
+
+
+def _twice(folder: Path, read: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Return each tensor that two files hold, with both."""
+    first, twice = {}, []
+    for file in read:
+        tensors = _header(folder / file)[1] if file.endswith(".safetensors") else {}
+        twice += [(name, first[name], file) for name in tensors if name in first]
+        first |= dict.fromkeys(tensors, file)
+    return twice
+
+
+def _dtypes(folder: Path) -> set[str]:
+    """Return the dtypes of a folder's weights, as safetensors writes them; none of pickles."""
+    stored = (_header(folder / file)[1] for file in weights(folder) if file.endswith(".safetensors"))
+    return {told["dtype"] for header in stored for told in header.values()}
+
+
+def content(folder: Path, most: int | None = None) -> str:
+    """Return a sha256 of the tensors in a folder, whichever files they lie in; empty where it has no safetensors.
+
+    Args:
+        folder: of one checkpoint.
+        most: bytes that are read of each tensor; None for all.
+    """
+    tensors = []
+    for file in weights(folder):
+        begin, header = _header(folder / file) if file.endswith(".safetensors") else (0, {})
+        for name, told in header.items():
+            start, end = told["data_offsets"]
+            digest = _sha256(folder / file, begin + start, end - start if most is None else min(most, end - start))
+            tensors.append([name, told["dtype"], told["shape"], digest])
+    return sha256(json.dumps(sorted(tensors)).encode()).hexdigest() if tensors else ""
+
+
+def _sha256(file: Path, start: int, size: int) -> str:
+    digest = sha256()
+    with file.open("rb") as stored:
+        stored.seek(start)
+        while size > 0 and (part := stored.read(min(size, 1 << 24))):
+            digest.update(part)
+            size -= len(part)
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""When in training each revision was saved, as the names of all of them tell together.
+
+Rule: no two checkpoints lie at one time. A stage that counts anew is counted on; of alternatives one is kept.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from .types import alternative, parse_revision, tokens_seen
+
+__all__ = ["told", "until_ten"]
+
+_Times = dict[str, tuple[int, int | None]]
+
+
+def told(names: Iterable[str], entry: dict) -> tuple[_Times, list[str]]:
+    """Return step and tokens seen of each revision, in the order of training, and notes on what the names leave to decide.
+
+    A second stage follows the last checkpoint of the first: where its steps or tokens begin anew, those of that checkpoint are
+    added. Of runs that part within a stage (OLMo's ingredients, seeds) the first is kept.
+
+    Args:
+        names: of revisions that each tell a step.
+        entry: of the suite in `suites.yml`, or empty.
+
+    Raises:
+        ValueError: if two names of one stage tell the same step.
+    """
+    stages = defaultdict(lambda: defaultdict(dict))
+    for name in sorted(names):
+        stage, step, tokens = parse_revision(name)
+        at = stages[stage][alternative(name)]
+        if step in at:
+            raise ValueError(
+                f"Each step must be one checkpoint; {at[step][0]} and {name} both say step {step}. Rename or remove one, or list "
+                "the folder of each step under `steps:` in the study."
+            )
+        at[step] = name, tokens
+    times, notes = {}, []
+    for stage in sorted(stages):
+        kept, *others = sorted(stages[stage], key=lambda branch: (len(branch), branch))
+        for other in others:
+            named = [name for name, _ in stages[stage][other].values()]
+            notes.append(f"left out (an alternative to {kept or f'stage {stage}'}): {until_ten(named)}")
+        notes += _count_on(times, stages[stage][kept], entry)
+    return times, notes
+
+
+def _count_on(times: _Times, stage: dict[int, tuple[str, int | None]], entry: dict) -> list[str]:
+    """Put a stage, name and tokens by step, behind what is in `times`; return a note if its steps are counted on."""
+    last, (steps, tokens) = next(reversed(times.items()), ("", (-1, None)))
+    first = min(stage)
+    begun = stage[first][1]
+    anew = bool(times) and (first <= steps or (begun is not None and tokens is not None and begun < tokens))
+    for step in sorted(stage):
+        name, own = stage[step]
+        if anew:
+            own = None if own is None or tokens is None else tokens + own
+        whole = steps + step if anew else step
+        times[name] = whole, tokens_seen(entry, whole, own)
+    return [f"steps counted on from {last}, since {stage[first][0]} begins to count anew"] if anew else []
+
+
+def until_ten(names: Iterable[str]) -> str:
+    """Return names with commas between them; after ten, how many more there are."""
+    names = list(names)
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
