@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
 from tracing_utils.statements.concepts import DIMENSIONS, SETS, Split, available, draw, folds, load, set_name, subset, topical
-from tracing_utils.statements.user_files import same_text
+from tracing_utils.statements.texts import same_text
 
 
 def torn_groups(split: Split, groups: tuple[str, ...]) -> set[str]:

@@ -81,7 +81,7 @@ def load(source: str, dimension: str) -> ConceptSet:
     Args:
         source: `pocket` (hand-written for this book, shipped); `tracingllm` (the paper's released files) or `corrected`
             (the originals of those files), downloaded once or put in place by `fetch`, and checked by sha256; a folder
-            of your own with `<dimension>.csv` or `.jsonl` files, or one such file. Your files have `statement` and
+            of your own with `<dimension>.csv`, `.tsv` or `.jsonl` files, or one such file. Your files have `statement` and
             `label`, and optionally `group` and `category`.
         dimension: one of `DIMENSIONS`.
 
