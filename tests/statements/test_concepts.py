@@ -220,6 +220,18 @@ def test_the_dimensions_of_a_folder_are_those_it_has_files_for_in_the_paper_s_or
         available(str(tmp_path / "bare"))
 
 
+@pytest.mark.parametrize("name", ["privacy.CSV", "privacy.tsv", "Privacy.TSV", "mine_PRIVACY.csv"])
+def test_a_table_is_found_by_its_name_in_capitals_too_and_below_a_home(tmp_path, monkeypatch, name):
+    written = table().to_csv(index=False, sep="\t" if name.lower().endswith("tsv") else ",").encode()
+    saved(tmp_path / "mine", written, name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("~/mine" if name.lower().startswith("privacy") else f"~/mine/{name}", f"~/mine/{name}"):
+        assert available(source) == ("privacy",)
+        assert len(load(source, "privacy")) == 24
+    with pytest.raises(ValueError, match="Unknown concept set '~nobody-here/mine'"):
+        set_name("~nobody-here/mine")
+
+
 # Known sets
 
 

@@ -24,7 +24,6 @@ from jaxtyping import Float, Int
 from safetensors.numpy import load_file
 from scipy import stats
 
-from .. import results
 from ..core import evaluation
 from ..core.paths import PROJECT
 
@@ -445,7 +444,7 @@ def published(folder: Path) -> pd.DataFrame:
     files = sorted(folder.glob("*/claims.csv"))
     if not files:
         return pd.DataFrame(columns=["study", *COLUMNS])
-    tables = {path.parent.name: results.read_csv(path) for path in files}
+    tables = {path.parent.name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in files}
     studies = np.repeat(list(tables), [len(table) for table in tables.values()])
     return decide(pd.concat(list(tables.values()), ignore_index=True)).assign(study=studies)
 

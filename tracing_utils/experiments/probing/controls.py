@@ -248,9 +248,10 @@ def _warn(concepts: ConceptSet) -> None:
     """Warn about statements of a user's own beside which a probe says little."""
     name, told, task = f"{concepts.name}/{concepts.dimension}", floors.read(concepts), control_task(concepts)
     if (right := ((told.best() > 0) == (concepts.labels == 1)).mean()) > _HIGH_FLOOR:
+        verb = "tell" if told.name.endswith("s") else "tells"
         warnings.warn(
-            f"{name}: the text alone tells the two sides apart in {right:.0%} of the statements (best reader: {told.name}); a probe "
-            "can hardly show more.",
+            f"{name}: {told.name} alone {verb} the two sides apart in {right:.0%} of the statements; "
+            "a probe can hardly show more.",
             stacklevel=3,
         )
     if len(set(task[task >= 0].tolist())) < 2:
