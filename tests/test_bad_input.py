@@ -210,6 +210,18 @@ def lines(third: object, *said: str) -> Case:
 
 STATEMENTS: dict[str, Case] = {
     "no column of labels": table(csv_of().replace("label", "lable", 1), "label is missing (found: lable, statement)"),
+    "semicolons": table(
+        csv_of().replace(",", ";"), "must have commas between its columns; it has semicolons. Save it with commas"
+    ),
+    "semicolons and quotes": table(
+        '"statement";"label"\n"Yes, one.";0\n', "must have commas between its columns; it has semicolons"
+    ),
+    "tabs in a CSV": table(csv_of().replace(",", "\t"), "must have commas between its columns; it has tabs", "with tabs as .tsv"),
+    "commas in a TSV": (
+        lambda desk: ["concepts", str(desk.statements(csv_of(), "privacy.tsv"))],
+        ["privacy.tsv must have tabs between its columns; it has commas"],
+    ),
+    "empty rows before a fault": table(csv_of(more=",,\n\nOne.,2\n"), "row 28: a label must be 0 or 1"),
     "no content": table("", "must have the columns statement and label", "found: none"),
     "a header alone": table("statement,label\n", "must hold at least 20 statements; it holds 0"),
     "too few statements": table(csv_of(WORDS[:19]), "must hold at least 20 statements; it holds 19"),
@@ -221,7 +233,7 @@ STATEMENTS: dict[str, Case] = {
     "a statement of 120,000 characters": table(csv_of(more="word " * 24_000 + ",1\n"), "row 26", "100,000", "120,000"),
     "a statement of 1,000,000 characters": table(csv_of(more="word " * 200_000 + ",1\n"), "fields of at most 131,072"),
     "a label of 2": table(csv_of(more="One.,2\n"), "row 26: a label must be 0 or 1 (1 = trustworthy); it is '2'"),
-    "a label in words": table(csv_of(more="One.,true\n"), "row 26: a label must be 0 or 1", "it is 'true'"),
+    "a label in words": table(csv_of(more="One.,yes\n"), "row 26: a label must be 0 or 1", "it is 'yes'"),
     "no label": table(csv_of(more="One.\n"), "row 26: a label must be 0 or 1", "it is None"),
     "one class only": table(csv_of(labels="1"), "must hold both labels; every row is 1"),
     "one statement with both labels": table(csv_of(more=f"{WORDS[0]},1\n"), "row 26: a statement must have one label"),
@@ -242,8 +254,7 @@ STATEMENTS: dict[str, Case] = {
     "a line without a label": lines({"statement": "One."}, "label is missing"),
     "a line without a statement": lines({"text": "One.", "label": 1}, "statement is missing"),
     "a name twice in a line": lines('{"statement": "One.", "label": 0, "label": 1}', "'label' stands twice"),
-    "a label of true": lines({"statement": "One.", "label": True}, "a label must be 0 or 1 (1 = trustworthy); it is True"),
-    "a label of 1.0": lines({"statement": "One.", "label": 1.0}, "a label must be 0 or 1 (1 = trustworthy); it is 1.0"),
+    "a label of 0.5": lines({"statement": "One.", "label": 0.5}, "a label must be 0 or 1 (1 = trustworthy); it is 0.5"),
     "a label of nan": lines({"statement": "One.", "label": float("nan")}, "a label must be 0 or 1", "it is nan"),
     "a label that is a list": lines({"statement": "One.", "label": [1]}, "a label must be 0 or 1", "it is [1]"),
     "a label of 5,000 digits": lines(f'{{"statement": "One.", "label": {"1" * 5000}}}', "must be JSON", "a number is too long"),
@@ -257,7 +268,7 @@ STATEMENTS: dict[str, Case] = {
         ["must hold one or more of reliability.csv", "holds none"],
     ),
     "two files for a dimension": (
-        lambda desk: ["concepts", str(desk.statements("", "privacy.csv") and desk.statements("", "privacy.jsonl"))],
+        lambda desk: ["concepts", str(desk.statements("", "privacy.CSV") and desk.statements("", "privacy.jsonl"))],
         ["one file a dimension", "two for privacy"],
     ),
     "a file that names no dimension": (

@@ -1,6 +1,7 @@
 """A tidy table comes back as it was written, whole or not at all; gains are differences to the right floor."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,16 @@ def test_a_table_that_is_not_the_one_of_its_provenance_is_refused_and_other_line
         results.read("mine", "probing")
     (published / "provenance.json").write_text("{")
     assert results.damaged(published) == ["provenance.json"]
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "None", "nan", "N/A", "007", "1.0", "1e5", "True", "inf"])
+def test_a_name_is_never_read_as_a_number_or_as_nothing_and_an_empty_number_is(concepts, published, name):
+    named = replace(concepts, name=name, dimension=name)
+    checkpoint = Checkpoint(name, name, 8, None, Path(), Path())
+    missing = Estimate(float("nan"), 0.0, 1.0, 5)
+    write([row(checkpoint, named, None, "probe", "accuracy", missing, "0")], published / "one.csv")
+    collect([published / "one.csv", published / "one.csv"], published / "probing.csv")
+    read = results.read("mine", "probing")
+    for column in ("suite", "revision", "dimension", "concept_set"):
+        assert read[column].tolist() == [name, name]
+    assert read[["tokens", "layer", "value"]].isna().all(axis=None)

@@ -2,7 +2,7 @@
 
 Rule: a table is written whole, by rename; a table that stands there is complete.
 
-Public names: `COLUMNS`, `row`, `write`, `write_csv`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`,
+Public names: `COLUMNS`, `row`, `write`, `write_csv`, `read_csv`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`,
 `read_so_far`, `studies`, `gains`, `dimensions_above`.
 """
 
@@ -23,6 +23,10 @@ from .statements.concepts import DESIGNED, ConceptSet
 COLUMNS = (
     "suite", "revision", "step", "tokens", "layer", "dimension", "concept_set",
     "method", "metric", "value", "low", "high", "n", "seed",
+)  # fmt: skip
+_NAMES = (
+    "suite", "revision", "dimension", "concept_set", "method", "metric", "seed", "reader", "to_revision", "vector_of", "study",
+    "commit", "sha256", "duplicate_of", "faults", "prompt", "before", "after", "licence", "source", "claim", "verdict",
 )  # fmt: skip
 
 
@@ -63,6 +67,12 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
     os.replace(part, path)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Return a table as `write_csv` wrote it: an empty cell is missing, and a name stays what it was: NA, null, 007, True."""
+    types = dict.fromkeys(_NAMES, str) | {"tokens": "Int64", "layer": "Int64"}
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
 
 
 def folder(study: str) -> Path:
@@ -155,7 +165,7 @@ def collect(tables: list[Path], path: Path) -> None:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"tokens": "Int64", "layer": "Int64", "seed": str})
+        return read_csv(path)
     except FileNotFoundError:
         raise ValueError(f"A table of results must exist; {path} does not. Run the study again.") from None
     except (ValueError, OverflowError, TypeError) as error:  # not UTF-8, no table, a word for a layer

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
 from tracing_utils.statements.concepts import DIMENSIONS, SETS, Split, available, draw, folds, load, set_name, subset, topical
-from tracing_utils.statements.user_files import same_text
+from tracing_utils.statements.texts import same_text
 
 
 def torn_groups(split: Split, groups: tuple[str, ...]) -> set[str]:
@@ -218,6 +218,18 @@ def test_the_dimensions_of_a_folder_are_those_it_has_files_for_in_the_paper_s_or
     (tmp_path / "bare").mkdir()
     with pytest.raises(ValueError, match=r"must hold one or more of reliability\.csv.*bare holds none\."):
         available(str(tmp_path / "bare"))
+
+
+@pytest.mark.parametrize("name", ["privacy.CSV", "privacy.tsv", "Privacy.TSV", "mine_PRIVACY.csv"])
+def test_a_table_is_found_by_its_name_in_capitals_too_and_below_a_home(tmp_path, monkeypatch, name):
+    written = table().to_csv(index=False, sep="\t" if name.lower().endswith("tsv") else ",").encode()
+    saved(tmp_path / "mine", written, name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("~/mine" if name.lower().startswith("privacy") else f"~/mine/{name}", f"~/mine/{name}"):
+        assert available(source) == ("privacy",)
+        assert len(load(source, "privacy")) == 24
+    with pytest.raises(ValueError, match="Unknown concept set '~nobody-here/mine'"):
+        set_name("~nobody-here/mine")
 
 
 # Known sets

@@ -3,10 +3,9 @@
 import json
 import warnings
 
-import numpy as np
+import pytest
 
 from tracing_utils.statements import user_files
-from tracing_utils.statements.user_files import near_duplicates, same_text
 
 WORDS = ("ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine", "rowan", "spruce", "willow", "yew")
 
@@ -63,31 +62,62 @@ def test_near_duplicates_are_warned_about_unless_groups_bind_what_belongs_togeth
     assert warned(jsonl([*rows(), *(row | {"group": "mill"} for row in pair)])) == []
 
 
-def test_texts_are_near_by_the_share_of_their_words_and_not_by_order_case_or_spaces():
-    base = "one two three four five six seven eight nine ten"
-    texts = [
-        base,
-        "TEN nine eight  seven six five four three two one",  # the same words
-        "one two three four five six seven eight x y",  # 8 of 10: cosine .8
-        "one two three four five six seven p q r",  # 7 of 10, and 7 of 10 with the one above
+def grouped(*groups: object) -> list[str]:
+    """The groups that come of these, on the first rows of a JSONL."""
+    made = rows()
+    for row, group in zip(made, groups, strict=False):
+        row["group"] = group
+    return user_files.read_statements(jsonl(made), "a.jsonl")["group"].tolist()[: len(groups)]
+
+
+def test_a_false_value_is_a_group_and_what_is_missing_is_none():
+    assert grouped(0, 0, 0.0, False, "0") == ["0", "0", "0", "False", "0"]
+    assert len(set(grouped(None, float("nan"), float("nan"), "", " "))) == 5  # each text is its own
+    assert grouped("NA", "NA", "nan", "null", "None") == ["NA", "NA", "nan", "null", "None"]
+    assert grouped("caf\u00e9", "cafe\u0301 ", "cafe") == ["caf\u00e9", "caf\u00e9", "cafe"]
+
+
+@pytest.mark.parametrize("zero, one", [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("FALSE", "TRUE"), ("false ", " true")])
+def test_labels_may_be_written_as_other_programs_write_them(zero, one):
+    written = as_csv([row | {"label": (zero, one)[row["label"]]} for row in rows()])
+    assert user_files.read_statements(written, "a.csv")["label"].tolist() == [0, 1] * 12
+    numbers = jsonl([row | {"label": (float, bool)[i % 3 == 0](row["label"])} for i, row in enumerate(rows())])
+    assert user_files.read_statements(numbers, "a.jsonl")["label"].tolist() == [0, 1] * 12
+
+
+@pytest.mark.parametrize("file, separator", [("a.tsv", "\t"), ("A.TSV", "\t"), ("A.CSV", ",")])
+def test_tabs_part_the_columns_of_a_tsv_and_capitals_of_the_suffix_do_not_matter(file, separator):
+    texts = [row["statement"].replace(" stands", ("," if separator == "\t" else ";") + " stands") for row in rows()]
+    written = "".join(f"{text}{separator}{i % 2}\n" for i, text in enumerate(texts))
+    read = user_files.read_statements(f"statement{separator}label\n{written}".encode(), file)
+    assert read["statement"].tolist() == texts
+
+
+def test_empty_rows_are_none_and_count_where_a_spreadsheet_counts_them():
+    good = as_csv(rows()).decode()
+    spread = "\n" + good.replace("label\n", "label,\n\n,,\n") + "\n,\n,,,\n"
+    assert user_files.read_statements(spread.encode(), "a.csv").equals(user_files.read_statements(good.encode(), "a.csv"))
+    for content, row in ((good, 26), (spread, 31), (good.replace("ash 0 ash0 stands.", '"Two\nlines."'), 26)):
+        with pytest.raises(ValueError, match=rf"a\.csv, row {row}: a label must be 0 or 1"):
+            user_files.read_statements((content.rstrip("\n") + "\nA late one.,7\n").encode(), "a.csv")
+
+
+@pytest.mark.parametrize("sign", ["\n", " ", "\u00a0", "\u3000", "\u200b", "\ufeff"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_sign_at_an_end_that_nobody_sees_is_told_with_the_labels_it_stands_at(sign, first):
+    made = [
+        row | {"statement": sign * (first * row["label"]) + row["statement"] + sign * (row["label"] > first)} for row in rows()
     ]
-    assert near_duplicates(texts) == ["text 0", "text 0", "text 0", "text 1"]
+    (said,) = warned(jsonl(made))
+    assert "12 statements begin or end with white space or a sign that is not seen (0 of 12 with label 0, 12 of 12 with" in said
+    assert warned(jsonl([row | {"statement": row["statement"].replace(" ", sign)} for row in rows()])) == []  # inside
 
 
-def test_near_duplicates_found_in_blocks_are_those_found_at_once():
-    rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(list("abcdefgh"), 6, replace=False)) for _ in range(1100)]
-    sets = [frozenset(text.split()) for text in texts]
-    groups = near_duplicates(texts)
-    for i, j in rng.integers(0, 1100, (400, 2)):
-        if len(sets[i] & sets[j]) >= 5:  # 5 of 6 words: cosine .83
-            assert groups[i] == groups[j]
-    assert len(set(near_duplicates([f"{text} {i} {-i}" for i, text in enumerate(sorted(set(texts)))]))) > 1
-
-
-def test_texts_of_marks_alone_are_compared_too():
-    assert near_duplicates(["!!!", "???", "!!!"]) == ["text 0", "text 1", "text 0"]
-
-
-def test_same_text_ignores_case_and_spaces_alone():
-    assert same_text(["A  b\n", "a B", "ab", "a b."]) == ["a b", "a b", "ab", "a b."]
+def test_one_text_in_two_normal_forms_has_one_label():
+    twins = [{"statement": "The caf\u00e9 is open.", "label": 1}, {"statement": "The cafe\u0301 is open.", "label": 0}]
+    with pytest.raises(ValueError, match=r"row 26: a statement must have one label"):
+        user_files.read_statements(jsonl([*rows(), *twins]), "a.jsonl")
+    user_files.read_statements(jsonl([*rows(), twins[0], {"statement": "A cafe was closed.", "label": 0}]), "a.jsonl")
+    with pytest.warns(UserWarning, match="1 statements nearly repeat another one"):
+        same = user_files.read_statements(jsonl([*rows(), twins[0], twins[1] | {"label": 1}]), "a.jsonl")
+    assert same["group"].nunique() == 25

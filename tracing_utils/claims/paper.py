@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
+from .. import results
 from ..core.errors import unknown
 
 __all__ = ["TABLES", "correlations", "fisher_interval", "read", "significance", "two_proportions"]
@@ -38,7 +39,7 @@ def read(table: str) -> pd.DataFrame:
     """
     if table not in TABLES:
         raise unknown("table of the paper", table, TABLES)
-    found = pd.read_csv(_FOLDER / f"{table}.csv")
+    found = results.read_csv(_FOLDER / f"{table}.csv")
     # Checkpoint k is saved after chunk k, counted from 0.
     return found.assign(share=(found["index"] + 1) / CHECKPOINTS) if table == "probing" else found
 

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from ..experiments.probing import floors
 from ..statements import concepts, datasets
 from ..statements.concepts import ConceptSet
-from ..statements.user_files import same_text
+from ..statements.texts import same_text
 
 __all__ = [
     "ASKS", "anti_stereotypes", "capital_rule", "copies", "faults", "giveaways", "question_overlap", "released_floor", "surface",

@@ -7,8 +7,6 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
-
 from .. import results
 from ..core.paths import PROJECT
 from . import runner
@@ -42,8 +40,8 @@ def write(study: Study, folder: Path, path: Path) -> None:
         records = [json.loads(path.read_text()) for path in runner.records(study, folder, experiment)]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
     tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries(), "claims")]
-    ledger = pd.read_csv(path.with_name("ledger.csv"))
-    statements = pd.read_csv(path.with_name("concepts.csv"))
+    ledger = results.read_csv(path.with_name("ledger.csv"))
+    statements = results.read_csv(path.with_name("concepts.csv"))
     content = {
         "study": study.name,
         "commit": _commit(),

@@ -22,8 +22,8 @@ from .sources import DESIGNED, DIMENSIONS, SETS, TOPICAL, available, own_files, 
 
 # Names of `sources` belong here too, for whoever imports the statements themselves.
 __all__ = [
-    "DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name",
-    "subset", "topical",
+    "DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load",
+    "set_name", "subset", "topical",
 ]  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def load(source: str, dimension: str) -> ConceptSet:
         source: `pocket` (hand-written for this book, shipped); `tracingllm` (the paper's released files) or `corrected`
             (the originals of those files), downloaded once or put in place by `fetch`, and checked by sha256; `world` or
             `world-never` (generated: what the designed world's narrators told, and what nobody told); a folder
-            of your own with `<dimension>.csv` or `.jsonl` files, or one such file. Your files have `statement` and
+            of your own with `<dimension>.csv`, `.tsv` or `.jsonl` files, or one such file. Your files have `statement` and
             `label`, and optionally `group` and `category`.
         dimension: one of `DIMENSIONS`.
 

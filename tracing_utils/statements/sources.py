@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.errors import file_name, unknown
 
-__all__ = ["DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "available", "own_files", "set_name"]
+__all__ = ["DESIGNED", "DIMENSIONS", "SETS", "SUFFIXES", "TOPICAL", "available", "own_files", "set_name"]
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 """The five dimensions of trustworthiness, in the paper's order."""
@@ -23,7 +23,8 @@ DESIGNED = ("world", "world-never")
 TOPICAL = ("pocket", "corrected")
 """Sets whose fairness has a third, unrelated sentence a group."""
 
-_SUFFIXES = (".csv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+"""How the name of a table of statements ends, in small letters or capitals: commas, tabs, or a JSON object a line."""
 
 
 def set_name(source: str) -> str:
@@ -34,14 +35,20 @@ def set_name(source: str) -> str:
     """
     if source in SETS:
         return source
-    path = Path(source)
+    path = _place(source)
     # os.path: a name that is too long for a file system names nothing, and is no error.
-    if not os.path.isdir(source) and not (os.path.isfile(source) and path.suffix in _SUFFIXES):  # noqa: PTH112, PTH113
-        raise unknown("concept set", source, [*SETS, "(or a folder with one <dimension>.csv each, or a .csv or .jsonl file)"])
+    if not os.path.isdir(path) and not (os.path.isfile(path) and path.suffix.lower() in SUFFIXES):  # noqa: PTH112, PTH113
+        raise unknown(
+            "concept set", source, [*SETS, "(or a folder with one <dimension>.csv each, or a file: .csv, .tsv, .jsonl)"]
+        )
     name = path.resolve().name if path.is_dir() else path.stem
     if name in SETS:
         raise ValueError(f"Statements of your own must have a name of their own; {source} would be filed as {name}. Rename it.")
     return file_name("concept set", name)
+
+
+def _place(source: str) -> Path:
+    return Path(os.path.expanduser(source))  # noqa: PTH111 - a user that is unknown names nothing, and is no error
 
 
 def available(source: str) -> tuple[str, ...]:
@@ -60,19 +67,20 @@ def own_files(source: str) -> dict[str, Path]:
         ValueError: if there is none, two for one dimension, or a file that is not named after its dimension.
     """
     set_name(source)
-    path = Path(source)
+    path = _place(source)
     if path.is_file():
         for dimension in DIMENSIONS:
-            if path.stem == dimension or path.stem.endswith((f"-{dimension}", f"_{dimension}")):
+            if path.stem.lower() == dimension or path.stem.lower().endswith((f"-{dimension}", f"_{dimension}")):
                 return {dimension: path}
         raise ValueError(
             f"A file of statements must be named after its dimension (privacy.csv, or mine-privacy.csv; known: "
             f"{', '.join(DIMENSIONS)}); {path.name} is not. Rename it."
         )
-    files_of = {d: [file for suffix in _SUFFIXES if (file := path / f"{d}{suffix}").is_file()] for d in DIMENSIONS}
+    tables = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    files_of = {dimension: [file for file in tables if file.stem.lower() == dimension] for dimension in DIMENSIONS}
     if not any(files_of.values()):
         names = ", ".join(f"{dimension}.csv" for dimension in DIMENSIONS)
-        raise ValueError(f"A folder of statements must hold one or more of {names} (or .jsonl); {source} holds none.")
+        raise ValueError(f"A folder of statements must hold one or more of {names} (or .tsv, .jsonl); {source} holds none.")
     if double := [dimension for dimension, paths in files_of.items() if len(paths) > 1]:
         raise ValueError(f"A folder of statements must hold one file a dimension; {source} has two for {double[0]}.")
     return {dimension: paths[0] for dimension, paths in files_of.items() if paths}

@@ -7,33 +7,35 @@ import csv
 import io
 import json
 import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from ..core.errors import brief
+from .texts import near_duplicates, same_text
 
-__all__ = ["near_duplicates", "read_pairs", "read_statements", "same_text"]
+__all__ = ["read_pairs", "read_statements"]
 
 _SMALLEST = 20
 _GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
-_NEAR = 0.8
+_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # as other programs write them
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_statements(data: bytes, file: str) -> pd.DataFrame:
-    """Check a CSV or JSONL of statements and return it.
+    """Check a table of statements and return it.
 
     Args:
         data: the file's content.
-        file: its name, which errors begin with; its suffix tells the format.
+        file: its name, which errors begin with; its suffix, one of `sources.SUFFIXES`, tells the format.
 
     Returns:
         Columns `statement`, `label` (0 or 1), `group` and `category`. Without groups of their own, texts that differ in
-        case and spaces alone are a group: a copy must not be trained on and tested.
+        case, spaces and Unicode's ways to write a letter alone are a group: a copy must not be trained on and tested.
 
     Raises:
         ValueError: if the table does not hold what it must; the first fault is named.
@@ -45,7 +47,7 @@ def read_statements(data: bytes, file: str) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "statement": statements,
-            "label": [int(row["label"]) for _, row in rows],
+            "label": [_label(row["label"]) for _, row in rows],
             "group": [group or text for group, text in zip(groups, same_text(statements), strict=True)],
             "category": [_text(row.get("category")) for _, row in rows],
         }
@@ -57,17 +59,26 @@ def read_statements(data: bytes, file: str) -> pd.DataFrame:
 
 
 def _text(value: object) -> str:
-    """Return a group or category as text that can be written to a file."""
-    text = brief(value) if isinstance(value, list | dict) else str(value or "")
-    return text.encode(errors="backslashreplace").decode()
+    """Return a group or category as text that can be written to a file; empty where there is none (null, not a number)."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():  # as JSON has it, 1.0 is 1
+        value = int(value)
+    text = brief(value) if isinstance(value, list | dict) else str(value)
+    return unicodedata.normalize("NFC", text.strip()).encode(errors="backslashreplace").decode()
+
+
+def _label(value: object) -> int | None:
+    """Return a label as a number, None where it is none."""
+    return _LABELS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
 
 
 def read_pairs(data: bytes, file: str) -> list[tuple[int, tuple[str, str]]]:
-    """Check a CSV or JSONL of preferences, columns `chosen` and `rejected`, and return its pairs with the numbers of their rows.
+    """Check a table of preferences, columns `chosen` and `rejected`, and return its pairs with the numbers of their rows.
 
     Args:
         data: the file's content.
-        file: its name, which errors begin with; its suffix tells the format.
+        file: its name, which errors begin with; its suffix, one of `sources.SUFFIXES`, tells the format.
 
     Raises:
         ValueError: if a column is missing, a cell holds no words or there is no pair; the first fault is named.
@@ -84,7 +95,7 @@ def read_pairs(data: bytes, file: str) -> list[tuple[int, tuple[str, str]]]:
 
 def _rows(data: bytes, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     """Return the rows of a table with their numbers."""
-    return (_jsonl if file.endswith(".jsonl") else _csv)(_decoded(data, file), file, needed)
+    return (_jsonl if file.lower().endswith(".jsonl") else _csv)(_decoded(data, file), file, needed)
 
 
 def _decoded(data: bytes, file: str) -> str:
@@ -108,18 +119,33 @@ def _require(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
 
 
 def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
-    """Return the rows with their numbers; the header is row 1."""
+    """Return the rows that hold anything, with their numbers in a spreadsheet: empty ones count, and a first header is row 1."""
+    separator = "\t" if file.lower().endswith(".tsv") else ","
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    filled = ((number, cells) for number, cells in enumerate(table, start=1) if any(map(str.strip, cells)))
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        columns, rows = list(reader.fieldnames or ()), list(reader)
+        _, columns = next(filled, (1, []))
+        _check_separator(columns, separator, file, needed)
+        _require(columns, file, needed)
+        rows = list(filled)
     except csv.Error as error:
         most = f"fields of at most {csv.field_size_limit():,} characters"
         raise ValueError(f"{file} must be a CSV table with {most}; it could not be read: {error}.") from None
-    _require(columns, file, needed)
-    for number, row in enumerate(rows, start=2):
-        if None in row:
-            raise ValueError(f"{file}, row {number}: it has more fields than the header; put a statement with commas in quotes.")
-    return list(enumerate(rows, start=2))
+    for number, cells in rows:
+        if any(cells[len(columns) :]):
+            signs = _SEPARATORS[separator]
+            raise ValueError(f"{file}, row {number}: it has more fields than the header; put a statement with {signs} in quotes.")
+    return [(number, dict.fromkeys(columns) | dict(zip(columns, cells, strict=False))) for number, cells in rows]
+
+
+def _check_separator(columns: Sequence[str], separator: str, file: str, needed: Sequence[str]) -> None:
+    """Raise if the header has the needed columns, but between other signs than it must have."""
+    for other, named in _SEPARATORS.items():
+        if other != separator and len(columns) == 1 and set(needed) <= {name.strip(' "') for name in columns[0].split(other)}:
+            raise ValueError(
+                f"{file} must have {_SEPARATORS[separator]} between its columns; it has {named}. Save it with commas as .csv, or "
+                "with tabs as .tsv."
+            )
 
 
 class _Pairs(list):
@@ -147,20 +173,20 @@ def _jsonl(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]
 
 def _check(rows: list[tuple[int, dict]], file: str) -> None:
     """Raise for the first fault."""
-    seen: dict[str, str] = {}
+    seen: dict[str, int | None] = {}
     for number, row in rows:
         statement, label = row["statement"], row["label"]
         if fault := _fault_of(statement):
             raise ValueError(f"{file}, row {number}: a statement must hold text; {fault}.")
-        if type(label) not in (int, str) or str(label) not in ("0", "1"):
+        if _label(label) is None:
             raise ValueError(f"{file}, row {number}: a label must be 0 or 1 (1 = trustworthy); it is {brief(label)}.")
-        if seen.setdefault(statement, str(label)) != str(label):
+        if seen.setdefault(unicodedata.normalize("NFC", statement), _label(label)) != _label(label):
             raise ValueError(f"{file}, row {number}: a statement must have one label; this one stands above with the other.")
     if len(rows) < _SMALLEST:
         raise ValueError(f"{file} must hold at least {_SMALLEST} statements; it holds {len(rows)}.")
     if (n := sum(not re.search(r"\w\w", row["statement"]) for _, row in rows)) > len(rows) / 2:
         raise ValueError(f"{file} must hold statements of words; {n} of {len(rows)} have none of two letters or more.")
-    if len(labels := {str(row["label"]) for _, row in rows}) < 2:
+    if len(labels := {_label(row["label"]) for _, row in rows}) < 2:
         raise ValueError(f"{file} must hold both labels; every row is {labels.pop()}.")
 
 
@@ -168,13 +194,17 @@ def _fault_of(statement: object) -> str:
     """Return why this cannot be a statement, or nothing."""
     if not isinstance(statement or "", str):
         return f"it is {brief(statement)}"
-    if not any(sign.isprintable() and not sign.isspace() for sign in statement or ""):
+    if not any(map(_seen, statement or "")):
         return "it is empty"
     if len(statement) > _LONGEST:
         return f"at most {_LONGEST:,} characters, it has {len(statement):,}"
     if re.search("[\0\ud800-\udfff]", statement):
         return "it holds NUL or half a character. Save the file as UTF-8"
     return ""
+
+
+def _seen(sign: str) -> bool:
+    return sign.isprintable() and not sign.isspace()
 
 
 def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) -> None:
@@ -185,6 +215,14 @@ def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) ->
             f"{file}: only {rarer:.0%} of the statements have the rarer label; accuracy says little here, read AUROC.",
             stacklevel=3,
         )
+    edged = [not (_seen(text[0]) and _seen(text[-1])) for text in statements]
+    if any(edged):
+        shares = [f"{labels[edged].eq(label).sum()} of {labels.eq(label).sum()} with label {label}" for label in (0, 1)]
+        warnings.warn(
+            f"{file}: {sum(edged)} statements begin or end with white space or a sign that is not seen ({', '.join(shares)}); "
+            "models read it, and it may tell them the label. Take it off.",
+            stacklevel=3,
+        )
     names = [] if grouped else near_duplicates(statements)
     if near := len(names) - len(set(names)):
         warnings.warn(
@@ -192,31 +230,3 @@ def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) ->
             "Name what belongs together in a column group.",
             stacklevel=3,
         )
-
-
-def same_text(statements: Sequence[str]) -> list[str]:
-    """Return the texts without differences of case and spaces."""
-    return [re.sub(r"\s+", " ", statement).strip().casefold() for statement in statements]
-
-
-def near_duplicates(statements: Sequence[str]) -> list[str]:
-    """Return the group of each statement: texts are bound whose sets of words have a cosine of at least 0.8.
-
-    What is near to a common third is bound too, so groups may hold members that are not near to each other.
-    """
-    # Each process of a run reads statements, and few look for duplicates: a second of imports each.
-    from scipy.sparse import csr_array, vstack  # noqa: PLC0415
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
-    from sklearn.preprocessing import normalize  # noqa: PLC0415
-
-    words = CountVectorizer(binary=True, token_pattern=r"\w+|[^\w\s]+").fit_transform(same_text(statements))
-    unit = normalize(words.astype(np.float32))
-    near = []
-    for start in range(0, len(statements), 500):  # 500 rows of similarities at a time
-        similar = csr_array(unit[start : start + 500] @ unit.T)
-        similar.data = (similar.data >= _NEAR - 1e-6).astype(np.int8)
-        similar.eliminate_zeros()
-        near.append(similar)
-    _, groups = connected_components(vstack(near), directed=False)
-    return [f"text {group}" for group in groups]

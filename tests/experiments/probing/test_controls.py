@@ -1,5 +1,7 @@
 """A control is blind where it must be, sees what it may, and is kept under what it was computed from."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,40 @@ def test_a_word_of_one_group_is_no_recurring_word_and_without_two_of_them_there_
     task = control_task(common)
     assert set(task) == {0, 1}
     assert len(set(task[::2])) == len(set(task[1::2])) == 1  # the rarest of words that all groups share
+
+
+@pytest.mark.parametrize("start, count", [(0x4E00, 300), (0x0E01, 46), (0x3041, 80)])
+def test_signs_and_their_pairs_recur_where_no_spaces_part_words(make_concepts, start, count):
+    rng = np.random.default_rng(0)
+    made = make_concepts(
+        np.arange(200) % 2, statements=["".join(map(chr, rng.integers(start, start + count, 14))) for _ in range(200)]
+    )
+    task = control_task(made)
+    assert (task >= 0).mean() > 0.9
+    assert abs(task[task >= 0].mean() - 0.5) < 0.05
+
+
+def described(concepts) -> list[str]:
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        controls.describe([concepts])
+    return [str(warning.message) for warning in raised]
+
+
+@pytest.mark.parametrize("sign", [" ", "\n", "\u00a0", "\u200b"])
+def test_white_space_that_tells_the_label_is_part_of_the_floor_and_of_its_warning(make_concepts, sign):
+    labels = np.random.default_rng(0).integers(0, 2, 120)
+    texts = sentences(labels, seed=3, telling=False)
+    assert not described(make_concepts(labels, statements=texts))
+    (said,) = described(
+        make_concepts(labels, statements=[text + sign * label for text, label in zip(texts, labels, strict=True)])
+    )
+    assert "alone tells the two sides apart in 100% of the statements" in said
+
+
+def test_a_set_without_a_control_task_is_told(make_concepts):
+    made = make_concepts(np.arange(60) % 2, statements=[f"own{i}" for i in range(60)])
+    assert any("there is no control task and no selectivity" in said for said in described(made))
 
 
 # Text and activations

@@ -21,6 +21,8 @@ from scipy.spatial.distance import squareform
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import euclidean_distances
 
+from ...statements.texts import WORD
+
 SIGMA = 50.0
 """Kernel width of the released code (the paper's text says a grid search in [50, 400])."""
 EPSILON = 1e-5
@@ -164,7 +166,7 @@ def median_kernel(features: Float[np.ndarray, "example feature"]) -> Matrix:
 
 def text_kernel(statements: Sequence[str]) -> Matrix:
     """Return the cosine kernel of the statements' word 1-2-grams (tf-idf): an X that no checkpoint can change."""
-    features = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b").fit_transform(statements)
+    features = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD).fit_transform(statements)
     return (features @ features.T).toarray()
 
 

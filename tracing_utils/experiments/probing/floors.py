@@ -20,6 +20,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, Split, folds
+from ...statements.sources import SETS
+from ...statements.texts import WORD, words
 from ..cached import kept
 from . import probes
 
@@ -30,7 +32,7 @@ READERS = ("majority", "words", "characters", "surface", "character shape", "out
 `surface_features`, on kinds of characters, and on words that the training part lacks; and a decision tree over all these."""
 
 VECTORIZERS = {
-    "words": {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+    "words": {"ngram_range": (1, 2), "token_pattern": WORD},
     "characters": {"analyzer": "char_wb", "ngram_range": (2, 5), "lowercase": False},  # flipped case is a surface cue
 }
 PENALTIES = (0.1, 1.0, 10.0)
@@ -47,6 +49,9 @@ _PATTERNS = (
     r"(.)\1",  # a doubled character
     r"^[a-z]",  # a small letter to begin with
 )
+_UNSEEN = r"\s\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff"
+_SPACES = (rf"^[{_UNSEEN}]", rf"[{_UNSEEN}]\Z", rf"(?! )[{_UNSEEN}]|  ")
+"""White space, or what is not seen, at the begin, at the end, and other than single spaces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +107,7 @@ def read(concepts: ConceptSet, seed: int = 0) -> Floors:
             right[:, fold] = ((told > 0) == (concepts.labels == 1))[:, split.validation].mean(1)
         return {"logits": logits, "right": right}
 
-    method = [VECTORIZERS, PENALTIES, _DEPTHS, _LEAF, _PATTERNS, probes.PENALTIES, sklearn.__version__]
+    method = [VECTORIZERS, PENALTIES, _DEPTHS, _LEAF, _PATTERNS, _SPACES, probes.PENALTIES, sklearn.__version__]
     return Floors(concepts, **kept("floors", [concepts.sha256, seed, method], make), seed=seed)
 
 
@@ -115,15 +120,18 @@ def surface_features(concepts: ConceptSet) -> Float[np.ndarray, "example feature
     """Return what a statement looks like.
 
     Counts of characters, words, capitals, digits and punctuation marks, the mean length of a word, and whether there is
-    any capital, digit, comma or question mark.
+    any capital, digit, comma or question mark. Of a user's own statements also the white space at their ends, and of
+    unusual kinds, where there is any: in the sets with names it was not looked at when their floors were published.
     """
-    rows = []
+    rows, spaces = [], np.zeros((len(concepts), 0))
+    if concepts.name not in SETS:
+        spaces = np.array([[len(re.findall(pattern, text)) for pattern in _SPACES] for text in concepts.statements])
     for text in concepts.statements:
         words, capitals, digits = text.split(), sum(map(str.isupper, text)), sum(map(str.isdigit, text))
         marks = sum(not char.isalnum() and not char.isspace() for char in text)
         any_of = (capitals > 0, digits > 0, "," in text, "?" in text)
         rows.append([len(text), len(words), len(text) / max(len(words), 1), capitals, digits, marks, *any_of])
-    return np.array(rows, dtype=float)
+    return np.hstack([np.array(rows, dtype=float), spaces[:, spaces.any(0)]])
 
 
 def _shapes(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:
@@ -135,8 +143,8 @@ def _shapes(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:
 
 def _strange(concepts: ConceptSet, known: Int[np.ndarray, " known"]) -> Float[np.ndarray, "example feature"]:
     """Return how many words, and how many runs of three letters, of each statement no `known` statement has, and the shares."""
-    own = [set(re.findall(r"\w+", text.casefold())) for text in concepts.statements]
-    runs = [{word[i : i + 3] for word in words for i in range(max(1, len(word) - 2))} for words in own]
+    own = [set(words(text.casefold())) for text in concepts.statements]
+    runs = [{word[i : i + 3] for word in some for i in range(max(1, len(word) - 2))} for some in own]
     columns = []
     for has in (own, runs):
         seen = set().union(*(has[i] for i in known))

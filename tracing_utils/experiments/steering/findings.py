@@ -153,5 +153,5 @@ def correlations(points: pd.DataFrame) -> pd.DataFrame:
 
 def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import
     """Write the answers before and after steering of all of a study's sets as one table."""
-    answers = [pd.read_csv(folder / name / "steering" / "answers.csv", keep_default_na=False) for name in study.sets]
+    answers = [results.read_csv(folder / name / "steering" / "answers.csv") for name in study.sets]
     results.write_csv(pd.concat(answers), out)

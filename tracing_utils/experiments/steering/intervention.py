@@ -100,13 +100,13 @@ def read_preferences(path: str | Path) -> ConceptSet:
     The mean difference over them is the paper's "universal" vector, from PKU-SafeRLHF. That data is not part of this book.
 
     Args:
-        path: a CSV table or JSON lines (`.jsonl`) with `chosen` and `rejected`.
+        path: a table (`.csv`, `.tsv`, `.jsonl`) with `chosen` and `rejected`.
 
     Raises:
         ValueError: if there is no such file, a column is missing, a cell is empty, or it holds no pair.
     """
-    if not (file := Path(path)).is_file():
-        raise ValueError(f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {path} is no file.")
+    if not (file := Path(os.path.expanduser(path))).is_file():  # noqa: PTH111 - an unknown user is no error
+        raise ValueError(f"Preferences must be a .csv, .tsv or .jsonl file of chosen and rejected texts; {path} is no file.")
     pairs = user_files.read_pairs(file.read_bytes(), str(path))
     texts = tuple(text for _, pair in pairs for text in pair)
     groups = tuple(f"pair {number}" for number, _ in pairs for _ in range(2))
