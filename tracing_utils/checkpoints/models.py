@@ -10,16 +10,26 @@ import pickle
 import re
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging
 
 from ..core import downloads
@@ -27,7 +37,8 @@ from ..core.errors import brief
 from .types import Checkpoint, weight_names
 
 __all__ = [
-    "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "sizes", "swap", "with_block_output",
+    "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "sizes", "swap",
+    "with_block_output",
 ]  # fmt: skip
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
@@ -44,7 +55,21 @@ _BLOCK_LISTS = ("layers", "h")
 # Below this size float32 costs seconds, and results stay the same on every machine.
 _LARGE = 100_000_000
 
-_UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
+
+@contextmanager
+def _reading(folder: Path, what: str) -> Iterator[None]:
+    """Turn whatever reading a folder raises into one sentence: families raise errors of all kinds, bare ones among them."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{folder} must hold tensors and nothing else; its .bin file holds more, which can be code; none was run. "
+            "Take safetensors of these weights."
+        ) from error
+    except Exception as error:
+        raise ValueError(f"{folder} must hold {what}; reading it failed: {first_line(error)}.") from error
 
 
 def at_hand(checkpoint: Checkpoint) -> Checkpoint:
@@ -70,10 +95,8 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         ValueError: if its folder holds none.
     """
     checkpoint = at_hand(checkpoint)
-    try:
+    with _reading(checkpoint.tokenizer, "a tokenizer"):
         return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
-    except _UNREADABLE as error:
-        raise ValueError(f"{checkpoint.tokenizer} must hold a tokenizer; reading it failed: {_first_line(error)}.") from error
 
 
 def load_model(
@@ -96,10 +119,10 @@ def load_model(
     """
     folder = at_hand(checkpoint).folder
     config = _config(folder, trust_remote_code)
-    kind = AutoModelForCausalLM if head else AutoModel
+    kind = _with_head(config) if head else AutoModel
     weights = weight_names(path.name for path in folder.iterdir())
     _refuse_strays(folder, weights)
-    try:
+    with _reading(folder, "a model"):
         model, report = kind.from_pretrained(
             folder,
             config=config,
@@ -110,13 +133,6 @@ def load_model(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{folder} must hold tensors and nothing else; its .bin file holds more, which can be code; none was run. "
-            "Take safetensors of these weights."
-        ) from error
-    except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers and go on.
         raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}.")
@@ -132,21 +148,26 @@ def load_model(
 
 def _config(folder: Path, trust_remote_code: bool):
     """Return the configuration of a decoder, or refuse in one sentence."""
-    try:
+    with _reading(folder, "a model"):
         if trust_remote_code and "auto_map" in json.loads((folder / "config.json").read_text()):
             warnings.warn(
                 f"trust_remote_code: Python code that lies in {folder} runs now, with all your rights on this machine.",
                 stacklevel=3,
             )
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
+        # How attention and experts were computed where the weights come from may need what is not here, and is no part of them.
+        config._attn_implementation = config._experts_implementation = None
     masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if masked or config.is_encoder_decoder:
         raise ValueError(
             f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which has an encoder."
         )
     return config
+
+
+def _with_head(config) -> type:
+    """Return the class that loads a model of this configuration with its language-model head."""
+    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
 
 def _refuse_strays(folder: Path, weights: list[str]) -> None:
@@ -168,10 +189,15 @@ def _refuse_non_finite(weights: dict[str, Tensor], folder: Path) -> None:
         raise ValueError(f"{folder} must hold finite weights; {name} has NaN or infinity. Leave this checkpoint out.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what a library's error says, on one line and without its full stop; with its kind where that says the half of it."""
     if "trust_remote_code" in str(error):
         return "it brings Python code of its own; say trust_remote_code: true in the study to let that run with all your rights"
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2] if lines[:1] and lines[0].endswith(":") else lines[:1]).rstrip(".")
+    if isinstance(error, (OSError, ValueError, RuntimeError, ImportError, SafetensorError)) or type(error) is Exception:
+        return said or type(error).__name__
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -288,18 +314,28 @@ def sizes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, int]:
         ValueError: if the folder holds no configuration of a decoder.
     """
     config = _config(folder, trust_remote_code)
-    with torch.device("meta"):
-        model = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
-    visited = 1.0
-    if experts := getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
-        visited = config.num_experts_per_tok / experts
+    with _reading(folder, "a model"), torch.device("meta"):
+        model = decoder(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
+        width = model.config.hidden_size
+    experts = getattr(model.config, "num_experts", None) or getattr(model.config, "num_local_experts", None)
+    visited = (getattr(model.config, "num_experts_per_tok", None) or experts) / experts if experts else 1.0
     inside = [(name, weight.numel()) for name, weight in blocks(model).named_parameters() if weight.dim() > 1]
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "multiplied": round(sum(n * (visited if ".experts." in name else 1) for name, n in inside)),
         "layers": len(blocks(model)),
-        "d_model": config.hidden_size,
+        "d_model": width,
     }
+
+
+def decoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the part of `model` (with or without head) that reads text: of one that sees or hears too, its text model.
+
+    Its configuration is that of the text part alone.
+    """
+    base = model.base_model
+    part = base.get_decoder().base_model if hasattr(base, "get_decoder") else base
+    return part if isinstance(part, PreTrainedModel) else base
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
@@ -311,7 +347,7 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ValueError: if no such list exists.
     """
-    base = model.base_model
+    base = decoder(model)
     for module in (base, *base.children()):
         for name in _BLOCK_LISTS:
             if isinstance(members := getattr(module, name, None), nn.ModuleList):
@@ -323,18 +359,18 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     return max(outer, key=len)
 
 
-def block_output(output: Tensor | tuple) -> Tensor:
+def block_output(output: Tensor | tuple | list) -> Tensor:
     """Return the residual stream `batch pos d_model` from what a block returned.
 
-    Blocks return a bare tensor in most families and a tuple in BLOOM (and everywhere before
-    transformers 4.5x). Indexing a bare tensor as if it were a tuple gives one batch row without an
+    Blocks return a bare tensor in most families, a tuple in BLOOM (and everywhere before
+    transformers 4.5x) and a list in the first GPT. Indexing a bare tensor as if it were a tuple gives one batch row without an
     error, which is how the released code of the paper breaks on current versions.
     """
-    stream = output[0] if isinstance(output, tuple) else output
+    stream = output[0] if isinstance(output, (tuple, list)) else output
     assert stream.dim() == 3, f"a block's output must be batch pos d_model, got {tuple(stream.shape)}"
     return stream
 
 
-def with_block_output(output: Tensor | tuple, stream: Tensor) -> Tensor | tuple:
+def with_block_output(output: Tensor | tuple | list, stream: Tensor) -> Tensor | tuple | list:
     """Return `output` with its residual stream replaced, in the form the block used."""
-    return (stream, *output[1:]) if isinstance(output, tuple) else stream
+    return type(output)((stream, *output[1:])) if isinstance(output, (tuple, list)) else stream
