@@ -61,7 +61,8 @@ def encode(
     # A tokenizer keeps a hundred bytes and more of each token until it returns: some statements at a time.
     parts = (list(statements[start : start + 1000]) for start in range(0, len(statements), 1000))
     ids = [row for part in parts for row in tokenizer(part)["input_ids"]]
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(map(len, ids))
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    most = longest if longest > 0 else max(map(len, ids))
     for statement, row in zip(statements, ids, strict=True):
         if not 0 < len(row) <= most:
             raise ValueError(f"A statement must have 1 to {most} tokens for this model; {statement[:60]!r} has {len(row)}.")
@@ -161,7 +162,9 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
     Raises:
         ValueError: if the blocks do not run once each, or three statements in a batch and each on its own differ.
     """
-    from . import models  # noqa: PLC0415 - see extract
+    import torch  # noqa: PLC0415 - see extract
+
+    from . import models  # noqa: PLC0415
 
     kind, ids, blocks = type(model).__name__, encode(model, tokenizer, _TRIAL), models.blocks(model)
     try:
@@ -169,7 +172,7 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
         if ran == [*range(len(blocks))]:
             alone = np.concatenate([extract(model, [row]) for row in ids])
             together = extract(model, ids, len(ids) * max(map(len, ids)))
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise ValueError(

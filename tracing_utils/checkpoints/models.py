@@ -37,8 +37,8 @@ from ..core.errors import brief
 from .types import Checkpoint, weight_names
 
 __all__ = [
-    "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "sizes", "swap",
-    "with_block_output",
+    "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "reading",
+    "sizes", "swap", "with_block_output",
 ]  # fmt: skip
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
@@ -57,11 +57,11 @@ _LARGE = 100_000_000
 
 
 @contextmanager
-def _reading(folder: Path, what: str) -> Iterator[None]:
+def reading(folder: Path, what: str) -> Iterator[None]:
     """Turn whatever reading a folder raises into one sentence: families raise errors of all kinds, bare ones among them."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         raise
     except pickle.UnpicklingError as error:
         raise ValueError(
@@ -95,7 +95,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         ValueError: if its folder holds none.
     """
     checkpoint = at_hand(checkpoint)
-    with _reading(checkpoint.tokenizer, "a tokenizer"):
+    with reading(checkpoint.tokenizer, "a tokenizer"):
         return AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=trust_remote_code)
 
 
@@ -122,7 +122,7 @@ def load_model(
     kind = _with_head(config) if head else AutoModel
     weights = weight_names(path.name for path in folder.iterdir())
     _refuse_strays(folder, weights)
-    with _reading(folder, "a model"):
+    with reading(folder, "a model"):
         model, report = kind.from_pretrained(
             folder,
             config=config,
@@ -148,7 +148,7 @@ def load_model(
 
 def _config(folder: Path, trust_remote_code: bool):
     """Return the configuration of a decoder, or refuse in one sentence."""
-    with _reading(folder, "a model"):
+    with reading(folder, "a model"):
         if trust_remote_code and "auto_map" in json.loads((folder / "config.json").read_text()):
             warnings.warn(
                 f"trust_remote_code: Python code that lies in {folder} runs now, with all your rights on this machine.",
@@ -314,7 +314,7 @@ def sizes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, int]:
         ValueError: if the folder holds no configuration of a decoder.
     """
     config = _config(folder, trust_remote_code)
-    with _reading(folder, "a model"), torch.device("meta"):
+    with reading(folder, "a model"), torch.device("meta"):
         model = decoder(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
         width = model.config.hidden_size
     experts = getattr(model.config, "num_experts", None) or getattr(model.config, "num_local_experts", None)
