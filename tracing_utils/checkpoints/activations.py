@@ -14,6 +14,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,25 +163,17 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
     Raises:
         ValueError: if the blocks do not run once each, or three statements in a batch and each on its own differ.
     """
-    import torch  # noqa: PLC0415 - see extract
+    from . import models  # noqa: PLC0415 - see extract
 
-    from . import models  # noqa: PLC0415
-
-    kind, ids, blocks = type(model).__name__, encode(model, tokenizer, _TRIAL), models.blocks(model)
-    try:
-        ran = _blocks_run(model, ids[0])
-        if ran == [*range(len(blocks))]:
-            alone = np.concatenate([extract(model, [row]) for row in ids])
-            together = extract(model, ids, len(ids) * max(map(len, ids)))
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"A model must give a stream of one width after each block from tokens alone; {kind} stops with "
-            f"{models.first_line(error)}. It cannot be traced."
-        ) from error
-    if ran != [*range(len(blocks))]:
+    kind = type(model).__name__
+    with _running(kind):
+        ran = _blocks_run(model)
+    if ran != [*range(len(models.blocks(model)))]:
         raise ValueError(f"Each of a model's blocks must run once, in order; those found in {kind} do not. It cannot be traced.")
+    ids = encode(model, tokenizer, _TRIAL)
+    with _running(kind):
+        alone = np.concatenate([extract(model, [row]) for row in ids])
+        together = extract(model, ids, len(ids) * max(map(len, ids)))
     # By medians, since trained models have a few entries that are a thousand times larger than all others.
     off = float((np.median(np.abs(together - alone), axis=2) / np.median(np.abs(alone), axis=2)).max())
     allowed = _TOLERANCE[str(model.dtype).removeprefix("torch.")]
@@ -191,8 +184,26 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
         )
 
 
-def _blocks_run(model: "transformers.PreTrainedModel", ids: list[int]) -> list[int]:
-    """Return which blocks run on some tokens, in that order."""
+@contextmanager
+def _running(kind: str) -> Iterator[None]:
+    """Turn whatever a model raises on its first tokens into one sentence."""
+    import torch  # noqa: PLC0415 - see extract
+
+    from . import models  # noqa: PLC0415
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"A model must give a stream of one width after each block from tokens alone; {kind} stops with "
+            f"{models.first_line(error)}. It cannot be traced."
+        ) from error
+
+
+def _blocks_run(model: "transformers.PreTrainedModel") -> list[int]:
+    """Return which blocks run on three tokens, in that order."""
     import torch  # noqa: PLC0415 - see extract
 
     from . import models  # noqa: PLC0415
@@ -203,7 +214,7 @@ def _blocks_run(model: "transformers.PreTrainedModel", ids: list[int]) -> list[i
     ]
     try:
         with torch.inference_mode():
-            models.decoder(model)(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
+            models.decoder(model)(input_ids=torch.tensor([[0, 0, 0]], device=model.device), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
