@@ -30,10 +30,13 @@ _SIZES = _ATTENTION | {
     "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2,
     "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "moe_num_experts": 4, "num_experts_per_tok": 2, "moe_k": 2,
     "moe_topk": 2, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8, "n_group": 1, "topk_group": 1,
-    "first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
-    "state_size": 4, "conv_kernel": 3, "expand": 2, "time_step_rank": 4, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8,
+    "first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+    "state_size": 4, "conv_kernel": 3, "expand": 2, "time_step_rank": 4, "mamba_n_heads": 4, "mamba_d_head": 8,
+    "mamba_d_state": 8,
     "mamba_n_groups": 1, "mamba_d_ssm": 32, "mamba_expand": 2, "linear_num_key_heads": 2, "linear_num_value_heads": 2,
-    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 4,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "vocab_size_per_layer_input": VOCABULARY,
+    "hidden_size_per_layer_input": 4,
 }  # fmt: skip
 _SIGHT = _ATTENTION | {
     "hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 1, "depth": 1, "num_heads": 2, "embed_dim": WIDTH,
@@ -56,7 +59,8 @@ EXPERTS = {
 }  # fmt: skip
 STATES = {
     "bamba": {}, "falcon_h1": {}, "falcon_mamba": {}, "jamba": {}, "lfm2": {}, "mamba": {},
-    "mamba2": {"num_heads": 4, "head_dim": 8, "n_groups": 1}, "olmo_hybrid": {}, "qwen3_next": {}, "recurrent_gemma": {}, "rwkv": {},
+    "mamba2": {"num_heads": 4, "head_dim": 8, "n_groups": 1}, "olmo_hybrid": {}, "qwen3_next": {}, "recurrent_gemma": {},
+    "rwkv": {},
 }  # fmt: skip
 SEEING = {
     "aya_vision": {}, "gemma3": {}, "idefics3": {}, "internvl": {}, "llava": {}, "mistral3": {}, "qwen2_vl": _ROPE,
@@ -71,8 +75,8 @@ REFUSED = {
 FAMILIES = {
     family: (kind, own)
     for kind, members in {
-        "dense": DENSE, "mixture of experts": EXPERTS, "state space, recurrent or hybrid": STATES, "text part of a model that sees": SEEING,
-        "no decoder of text": dict.fromkeys(REFUSED, {}),
+        "dense": DENSE, "mixture of experts": EXPERTS, "state space, recurrent or hybrid": STATES,
+        "text part of a model that sees": SEEING, "no decoder of text": {family: {} for family in REFUSED},
     }.items()
     for family, own in members.items()
 }  # fmt: skip
