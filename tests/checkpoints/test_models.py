@@ -106,9 +106,10 @@ def test_how_attention_and_experts_were_computed_elsewhere_needs_nothing_here(tm
 @pytest.mark.parametrize(
     "entries",
     [
-        {"hidden_size": None}, {"hidden_size": "16"}, {"num_attention_heads": 0}, {"num_key_value_heads": 0}, {"hidden_act": "none"},
+        {"hidden_size": None}, {"hidden_size": "16"}, {"num_attention_heads": 0}, {"num_key_value_heads": 0},
+        {"hidden_act": "none"}, {"dtype": "float7"},
         {"rope_parameters": {"rope_type": "own"}}, {"rope_parameters": []}, {"vocab_size": -1}, {"text_config": 3},
-        {"text_config": {"hidden_size": 16}, "text_encoder": {}}, {"num_hidden_layers": 0}, {"pad_token_id": 10**6}, {"dtype": "float7"},
+        {"text_config": {"hidden_size": 16}, "text_encoder": {}}, {"num_hidden_layers": 0}, {"pad_token_id": 10**6},
     ],
 )  # fmt: skip
 def test_whatever_a_configuration_makes_transformers_raise_becomes_one_sentence(
@@ -116,7 +117,7 @@ def test_whatever_a_configuration_makes_transformers_raise_becomes_one_sentence(
 ):
     broken = changed(family_checkpoints["llama"].folder, tmp_path / "a", **entries)
     try:
-        activations._load(at(broken.folder, tokenizer_folder), False)
+        activations._load(at(broken.folder, tmp_path / "tokenizer"), False)
     except ValueError as error:
         assert "\n" not in str(error)
         assert str(error).endswith((".", "rights"))
