@@ -29,7 +29,11 @@ from transformers import (
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from ..core import downloads
@@ -167,7 +171,8 @@ def _config(folder: Path, trust_remote_code: bool):
 
 def _with_head(config) -> type:
     """Return the class that loads a model of this configuration with its language-model head."""
-    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+    sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def _refuse_strays(folder: Path, weights: list[str]) -> None:
@@ -334,8 +339,8 @@ def decoder(model: PreTrainedModel) -> PreTrainedModel:
     Its configuration is that of the text part alone.
     """
     base = model.base_model
-    part = base.get_decoder().base_model if hasattr(base, "get_decoder") else base
-    return part if isinstance(part, PreTrainedModel) else base
+    part = base.get_decoder()
+    return part.base_model if isinstance(part, PreTrainedModel) else base
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
