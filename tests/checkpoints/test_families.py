@@ -24,6 +24,7 @@ SENTENCES = ("The bridge was closed on Monday because the river had risen.", "Bi
 _ATTENTION = {"num_attention_heads": 2, "n_head": 2, "n_heads": 2, "attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
 _SIZES = _ATTENTION | {
     "vocab_size": VOCABULARY, "hidden_size": WIDTH, "n_embd": WIDTH, "d_model": WIDTH, "initializer_range": 0.3,
+    "init_std": 0.3,
     "num_hidden_layers": LAYERS, "n_layer": LAYERS, "n_layers": LAYERS, "num_layers": LAYERS,
     "intermediate_size": 24, "ffn_dim": 24, "ffn_hidden_size": 24, "dff": 24,
     "max_position_embeddings": 64, "n_positions": 64, "max_seq_len": 64, "sliding_window": 8,
@@ -114,7 +115,8 @@ def family(request, tmp_path, tokenizer_folder) -> Checkpoint:
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         model = AutoModelForImageTextToText.from_config(config)
     else:
-        model = (AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModel).from_config(config)
+        decodes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and request.param not in REFUSED
+        model = (AutoModelForCausalLM if decodes else AutoModel).from_config(config)
     model.save_pretrained(tmp_path)
     return Checkpoint("families", request.param, 0, None, tmp_path, tokenizer_folder)
 
