@@ -75,6 +75,7 @@ def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
+@pytest.mark.filterwarnings("ignore:IPython parent .* is not a writable location")  # it takes a temporary one
 def test_a_long_temporary_folder_and_a_home_that_takes_no_writing_stop_no_kernel(tmp_path, monkeypatch):
     long, home = tmp_path / ("t" * 100), tmp_path / "file"
     long.mkdir()
