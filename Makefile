@@ -10,7 +10,7 @@ SEEDS ?= 1 2 3 4 5
 DOSED ?= 1 2 3
 OUT ?= runs/world
 
-.PHONY: help book pdf study test test-faults test-slurm bench check fuzz scale power register picture released-data world audit clean
+.PHONY: help book pdf study test test-faults test-slurm families bench check fuzz scale power register picture released-data world audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -36,6 +36,9 @@ test-faults: $(VENV)/.ready  ## do everything bad to the program and write resul
 test-slurm: $(VENV)/.ready  ## send a study through a real Slurm on this machine (root, Debian; ten minutes)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]'
 	@$(PYTHON) tests/slurm/prove.py
+
+families: $(VENV)/.ready  ## try tiny models of many families and write results/families.csv (a minute)
+	@FAMILIES_TABLE=results/families.csv $(PYTHON) -m pytest tests/checkpoints/test_families.py -n 0
 
 bench: $(VENV)/.ready  ## time this package against its peers and write benchmarks/results.csv
 	@$(PYTHON) -m tracing_utils fetch smollm2 && $(PYTHON) -m tracing_utils fetch tracingllm && $(PYTHON) -m benchmarks

@@ -66,9 +66,10 @@ def test_a_dtype_that_is_asked_for_is_given(family_checkpoints):
 def test_the_stream_is_taken_from_a_tuple_and_from_a_bare_tensor_and_put_back_in_the_same_form():
     stream, other = torch.zeros(2, 5, 4), torch.ones(2, 5, 4)
     assert block_output(stream) is stream
-    assert block_output((stream, "cache")) is stream
+    assert block_output((stream, "cache")) is block_output([stream, "attentions"]) is stream
     assert with_block_output(stream, other) is other
     assert with_block_output((stream, "cache"), other) == (other, "cache")
+    assert with_block_output([stream, "attentions"], other) == [other, "attentions"]
 
 
 def test_the_released_code_s_indexing_of_a_bare_tensor_is_caught_as_it_would_lose_the_batch():
@@ -83,6 +84,43 @@ def test_a_folder_without_a_model_is_refused_by_name(tmp_path):
         load_model(at(tmp_path), head=True)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def changed(source: Path, folder: Path, **entries) -> Checkpoint:
+    """The model in `source`, with other entries of its configuration, in `folder`."""
+    shutil.copytree(source, folder)
+    (folder / "config.json").write_text(json.dumps(json.loads((source / "config.json").read_text()) | entries))
+    return at(folder)
+
+
+def test_how_attention_and_experts_were_computed_elsewhere_needs_nothing_here(tmp_path, family_checkpoints):
+    plain = family_checkpoints["llama"]
+    wanted = changed(plain.folder, tmp_path / "a", _attn_implementation="flash_attention_2", _experts_implementation="deepgemm")
+    assert models.sizes(wanted.folder) == models.sizes(plain.folder)
+    ids = torch.tensor([[0, 5, 6]])
+    for head in (True, False):
+        got, expected = (load_model(each, head=head)(ids)[0] for each in (wanted, plain))
+        assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"hidden_size": None}, {"hidden_size": "16"}, {"num_attention_heads": 0}, {"num_key_value_heads": 0},
+        {"hidden_act": "none"}, {"dtype": "float7"},
+        {"rope_parameters": {"rope_type": "own"}}, {"rope_parameters": []}, {"vocab_size": -1}, {"text_config": 3},
+        {"text_config": {"hidden_size": 16}, "text_encoder": {}}, {"num_hidden_layers": 0}, {"pad_token_id": 10**6},
+    ],
+)  # fmt: skip
+def test_whatever_a_configuration_makes_transformers_raise_becomes_one_sentence(
+    tmp_path, family_checkpoints, entries, tokenizer_folder
+):
+    broken = changed(family_checkpoints["llama"].folder, tmp_path / "a", **entries)
+    try:
+        activations._load(at(broken.folder, tmp_path / "tokenizer"), False)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        assert str(error).endswith((".", "rights"))
 
 
 def test_a_folder_without_a_tokenizer_is_refused_by_name(tmp_path):

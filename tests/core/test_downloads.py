@@ -37,6 +37,16 @@ def kept(tmp_path) -> list:
     return [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
+def test_a_home_that_takes_no_writing_is_named_with_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRACING_UTILS_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert downloads.cache_folder() == tmp_path / "home/.cache/tracing_utils"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"file/\.cache/tracing_utils does not \(Not a directory\)\. Set TRACING_UTILS_CACHE"):
+        downloads.cache_folder()
+
+
 def test_a_wheel_with_the_right_hash_is_kept_and_not_fetched_twice(index, tmp_path):
     digest = sha256(index.read_bytes()).hexdigest()
     path = downloads.fetch_wheel("tiny-corpus==1.0", digest)

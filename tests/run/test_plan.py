@@ -88,6 +88,13 @@ def test_the_pocket_study_takes_what_its_published_run_took():
     assert plan.notebook_seconds(study, plan.costs(study)) == pytest.approx(took)
 
 
+def test_a_notebook_takes_some_seconds_however_little_it_reads(study):
+    seconds = plan.notebook_seconds(study, plan.costs(study))
+    assert study.traced("probing") == ["step0", "step8", "step64"]
+    assert seconds["probing"] >= 3 * plan._NOTEBOOK
+    assert "Notebooks, one after the other" in plan.describe(study, seconds=0.1)
+
+
 def test_the_calibration_measures_this_machine():
     assert plan.calibrate(10**6, 64, seconds=0.1) > 1e6
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 
 import jupytext
 import nbformat
@@ -72,6 +73,24 @@ def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):
     with pytest.raises(runner.NotebookError, match=r"a cell must end within 2 seconds \(`cell_timeout` of the study\)"):
         runner.execute(source, {}, tmp_path / "out.ipynb", tmp_path / "failed" / "out.ipynb", timeout=2)
     assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.filterwarnings("ignore:IPython parent .* is not a writable location")  # it takes a temporary one
+def test_a_long_temporary_folder_and_a_home_that_takes_no_writing_stop_no_kernel(tmp_path, monkeypatch):
+    long, home = tmp_path / ("t" * 100), tmp_path / "file"
+    long.mkdir()
+    home.touch()  # a folder in it cannot be made, even by root
+    for name, value in {"TMPDIR": long, "HOME": home / "home"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # which remembers
+    assert tempfile.gettempdir() == str(long)
+    execute(tmp_path, written(tmp_path, "print('at', revision)"), revision="step3")
+    assert "at step3" in (tmp_path / "out.ipynb").read_text()
+    assert runner._folder_of_sockets() == "/tmp"
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert runner._folder_of_sockets() is None  # then over TCP
+    execute(tmp_path, written(tmp_path, "print('at', revision)"), revision="step4")
+    assert "at step4" in (tmp_path / "out.ipynb").read_text()
 
 
 def test_two_equal_runs_give_the_same_bytes(tmp_path):

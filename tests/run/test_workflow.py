@@ -5,9 +5,12 @@ import shlex
 import sys
 
 import pytest
+from hub_server import files_of
 
+from tracing_utils.checkpoints import suites
+from tracing_utils.checkpoints.hub import HubError
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.run import gpus, workflow
+from tracing_utils.run import gpus, studies, workflow
 from tracing_utils.run.workflow import placement
 
 RULE = 'rule a:\n    output: "x"\n'
@@ -90,6 +93,56 @@ def test_the_error_of_a_job_on_a_cluster_is_read_from_its_log(tmp_path):
     assert workflow._job_errors(line) == ["error: The last attempt."]
     assert workflow._job_errors(line.replace("7.log", "8.log")) == []
     assert workflow._job_errors("    log: 7.log\n") == []
+
+
+def test_without_an_error_line_the_last_line_of_a_cluster_s_job_is_told(tmp_path):
+    (tmp_path / "7.log").write_text("Loading\nslurmstepd: Detected 1 oom_kill event.\n\n")
+    line = f"    log: {tmp_path / '7.log'} (check log file(s) for error details)\n"
+    assert workflow._job_errors(line) == ["error: slurmstepd: Detected 1 oom_kill event."]
+
+
+def test_an_error_that_a_module_names_with_dots_is_the_reason():
+    log = "zmq.error.ZMQError: the path is too long\nCalledProcessError in file Snakefile:\nCommand 'x' returned 1\n"
+    assert workflow._cause(log, 1) == "Snakemake failed: zmq.error.ZMQError: the path is too long."
+
+
+@pytest.fixture
+def on_hub(server, family_checkpoints, tokenizer_folder, own_statements, tmp_path, monkeypatch):
+    """Return a builder of studies of a suite on a hub whose chat model's repository is not there, by their experiments."""
+    for seed, name in enumerate(("step0", "step8", "main")):
+        server.publish("tests/run", name, files_of(family_checkpoints["gpt_neox"].folder, tokenizer_folder, min(seed, 1)))
+    entry = {"repository": "tests/run", "chat": "tests/gone", "licence": "none", "about": "for this test"}
+    monkeypatch.setattr(suites, "_registry", lambda: {"neox": entry})
+
+    def build(*names: str, **more) -> studies.Study:
+        return studies.Study("s", "neox", (str(own_statements),), dimensions=("privacy",), experiments=names, **more)
+
+    return build
+
+
+def test_a_chat_model_that_nothing_needs_is_not_asked_for(on_hub, server, tmp_path, capsys):
+    resolved = studies.read(workflow.write_resolved(on_hub("probing", "mutual_information"), tmp_path))
+    assert resolved.runs() == ["mutual_information", "probing"]
+    assert resolved.needed() == ["step0", "step8"]
+    assert not [path for _, path, _ in server.requests if "gone" in path]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_chat_model_that_is_gone_costs_the_steering_alone_and_that_is_said(on_hub, server, tmp_path, capsys):
+    study = on_hub("probing", "steering", featured=("step8", "chat"))
+    assert "chat" in study.needed()
+    resolved = studies.read(workflow.write_resolved(study, tmp_path))
+    assert (resolved.runs(), resolved.needed(), resolved.featured) == (["probing"], ["step0", "step8"], ("step8",))
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("left out, since it needs the chat model, which cannot be had: steering. The hub refused tests/gone")
+
+
+def test_where_nothing_is_left_or_the_hub_may_give_it_later_the_run_stops(on_hub, server, tmp_path):
+    with pytest.raises(HubError, match="refused tests/gone at chat with status 401"):
+        workflow.write_resolved(on_hub("steering"), tmp_path)
+    server.fail("tests/gone", 429)
+    with pytest.raises(HubError, match="limits requests"):
+        workflow.write_resolved(on_hub("probing", "steering"), tmp_path)
 
 
 def test_a_disk_that_is_full_and_a_kill_are_named_before_what_follows_from_them():

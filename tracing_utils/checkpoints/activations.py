@@ -14,6 +14,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,8 @@ def encode(
             a token.
     """
     ids = tokens.tokenize(tokenizer, statements)
-    most = getattr(model.config, "max_position_embeddings", None) or max(map(len, ids))
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    most = longest if longest > 0 else max(map(len, ids))
     for statement, row in zip(statements, ids, strict=True):
         if not 0 < len(row) <= most:
             raise ValueError(f"A statement must have 1 to {most} tokens for this model; {statement[:60]!r} has {len(row)}.")
@@ -93,7 +95,7 @@ def extract(
     """
     from . import models  # noqa: PLC0415 - torch and transformers take four seconds; reading a file needs neither
 
-    shape = (len(ids), len(models.blocks(model)), model.config.hidden_size)
+    shape = (len(ids), len(models.blocks(model)), models.decoder(model).config.hidden_size)
     if 4 * math.prod(shape) > MEMORY:
         with tempfile.TemporaryFile() as file:
             out = np.memmap(file, dtype=np.float32, shape=shape)
@@ -112,7 +114,7 @@ def _stream(
 
     from . import models  # noqa: PLC0415
 
-    base, blocks = model.base_model, models.blocks(model)
+    base, blocks = models.decoder(model), models.blocks(model)
     gpu = base.device.type == "cuda"
     lengths = [len(row) for row in ids]
     gathered: list[torch.Tensor] = []
@@ -169,25 +171,20 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
         ValueError: if the blocks do not run once each, activations overflow, or three statements in a batch and each on its
             own differ.
     """
-    import torch  # noqa: PLC0415 - see extract
+    from . import models  # noqa: PLC0415 - see extract
 
-    from . import models  # noqa: PLC0415
-
-    kind, ran, ids = type(model).__name__, [], encode(model, tokenizer, _TRIAL)
-    blocks = models.blocks(model)
-    handles = [block.register_forward_hook(lambda *_, index=i: ran.append(index)) for i, block in enumerate(blocks)]
-    try:
-        with torch.inference_mode():
-            model.base_model(input_ids=torch.tensor(ids[:1], device=model.device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    if ran != [*range(len(blocks))]:
+    kind = type(model).__name__
+    with _running(kind):
+        ran = _blocks_run(model)
+    if ran != [*range(len(models.blocks(model)))]:
         raise ValueError(f"Each of a model's blocks must run once, in order; those found in {kind} do not. It cannot be traced.")
-    alone = np.concatenate([extract(model, [row]) for row in ids])
+    ids = encode(model, tokenizer, _TRIAL)
+    with _running(kind):
+        alone = np.concatenate([extract(model, [row]) for row in ids])
     if not np.isfinite(alone).all():
         raise ValueError(f"Activations must be finite; those of {kind} overflow in {model.dtype}. Leave this checkpoint out.")
-    together = extract(model, ids, len(ids) * max(map(len, ids)))
+    with _running(kind):
+        together = extract(model, ids, len(ids) * max(map(len, ids)))
     # By medians, since trained models have a few entries that are a thousand times larger than all others.
     off = float((np.median(np.abs(together - alone), axis=2) / np.median(np.abs(alone), axis=2)).max())
     allowed = _TOLERANCE[str(model.dtype).removeprefix("torch.")]
@@ -196,6 +193,43 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
             f"A batch must give what single statements give, to {allowed:g} of a typical entry; with {kind} they differ by "
             f"{off:.1g}. It sees what follows a token (an encoder does) or has blocks of an unknown kind, and cannot be traced."
         )
+
+
+@contextmanager
+def _running(kind: str) -> Iterator[None]:
+    """Turn whatever a model raises on its first tokens into one sentence."""
+    import torch  # noqa: PLC0415 - see extract
+
+    from . import models  # noqa: PLC0415
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"A model must give a stream of one width after each block from tokens alone; {kind} stops with "
+            f"{models.first_line(error)}. It cannot be traced."
+        ) from error
+
+
+def _blocks_run(model: "transformers.PreTrainedModel") -> list[int]:
+    """Return which blocks run on three tokens, in that order."""
+    import torch  # noqa: PLC0415 - see extract
+
+    from . import models  # noqa: PLC0415
+
+    ran: list[int] = []
+    handles = [
+        block.register_forward_hook(lambda *_, index=index: ran.append(index)) for index, block in enumerate(models.blocks(model))
+    ]
+    try:
+        with torch.inference_mode():
+            models.decoder(model)(input_ids=torch.tensor([[0, 0, 0]], device=model.device), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return ran
 
 
 def _name(concepts: ConceptSet) -> str:
@@ -285,7 +319,7 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
     """
     from . import models  # noqa: PLC0415 - see extract
 
-    shape, end = (len(models.blocks(model)), model.config.hidden_size), 0
+    shape, end = (len(models.blocks(model)), models.decoder(model).config.hidden_size), 0
     size = 4 * math.prod(shape)
     digests = {_digest(name): "0" * 64 for name in ids}  # of the right length; known when everything is written
     header = {"__metadata__": metadata | digests}

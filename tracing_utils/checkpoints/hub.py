@@ -49,7 +49,16 @@ _LOCAL = "or name a local folder of checkpoints as the suite"
 
 
 class HubError(ValueError):
-    """The hub did not give what was asked; the message says what happened, what was kept and what to do."""
+    """The hub did not give what was asked; the message says what happened, what was kept and what to do.
+
+    Attributes:
+        gone: whether the same would come again, since what was asked is private, not there, or not in the cache offline.
+    """
+
+    def __init__(self, message: str, gone: bool = False):
+        """Take the message, and whether it would come again."""
+        super().__init__(message)
+        self.gone = gone
 
 
 def _endpoint() -> str:
@@ -67,7 +76,10 @@ def _explained(what: str, left: str = "Nothing was kept.") -> Iterator[None]:
     try:
         yield
     except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise HubError(_sentence(what, left, _cause(error))) from error
+        cause = _cause(error)
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        gone = status in (401, 403, 404) or isinstance(cause, OfflineModeIsEnabled)
+        raise HubError(_sentence(what, left, cause), gone) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise HubError(f"{_endpoint()} did not answer as a hub for {what}. {left} Check HF_ENDPOINT and the proxy.") from error
 
@@ -243,12 +255,16 @@ def _with_tokenizer(checkpoint: Checkpoint, mains: dict[str, Remote | None]) -> 
 
 
 def resolve_suite(suite: CheckpointSuite, revisions: Sequence[str] | None = None) -> CheckpointSuite:
-    """Return a suite of these revisions alone (None: all) with the hub's metadata, chat model and final weights too."""
+    """Return a suite of these revisions alone (None: all) with the hub's metadata, and those of the final weights.
+
+    A chat model that is none of the revisions is left out, so that nobody asks for what a run does not use.
+    """
     wanted = suite.checkpoints if revisions is None else [suite[revision] for revision in revisions if revision != "chat"]
-    others = [c for c in (suite.chat, suite.final) if c]
+    chat = suite.chat if suite.chat and (revisions is None or suite.chat.revision in revisions) else None
+    others = [c for c in (chat, suite.final) if c]
     resolved = resolve([*wanted, *others])
     rest = iter(resolved[len(wanted) :])
-    chat, final = (next(rest) if c else None for c in (suite.chat, suite.final))
+    chat, final = (next(rest) if c else None for c in (chat, suite.final))
     return replace(suite, checkpoints=resolved[: len(wanted)], chat=chat, final=final)
 
 
@@ -321,7 +337,7 @@ def _cached_files(remote: Remote, what: str) -> dict:
                 file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in cached.files
             }
             return {"commit": commit, "model_type": None, "files": found}
-    raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()))
+    raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()), gone=True)
 
 
 def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:

@@ -10,7 +10,8 @@ import pickle
 import re
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,7 +30,11 @@ from transformers import (
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from transformers.utils import logging
 
@@ -38,8 +44,8 @@ from . import files
 from .types import Checkpoint
 
 __all__ = [
-    "at_hand", "block_output", "blocks", "choose_dtype", "load_model", "load_tokenizer", "refuse_left_over", "sizes", "swap",
-    "with_block_output",
+    "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "reading",
+    "refuse_left_over", "sizes", "swap", "with_block_output",
 ]  # fmt: skip
 
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
@@ -56,7 +62,21 @@ _BLOCK_LISTS = ("layers", "h")
 # Below this size float32 costs seconds, and results stay the same on every machine.
 _LARGE = 100_000_000
 
-_UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
+
+@contextmanager
+def reading(folder: Path, what: str) -> Iterator[None]:
+    """Turn whatever reading a folder raises into one sentence: families raise errors of all kinds, bare ones among them."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{folder} must hold tensors and nothing else; its .bin file holds more, which can be code; none was run. "
+            "Take safetensors of these weights."
+        ) from error
+    except Exception as error:
+        raise ValueError(f"{folder} must hold {what}; reading it failed: {first_line(error)}.") from error
 
 
 def at_hand(checkpoint: Checkpoint) -> Checkpoint:
@@ -83,17 +103,14 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     """
     folder = at_hand(checkpoint).tokenizer
     stored = folder / "tokenizer.json"
-    try:
+    if files.is_pointer(stored):
+        raise ValueError(f"{folder} must hold a tokenizer; its tokenizer.json is a pointer of git-lfs: run `git lfs pull`.")
+    with reading(folder, "a tokenizer"):
         # A class of transformers, such as GPT2Tokenizer, would put its own splitting in the place of the stored one; the
         # plain class does not. Code that lies beside a tokenizer is another matter, and was asked for.
         plain = stored.is_file() and not (trust_remote_code and _has_code(folder / "tokenizer_config.json"))
         kind = PreTrainedTokenizerFast if plain else AutoTokenizer
         return kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # the readers raise whatever a broken file leads them to
-        reason = _first_line(error)
-        if files.is_pointer(stored):
-            reason = "its tokenizer.json is a pointer of git-lfs, and `git lfs pull` gets the file itself"
-        raise ValueError(f"{folder} must hold a tokenizer; reading it failed: {reason}.") from error
 
 
 def _has_code(description: Path) -> bool:
@@ -122,8 +139,8 @@ def load_model(
     folder = at_hand(checkpoint).folder
     files.refuse(folder)
     config = _config(folder, trust_remote_code)
-    kind = AutoModelForCausalLM if head else AutoModel
-    try:
+    kind = _with_head(config) if head else AutoModel
+    with reading(folder, "a model"):
         model, report = kind.from_pretrained(
             folder,
             config=config,
@@ -134,13 +151,6 @@ def load_model(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{folder} must hold tensors and nothing else; its .bin file holds more, which can be code; none was run. "
-            "Take safetensors of these weights."
-        ) from error
-    except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers and go on.
         raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}.")
@@ -157,15 +167,15 @@ def load_model(
 
 def _config(folder: Path, trust_remote_code: bool):
     """Return the configuration of a decoder, or refuse in one sentence."""
-    try:
+    with reading(folder, "a model"):
         if trust_remote_code and "auto_map" in json.loads((folder / "config.json").read_text()):
             warnings.warn(
                 f"trust_remote_code: Python code that lies in {folder} runs now, with all your rights on this machine.",
                 stacklevel=3,
             )
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except _UNREADABLE as error:
-        raise ValueError(f"{folder} must hold a model; reading it failed: {_first_line(error)}.") from error
+        # How attention and experts were computed where the weights come from may need what is not here, and is no part of them.
+        config._attn_implementation = config._experts_implementation = None
     _refuse_unknown_quantisation(config, folder)
     masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if masked or config.is_encoder_decoder:
@@ -173,6 +183,12 @@ def _config(folder: Path, trust_remote_code: bool):
             f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which has an encoder."
         )
     return config
+
+
+def _with_head(config) -> type:
+    """Return the class that loads a model of this configuration with its language-model head."""
+    sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def _refuse_unknown_quantisation(config, folder: Path) -> None:
@@ -238,10 +254,15 @@ def _refuse_non_finite(weights: dict[str, Tensor], folder: Path) -> None:
             )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what a library's error says, on one line and without its full stop; with its kind where that says the half of it."""
     if "trust_remote_code" in str(error):
         return "it brings Python code of its own; say trust_remote_code: true in the study to let that run with all your rights"
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2] if lines[:1] and lines[0].endswith(":") else lines[:1]).rstrip(".")
+    if isinstance(error, (OSError, ValueError, RuntimeError, ImportError, SafetensorError)) or type(error) is Exception:
+        return said or type(error).__name__
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -362,18 +383,28 @@ def sizes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, int]:
         ValueError: if the folder holds no configuration of a decoder.
     """
     config = _config(folder, trust_remote_code)
-    with torch.device("meta"):
-        model = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
-    visited = 1.0
-    if experts := getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
-        visited = config.num_experts_per_tok / experts
+    with reading(folder, "a model"), torch.device("meta"):
+        model = decoder(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
+        width = model.config.hidden_size
+    experts = getattr(model.config, "num_experts", None) or getattr(model.config, "num_local_experts", None)
+    visited = (getattr(model.config, "num_experts_per_tok", None) or experts) / experts if experts else 1.0
     inside = [(name, weight.numel()) for name, weight in blocks(model).named_parameters() if weight.dim() > 1]
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "multiplied": round(sum(n * (visited if ".experts." in name else 1) for name, n in inside)),
         "layers": len(blocks(model)),
-        "d_model": config.hidden_size,
+        "d_model": width,
     }
+
+
+def decoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the part of `model` (with or without head) that reads text: of one that sees or hears too, its text model.
+
+    Its configuration is that of the text part alone.
+    """
+    base = model.base_model
+    part = base.get_decoder()
+    return part.base_model if isinstance(part, PreTrainedModel) else base
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
@@ -385,7 +416,7 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ValueError: if no such list exists.
     """
-    base = model.base_model
+    base = decoder(model)
     for module in (base, *base.children()):
         for name in _BLOCK_LISTS:
             if isinstance(members := getattr(module, name, None), nn.ModuleList):
@@ -397,18 +428,18 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     return max(outer, key=len)
 
 
-def block_output(output: Tensor | tuple) -> Tensor:
+def block_output(output: Tensor | tuple | list) -> Tensor:
     """Return the residual stream `batch pos d_model` from what a block returned.
 
-    Blocks return a bare tensor in most families and a tuple in BLOOM (and everywhere before
-    transformers 4.5x). Indexing a bare tensor as if it were a tuple gives one batch row without an
+    Blocks return a bare tensor in most families, a tuple in BLOOM (and everywhere before
+    transformers 4.5x) and a list in the first GPT. Indexing a bare tensor as if it were a tuple gives one batch row without an
     error, which is how the released code of the paper breaks on current versions.
     """
-    stream = output[0] if isinstance(output, tuple) else output
+    stream = output[0] if isinstance(output, (tuple, list)) else output
     assert stream.dim() == 3, f"a block's output must be batch pos d_model, got {tuple(stream.shape)}"
     return stream
 
 
-def with_block_output(output: Tensor | tuple, stream: Tensor) -> Tensor | tuple:
+def with_block_output(output: Tensor | tuple | list, stream: Tensor) -> Tensor | tuple | list:
     """Return `output` with its residual stream replaced, in the form the block used."""
-    return (stream, *output[1:]) if isinstance(output, tuple) else stream
+    return type(output)((stream, *output[1:])) if isinstance(output, (tuple, list)) else stream

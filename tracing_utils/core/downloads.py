@@ -5,6 +5,7 @@ Rule: nothing enters the cache under its final name before its hash was checked.
 A download is one request of the standard library: pooch would bring a dependency for that and check the same hash.
 """
 
+import errno
 import hashlib
 import http.client
 import os
@@ -25,9 +26,20 @@ SUMS = "SHA256SUMS"
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: `$TRACING_UTILS_CACHE`, else `~/.cache/tracing_utils`."""
+    """Return the cache folder: `$TRACING_UTILS_CACHE`, else `~/.cache/tracing_utils`.
+
+    Raises:
+        ValueError: if it cannot be made.
+    """
     folder = Path(os.environ.get("TRACING_UTILS_CACHE") or Path.home() / ".cache" / "tracing_utils")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ValueError(
+            f"The cache must lie where folders can be made; {folder} does not ({error.strerror}). Set TRACING_UTILS_CACHE."
+        ) from error
     return folder
 
 

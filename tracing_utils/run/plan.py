@@ -35,6 +35,7 @@ CHARACTERS_A_TOKEN = 4.5
 """Assumed where a suite's tokenizer is not here; the pocket statements have this many under SmolLM2's 49,152 tokens."""
 
 _DOWNLOAD = 100e6  # bytes a second, assumed
+_NOTEBOOK = 10  # seconds, measured on two cores: to start a kernel, import the libraries and draw
 
 # What a job asks a cluster for: bounds, so each is on the slow side.
 _SLOW_DOWNLOAD = 20e6  # bytes a second
@@ -155,8 +156,9 @@ def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:
 def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     """Return the seconds the notebooks of each experiment will take, from what a published run took.
 
-    That run is the study's own if its results are published, else that of the model nearest in size. Time grows with
-    statements x layers x d_model; that of an experiment which runs the model, with parameters x the statements it reads.
+    That run is the study's own if its results are published, else that of the model nearest in size. Each notebook takes
+    some seconds however little it reads. What it takes beyond them grows with statements x layers x d_model; that of an
+    experiment which runs the model, with parameters x the statements it reads.
     """
     published = list(_published())
     if not published:
@@ -170,7 +172,9 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
         if name in took:
             operations = model_operations(study, table, name)
             grown = operations / model_operations(before, costs_before, name) if operations else ratio
-            seconds[name] = took[name] * grown
+            count, count_before = (len(each.sets) * len(each.traced(name)) for each in (study, before))
+            fixed = min(_NOTEBOOK, took[name] / count_before)
+            seconds[name] = count * fixed + (took[name] - count_before * fixed) * grown
     return seconds
 
 

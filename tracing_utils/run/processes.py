@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -99,7 +100,8 @@ def exit_code(name: str, work: Callable[[], object]) -> int:
     """Do the work of a command or job, and end with its run; return its exit code, and print why it failed to stderr.
 
     Returns:
-        0 when it is done; 2 after a caller's mistake or what the machine lacks, with one sentence; 130 when it was stopped.
+        0 when it is done; 2 after a caller's mistake or what the machine lacks, with one sentence; 1 after what nobody foresaw,
+        with where it happened and one sentence; 130 when it was stopped.
     """
     end_with_run()
     warnings.formatwarning = _in_words
@@ -112,6 +114,11 @@ def exit_code(name: str, work: Callable[[], object]) -> int:
     except (OSError, MemoryError) as error:
         print(f"error: {_machine_error(error, name)} What was finished is kept; the same command continues.", file=sys.stderr)
         return 2
+    except Exception as error:
+        traceback.print_exc()
+        said = " ".join(str(error).split())
+        print(f"error: `{name}` failed, as nobody foresaw: {type(error).__name__}{f': {said}' if said else ''}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Stopped; what was finished is kept; the same command continues.", file=sys.stderr)
         return 130

@@ -173,6 +173,12 @@ def _tidied(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return executed
 
 
+def _folder_of_sockets() -> str | None:
+    """Return a folder with a name so short that sockets can lie in it, which have 100 bytes or so; None where there is none."""
+    folders = [tempfile.gettempdir(), "/tmp", "/var/tmp"] if os.name == "posix" else []
+    return next((folder for folder in folders if len(os.fsencode(folder)) < 80 and os.access(folder, os.W_OK | os.X_OK)), None)
+
+
 def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | None = None) -> float:
     """Run a notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
 
@@ -203,10 +209,12 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
     part = out.with_suffix(".part.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as short:
+    sockets = _folder_of_sockets()
+    with tempfile.TemporaryDirectory(dir=sockets) as short:
         nbformat.write(executable, source_ipynb := Path(short) / "notebook.ipynb")
-        # Kernels that run side by side collide on TCP ports; a socket in a private folder cannot.
-        ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/k"}}) if os.name == "posix" else Config()
+        # Kernels that run side by side collide on TCP ports; a socket in a private folder cannot. Home may take no writing.
+        kernel = {"connection_file": f"{short}/kernel.json"} | ({"transport": "ipc", "ip": f"{short}/k"} if sockets else {})
+        ipc = Config({"KernelManager": kernel})
         try:
             papermill.execute_notebook(
                 str(source_ipynb), str(part), values, cwd=str(PROJECT), progress_bar=False, config=ipc, log_output=False,

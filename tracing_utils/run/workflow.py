@@ -21,7 +21,9 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
+from .. import experiments
 from ..checkpoints import gguf_models, ledger, suites
+from ..checkpoints.types import CheckpointSuite
 from ..core.errors import unknown
 from ..core.paths import PROJECT
 from . import gpus, processes, studies
@@ -44,13 +46,30 @@ def write_resolved(study: Study, folder: Path) -> Path:
     """Write the study, with the command line's changes, where every job reads it; return the file."""
     path = folder / f"{study.name}.yml"
     if study.on_hub() or study.steps:  # the hub is asked once, here; the jobs read its answer
-        from ..checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
-
-        suites.save(hub.resolve_suite(study.loaded, study.needed()), folder / "suite.json")
+        study, suite = _resolved(study)
+        suites.save(suite, folder / "suite.json")
         study = replace(study, suite=str(folder / "suite.json"), steps={})
     study = replace(study, suite=_absolute(study.suite), concepts=tuple(map(_absolute, study.concepts)))
     path.write_text(yaml.safe_dump(study.entries(), sort_keys=False))
     return path
+
+
+def _resolved(study: Study) -> tuple[Study, CheckpointSuite]:
+    """Return a study with its suite as the hub has it; without the experiments of a chat model that is gone, which it says."""
+    from ..checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+    try:
+        return study, hub.resolve_suite(study.loaded, study.needed())
+    except hub.HubError as error:
+        kept = tuple(name for name in study.runs() if not experiments.get(name).target)
+        if not error.gone or kept in ((), tuple(study.runs())):
+            raise
+        left = replace(study, experiments=kept)
+        left = replace(left, featured=tuple(name for name in left.featured if left.loaded[name].revision in left.needed()))
+        suite = hub.resolve_suite(left.loaded, left.needed())
+        dropped = ", ".join(name for name in study.runs() if name not in kept)
+        print(f"left out, since it needs the chat model, which cannot be had: {dropped}. {error}", flush=True)
+        return left, suite
 
 
 def _absolute(source: str) -> str:
@@ -183,12 +202,13 @@ def _job_errors(line: str) -> list[str]:
         return [f"error: A job was killed, as the system does when memory runs out: {match[1]}"]
     if match := re.match(r"\s+log: (.*) \(check log file", line):
         logs = [Path(name) for name in match[1].split(", ") if Path(name).is_file()]
-        lines = [line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-        return [line for line in lines if line.startswith("error:")][-1:]
+        texts = [log.read_text(encoding="utf-8", errors="replace") for log in logs]
+        lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+        return [line for line in lines if line.startswith("error:")][-1:] or [f"error: {line}" for line in lines[-1:]]
     return []
 
 
-_ERROR = r"\w*(?:Error|Exception)\b"
+_ERROR = r"[\w.]*(?:Error|Exception)\b"
 _CAUSE = re.compile(
     rf"^ *({_ERROR}[^:\n]*): *(\S.*|(?:\n(?! *{_ERROR}|\[|=|Exiting| *File ).+){{0,4}})"  # Python's and Snakemake's
     r"|^(.*\b(?:WARNING|ERROR)): (.+)",  # Sphinx's

@@ -7,14 +7,12 @@ Public names: `QUESTIONS`, `Measured`, `generate`, `answers`, `choices`, `Civili
 `Judge`, `judge`, `continuations`, `measure`, `compare`, `PROMPTS`.
 """
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -262,7 +260,7 @@ def _load_classifier(checkpoint: Checkpoint) -> tuple[PreTrainedModel, PreTraine
     """Return a classifier of two labels: safetensors, or a pickle from which nothing but tensors is taken; no code is run."""
     folder = models.at_hand(checkpoint).folder
     files.refuse(folder)
-    try:
+    with models.reading(folder, "a sequence classifier"):
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             dtype=torch.float32,
@@ -272,9 +270,6 @@ def _load_classifier(checkpoint: Checkpoint) -> tuple[PreTrainedModel, PreTraine
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"{folder} must hold a sequence classifier; reading it failed: {reason}") from error
     if missing := sorted(report["missing_keys"]):  # a bare language model: transformers would make up the rest
         raise ValueError(
             f"{folder} must hold a trained classifier; {len(missing)} weights are missing, the first is {missing[0]}."

@@ -18,7 +18,7 @@ from ...checkpoints import models
 
 
 def _checked(model: PreTrainedModel, vectors: Mapping[int, np.ndarray], first: int, why: str) -> None:
-    depth, width = len(models.blocks(model)), model.config.hidden_size
+    depth, width = len(models.blocks(model)), models.decoder(model).config.hidden_size
     for layer, vector in vectors.items():
         if not first <= layer < depth:
             raise ValueError(f"A layer must be {first} to {depth - 1}{why}; {layer} came.")

@@ -161,7 +161,7 @@ def _block(model: PreTrainedModel, layer: int) -> torch.nn.Module:
 
 
 def _as_shift(model: PreTrainedModel, vector: np.ndarray) -> torch.Tensor:
-    if len(vector) != (width := model.config.hidden_size):
+    if len(vector) != (width := models.decoder(model).config.hidden_size):
         raise ValueError(f"The vector must have the model's width, {width}; it has {len(vector)}.")
     parameter = next(model.parameters())
     return torch.as_tensor(vector, dtype=parameter.dtype, device=parameter.device)
@@ -245,7 +245,7 @@ def _watched(model: PreTrainedModel, stack: ExitStack) -> dict:
         cache = kwargs.get("past_key_values")
         passing.update(continues=cache is not None and cache.get_seq_length() > 0, mask=kwargs.get("attention_mask"))
 
-    handle = model.base_model.register_forward_pre_hook(look, with_kwargs=True)
+    handle = models.decoder(model).register_forward_pre_hook(look, with_kwargs=True)
     stack.callback(handle.remove)
     return passing
 
@@ -318,11 +318,11 @@ class Sweep:
                 stack.callback(block.register_forward_hook(self._keeper(layer)).remove)
             for batch in self._forest.batches:
                 with suppress(_Reached):
-                    model.base_model(**batch.inputs, use_cache=False)
+                    models.decoder(model)(**batch.inputs, use_cache=False)
 
     def _keeper(self, layer: int):
         def keep(_module, _inputs, output) -> None:
-            self._in_tuple = isinstance(output, tuple)
+            self._in_tuple = isinstance(output, (tuple, list))
             self._streams[layer].append(models.block_output(output))
             if layer == max(self._streams):
                 raise _Reached
@@ -359,7 +359,7 @@ class Sweep:
 
     def unsteered(self) -> tuple[Float[np.ndarray, " pair"], Perplexity]:
         """Return the same without a vector."""
-        return self(max(self._streams), np.zeros(self._model.config.hidden_size, dtype=np.float32))
+        return self(max(self._streams), np.zeros(models.decoder(self._model).config.hidden_size, dtype=np.float32))
 
 
 @dataclass(frozen=True)

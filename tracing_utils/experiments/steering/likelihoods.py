@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...checkpoints import activations
+from ...checkpoints import activations, models
 from ...core import evaluation
 from ...statements.concepts import DESIGNED, DIMENSIONS, ConceptSet, load
 
@@ -69,12 +69,13 @@ class Forest:
 
     def _holds(self, tree: "_Tree") -> bool:
         """Return whether the model gives at the leaves of a tree what it gives at the ends of its rows run alone."""
-        if "position_ids" not in inspect.signature(self._model.base_model.forward).parameters:
+        part = models.decoder(self._model)
+        if "position_ids" not in inspect.signature(part.forward).parameters:
             return False
         alone = self._batch([_Tree.of(self._ids, [row]) for row in tree.paths]).inputs
         with torch.inference_mode():
-            grown = self._model.base_model(**self._batch([tree]).inputs, use_cache=False).last_hidden_state[0]
-            straight = self._model.base_model(**alone, use_cache=False).last_hidden_state
+            grown = part(**self._batch([tree]).inputs, use_cache=False).last_hidden_state[0]
+            straight = part(**alone, use_cache=False).last_hidden_state
         ends = [len(path) - 1 for path in tree.paths.values()]
         straight = straight[torch.arange(len(ends)), torch.tensor(ends)].float()
         off = (grown[[path[-1] for path in tree.paths.values()]].float() - straight).abs().median(1).values
