@@ -29,7 +29,8 @@ elif sys.argv[1] == "sleep":
     signal.signal(signal.SIGTERM, lambda *_: (print("asked to end", flush=True), below.kill(), sys.exit(7)))
     time.sleep(60)
 else:
-    print(sys.argv[1:], os.path.basename(sys.argv[0]), __name__, os.getcwd(), sys.path, sorted(os.environ), torch.get_num_threads())
+    print(sys.argv[1:], os.path.basename(sys.argv[0]), __name__, os.getcwd())
+    print(sys.path, sorted(os.environ), torch.get_num_threads())
     print("forked" if forked else "started", len(os.listdir("/proc/self/task")), file=sys.stderr)
     print(sys.stdin.read())
     sys.exit(3)

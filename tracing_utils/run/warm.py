@@ -1,7 +1,7 @@
 """Start a module from a process that has imported the libraries already: `python -m tracing_utils.run.warm -m MODULE WORD ...`.
 
-Rule: imported beforehand are other people's libraries alone. This package's own code, which somebody may edit while a run is
-at work, is read by each process itself, as its key is. Where no server takes the module, it is run here, as if this were not there.
+Rule: imported beforehand are other people's libraries alone. This package's own code, which somebody may edit while a run is at
+work, is read by each process itself, as its key is. Where no server takes the module, it is run here, as if this were not there.
 """
 
 import json
@@ -14,14 +14,15 @@ import sys
 from contextlib import contextmanager, suppress
 from select import select
 
-# Whoever asks waits for nothing: what only the server needs is imported there. ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 - whoever asks waits for no import that only the server needs
 
 __all__ = ["LIBRARIES", "server"]
 
 LIBRARIES = (
     "numpy", "pandas", "scipy.stats", "sklearn.linear_model", "sklearn.model_selection", "safetensors.numpy", "torch",
-    "transformers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
-    "altair", "vl_convert", "pydantic", "jaxtyping", "jupytext", "papermill", "nbclient", "ipykernel.kernelapp", "ipykernel.ipkernel",
+    "transformers.modeling_utils", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
+    "altair", "vl_convert", "pydantic", "jaxtyping", "jupytext", "papermill", "nbclient", "ipykernel.kernelapp",
+    "ipykernel.ipkernel",
 )  # fmt: skip
 """What the jobs and notebooks of a run import, as far as it takes long."""
 
