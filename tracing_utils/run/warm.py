@@ -43,7 +43,7 @@ def server(environment: dict[str, str]):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind("\0" + (name := f"tracing-utils-{os.urandom(16).hex()}"))
         listener.listen(128)
-        command = [sys.executable, "-m", __spec__.name, "--serve", str(listener.fileno())]
+        command = [sys.executable, "-m", __name__, "--serve", str(listener.fileno())]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], start_new_session=True, **quiet)
     try:
@@ -72,13 +72,12 @@ def _asked(words: list[str]) -> int | None:
         if not _same_user(connection):
             return None
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
-        before = {each: _forward(getattr(signal, each), connection) for each in _FORWARDED}
         if not connection.recv(1):  # comes as soon as it has been started
-            for each, handler in before.items():
-                signal.signal(getattr(signal, each), handler)
             return None
     except OSError:
         return None
+    for each in _FORWARDED:
+        _forward(getattr(signal, each), connection)
     connection.settimeout(_TURN)
     while True:
         try:
@@ -98,17 +97,15 @@ def _asked(words: list[str]) -> int | None:
     return code
 
 
-def _forward(number: int, connection: socket.socket):
-    """Send a signal on, unless it is ignored here, as nohup does; return the handler before."""
-    before = signal.getsignal(number)
-    if before is not signal.SIG_IGN:
+def _forward(number: int, connection: socket.socket) -> None:
+    """Send a signal on from now, unless it is ignored here, as under nohup."""
 
-        def send(*_) -> None:
-            with suppress(OSError):
-                connection.send(bytes([number]))
+    def send(*_) -> None:
+        with suppress(OSError):
+            connection.send(bytes([number]))
 
+    if signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, send)
-    return before
 
 
 def _same_user(connection: socket.socket) -> bool:
@@ -205,7 +202,16 @@ def _import_all(environment: dict[str, str]) -> bool:
                 importlib.import_module(name)
         gc.collect()
         gc.freeze()  # else the children's collections would copy what they share
-    return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208 - a thread would not be there in the child, its locks would
+    return _forkable()
+
+
+def _forkable() -> bool:
+    """Return whether this process has one thread, as a child would lack the others, and no GPU, which a child could not use."""
+    opened = []
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with suppress(OSError):  # the folder itself, closed again
+            opened.append(os.readlink(f"/proc/self/fd/{number}"))  # noqa: PTH115
+    return len(os.listdir("/proc/self/task")) == 1 and not any(name.startswith("/dev/nvidia") for name in opened)  # noqa: PTH208
 
 
 def _become(asked: dict, files: list[int], server: int) -> None:
