@@ -12,7 +12,7 @@ from tracing_utils.run import gpus, plan, processes, runner, studies
 
 processes.end_with_run()
 study = studies.read(config["study"])
-PYTHON = shlex.quote(sys.executable)
+PYTHON = f"{shlex.quote(sys.executable)} -m tracing_utils.run.warm"  # on one machine, forked from a process with its libraries
 BOOK = shlex.quote(str(Path(sys.executable).with_name("jupyter-book")))
 RUNS = f"runs/{study.name}"
 RESULTS = f"{RUNS}/results"

@@ -13,7 +13,7 @@ import torch
 from tracing_utils.checkpoints import activations, suites
 from tracing_utils.statements import concepts
 
-from . import extraction, growth, next_checkpoint, nhsic, probes, whole_table
+from . import extraction, growth, next_checkpoint, nhsic, probes, starting, whole_table
 from .measure import Row
 
 
@@ -32,6 +32,7 @@ GOALS = {
     5: next_checkpoint.sweep,
     3: probes.goal,
     4: next_checkpoint.swap,
+    8: starting.goal,
 }
 """Those that take longest first."""
 

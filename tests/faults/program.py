@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -92,9 +92,12 @@ class Program:
         return found
 
     def kernel(self) -> psutil.Process | None:
-        """Return the kernel of a notebook that is at work on a cell."""
-        found = self._process("ipykernel_launcher")
-        return found if found and found.cpu_times().user > 2 else None  # starting takes less
+        """Return the kernel of a notebook that is at work on a cell; its name is that of the module it was forked for."""
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if process.name().startswith("ipykernel") and process.cpu_times().user > 0.7:  # starting takes less
+                    return process
+        return None
 
     def job(self, command: str) -> psutil.Process | None:
         return self._process(f"tracing_utils.run.jobs {command}")

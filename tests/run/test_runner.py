@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 import tempfile
 
 import jupytext
 import nbformat
 import pytest
+from jupyter_client.kernelspec import get_kernel_spec
 
 from tracing_utils.experiments import notebook
 from tracing_utils.run import keys, runner, studies
@@ -66,6 +68,17 @@ def test_a_killed_kernel_is_a_failure_though_papermill_leaves_a_file(tmp_path):
     with pytest.raises(runner.NotebookError, match="died"):
         execute(tmp_path, source)
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_kernel_of_the_user_s_that_is_called_python3_does_not_run_the_notebook(tmp_path, monkeypatch):
+    (folder := tmp_path / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    (folder / "kernel.json").write_text(
+        json.dumps({"argv": ["/of/another/python"], "display_name": "Mine", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert get_kernel_spec("python3").argv == ["/of/another/python"]
+    execute(tmp_path, written(tmp_path, "import sys\nprint(sys.executable)"))
+    assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs[0].text == f"{sys.executable}\n"
 
 
 def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 from functools import cache
@@ -24,7 +25,7 @@ from ..core.errors import unknown
 from ..core.paths import PROJECT
 from ..experiments import notebook
 from ..statements import concepts
-from . import keys
+from . import keys, warm
 from .studies import Study, parameters
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
 
 # Numbers may change with these; a new version computes again.
 _LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
+
+_KERNEL = [sys.executable, "-m", warm.__name__, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 
 class NotebookError(RuntimeError):
@@ -195,9 +198,16 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
         NotebookError: if a cell raises or takes too long, or its kernel dies.
     """
     import papermill  # noqa: PLC0415 - half a second that planning a run need not pay
+    from jupyter_client import AsyncKernelManager  # noqa: PLC0415
+    from jupyter_client.kernelspec import KernelSpec  # noqa: PLC0415
     from nbclient.exceptions import CellTimeoutError  # noqa: PLC0415
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
+
+    class Kernel(AsyncKernelManager):
+        """Starts this interpreter; by its name, `python3` may be a kernel that the user has of another environment."""
+
+        kernel_spec = KernelSpec(argv=_KERNEL, display_name="Python 3", language="python")
 
     executable = jupytext.read(source)
     declared = notebook.parameters(executable, source.name)
@@ -218,7 +228,7 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
         try:
             papermill.execute_notebook(
                 str(source_ipynb), str(part), values, cwd=str(PROJECT), progress_bar=False, config=ipc, log_output=False,
-                execution_timeout=timeout,
+                execution_timeout=timeout, kernel_manager_class=Kernel,
             )  # fmt: skip
         except (PapermillExecutionError, RuntimeError, CellTimeoutError) as error:
             failed.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..checkpoints import gguf_models, ledger, suites
 from ..checkpoints.types import CheckpointSuite
 from ..core.errors import unknown
 from ..core.paths import PROJECT
-from . import gpus, processes, studies
+from . import gpus, processes, studies, warm
 from .studies import Study
 
 __all__ = ["checked_ledger", "follow", "placement", "read_study", "trace", "write_resolved"]
@@ -151,20 +151,22 @@ def follow(command: list[str], folder: Path) -> int:
 
     Its output goes to `snakemake.log` in `folder`. A line is printed for each job, and an `error:` line for each failure.
     """
-    process = subprocess.Popen(
-        command, cwd=PROJECT, env=processes.marked(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,  # so that Ctrl-C in a terminal reaches this process alone
-    )  # fmt: skip
-    try:
-        return _report(process, folder / "snakemake.log")
-    except BaseException:
-        with suppress(ValueError):  # Windows knows no such signal
-            process.send_signal(signal.SIGINT)  # at which Snakemake also cancels what it gave to a cluster
-        raise
-    finally:
-        processes.end(folder)
-        process.stdout.close()
-        process.wait()
+    here = "--cores" in command  # as `placement` says, jobs run on this machine
+    with warm.server(processes.marked(folder)) if here else nullcontext(processes.marked(folder)) as environment:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,  # so that Ctrl-C in a terminal reaches this process alone
+        )  # fmt: skip
+        try:
+            return _report(process, folder / "snakemake.log")
+        except BaseException:
+            with suppress(ValueError):  # Windows knows no such signal
+                process.send_signal(signal.SIGINT)  # at which Snakemake also cancels what it gave to a cluster
+            raise
+        finally:
+            processes.end(folder)
+            process.stdout.close()
+            process.wait()
 
 
 def _report(process: subprocess.Popen, log: Path) -> int:
