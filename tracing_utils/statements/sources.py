@@ -8,12 +8,15 @@ from pathlib import Path
 
 from ..core.errors import file_name, unknown
 
-__all__ = ["DIMENSIONS", "SETS", "TOPICAL", "available", "own_files", "set_name"]
+__all__ = ["DIMENSIONS", "RUNGS", "SETS", "TOPICAL", "available", "own_files", "set_name"]
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 """The five dimensions of trustworthiness, in the paper's order."""
 
-SETS = ("pocket", "tracingllm", "corrected")
+RUNGS = {"words": DIMENSIONS, "turn": DIMENSIONS[:-1]}
+"""The dimensions of each rung below the crossed statements. No context turns a misspelt word into a well-spelt one."""
+
+SETS = ("pocket", *RUNGS, "tracingllm", "corrected")
 """The sets with names: hand-written for this book, the paper's released files, and the originals of those files."""
 
 TOPICAL = ("pocket", "corrected")
@@ -46,7 +49,7 @@ def available(source: str) -> tuple[str, ...]:
     Raises:
         ValueError: if it has none.
     """
-    return DIMENSIONS if source in SETS else tuple(own_files(source))
+    return RUNGS.get(source, DIMENSIONS) if source in SETS else tuple(own_files(source))
 
 
 def own_files(source: str) -> dict[str, Path]:
