@@ -22,8 +22,8 @@ from .sources import DIMENSIONS, RUNGS, SETS, TOPICAL, available, own_files, set
 
 # Names of `sources` belong here too, for whoever imports the statements themselves.
 __all__ = [
-    "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load", "set_name", "subset",
-    "topical",
+    "DIMENSIONS", "RUNGS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load",
+    "set_name", "subset", "topical",
 ]  # fmt: skip
 
 _OURS = ("hand-written for this book", "CC0-1.0")
@@ -81,10 +81,10 @@ def load(source: str, dimension: str) -> ConceptSet:
     """Return the statements of one dimension.
 
     Args:
-        source: `pocket` (hand-written for this book, shipped); `words` or `turn` (the rungs below it); `tracingllm` (the paper's released files) or `corrected`
-            (the originals of those files), downloaded once or put in place by `fetch`, and checked by sha256; a folder
-            of your own with `<dimension>.csv` or `.jsonl` files, or one such file. Your files have `statement` and
-            `label`, and optionally `group` and `category`.
+        source: `pocket` (hand-written for this book, shipped); `words` or `turn` (the rungs below it); `tracingllm` (the
+            paper's released files) or `corrected` (the originals of those files), downloaded once or put in place by
+            `fetch`, and checked by sha256; a folder of your own with `<dimension>.csv` or `.jsonl` files, or one such
+            file. Your files have `statement` and `label`, and optionally `group` and `category`.
         dimension: one of `DIMENSIONS`.
 
     Raises:

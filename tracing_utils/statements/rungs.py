@@ -14,9 +14,15 @@ import yaml
 
 from .sources import DIMENSIONS
 
-__all__ = ["rows"]
+__all__ = ["rows", "written"]
 
 _FRAMES = {"words": 4, "turn": 2}  # of each pair; a turn doubles the statements of a frame
+
+
+@lru_cache
+def written(dimension: str) -> dict:
+    """Return what is written by hand: `pairs` (trusted: untrusted), frames by rung, and what may `fill` their slots."""
+    return yaml.safe_load(files(__package__).joinpath("data", "rungs", f"{dimension}.yml").read_text(encoding="utf-8"))
 
 
 @lru_cache
@@ -30,12 +36,12 @@ def rows(rung: str, dimension: str) -> pd.DataFrame:
         rung: one of `sources.RUNGS`.
         dimension: one of those that the rung has.
     """
-    written = yaml.safe_load(files(__package__).joinpath("data", "rungs", f"{dimension}.yml").read_text(encoding="utf-8"))
-    frames, most, made = written[rung], _FRAMES[rung], []
+    by_hand, most, made = written(dimension), _FRAMES[rung], []
+    frames, fill = by_hand[rung], by_hand["fill"]
     generator = np.random.default_rng(DIMENSIONS.index(dimension))
-    for number, pair in enumerate(written["pairs"].items()):
+    for number, pair in enumerate(by_hand["pairs"].items()):
         for frame in (frames[(most * number + i) % len(frames)] for i in range(most)):
-            filled = {slot: generator.choice(values) for slot, values in written["fill"].items()}
+            filled = {slot: generator.choice(values) for slot, values in fill.items()}
             for turned in range(2 if "[" in frame else 1):
                 text = re.sub(r"\[(.*?)\|(.*?)\]", rf"\{turned + 1}", frame)
                 for label, word in zip((1, 0), pair, strict=True):
