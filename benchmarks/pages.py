@@ -44,7 +44,7 @@ def released() -> None:
     """Count what is wrong with the released files, and describe every set, for `book/released_data.md`."""
     folder = PROJECT / "results" / "released_data"
     results.write_csv(released_data.faults(), folder / "faults.csv")
-    every = (concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.DIMENSIONS)
+    every = (concepts.load(name, dimension) for name in concepts.SETS for dimension in concepts.available(name))
     results.write_csv(controls.describe(every), folder / "concepts.csv")
     results.write_csv(released_data.words(), folder / "words.csv")
 
