@@ -21,6 +21,7 @@ from tracing_utils.statements import concepts
 PICTURED = "pocket-tracingllm"
 """The study whose probes the README's picture shows."""
 
+
 def power() -> None:
     """Write how often each claim's test is wrong, and right, where the truth is planted, for `book/what_stands.md`."""
     results.write_csv(simulation.power(), PROJECT / "results" / "claims_power.csv")
