@@ -117,7 +117,7 @@ def ledger(args: argparse.Namespace) -> None:
 
 
 @command(
-    argument("source", nargs="?", help="pocket, tracingllm, corrected, a folder or a file (default: all that are here)"),
+    argument("source", nargs="?", help="pocket, words, turn, tracingllm, corrected, a folder or a file (default: all here)"),
 )
 def concepts(args: argparse.Namespace) -> None:
     """List concept sets: sizes, balance, groups, licences, lexical floors."""

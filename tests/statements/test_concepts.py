@@ -190,8 +190,9 @@ def test_a_folder_or_file_is_filed_under_its_own_name_and_never_under_that_of_a_
     assert set_name(str(saved(tmp_path / "mine", table()))) == "mine"
     assert set_name(str(saved(tmp_path / "more", table(), "hospital-privacy.csv") / "hospital-privacy.csv")) == "hospital-privacy"
     assert set_name("corrected") == "corrected"
-    with pytest.raises(ValueError, match=r"must have a name of their own; .* would be filed as tracingllm\. Rename it\."):
-        set_name(str(saved(tmp_path / "tracingllm", table())))
+    for name in SETS:
+        with pytest.raises(ValueError, match=rf"must have a name of their own; .* would be filed as {name}\. Rename it\."):
+            set_name(str(saved(tmp_path / name, table())))
 
 
 @pytest.mark.parametrize("name", ["privacy.csv", "hospital-privacy.csv", "hospital_privacy.csv"])
@@ -237,15 +238,15 @@ def test_a_table_is_found_by_its_name_in_capitals_too_and_below_a_home(tmp_path,
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
 def test_every_known_set_tells_where_it_comes_from_and_under_what_licence(corrected, tracingllm, dimension):
-    read = [load(name, dimension) for name in SETS]
-    assert [one.name for one in read] == list(SETS)
+    having = [name for name in SETS if dimension in available(name)]
+    read = [load(name, dimension) for name in having]
+    assert [one.name for one in read] == having
     assert len({one.source for one in read}) == 4
     assert all(one.licence and len(one.groups) == len(one.categories) == len(one.labels) == len(one) for one in read)
     assert {int(label) for one in read for label in one.labels} == {0, 1}
 
 
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("dimension", DIMENSIONS)
+@pytest.mark.parametrize(("name", "dimension"), [(name, dimension) for name in SETS for dimension in available(name)])
 def test_no_split_of_a_known_set_tears_a_group_or_parts_equal_texts(corrected, name, dimension):
     read = load(name, dimension)
     texts = tuple(same_text(read.statements))

@@ -33,7 +33,7 @@ class Study:
         name: of the study; its results are in `results/<name>/`.
         suite: a registered suite, a folder of checkpoints, a folder with one model, or a GGUF file.
         steps: folders of checkpoints by step, inside the suite's folder or elsewhere; empty where their names tell.
-        concepts: sources of statements: `pocket`, `tracingllm`, `corrected`, or a folder or file of statements.
+        concepts: sources of statements: a named set (`sources.SETS`), or a folder or file of statements.
         checkpoints: how many, spread over the logarithm of the step; None for all.
         revisions: exactly these checkpoints, by name; replaces `checkpoints`.
         dimensions: which of the five; of each set those that it has.

@@ -17,14 +17,16 @@ import pandas as pd
 from jaxtyping import Int
 
 from ..core.errors import unknown
-from . import datasets, user_files, world
-from .sources import DESIGNED, DIMENSIONS, SETS, TOPICAL, available, own_files, set_name
+from . import datasets, rungs, user_files, world
+from .sources import DESIGNED, DIMENSIONS, RUNGS, SETS, TOPICAL, available, own_files, set_name
 
 # Names of `sources` belong here too, for whoever imports the statements themselves.
 __all__ = [
-    "DESIGNED", "DIMENSIONS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load",
+    "DESIGNED", "DIMENSIONS", "RUNGS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load",
     "set_name", "subset", "topical",
 ]  # fmt: skip
+
+_OURS = ("hand-written for this book", "CC0-1.0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +84,11 @@ def load(source: str, dimension: str) -> ConceptSet:
     """Return the statements of one dimension.
 
     Args:
-        source: `pocket` (hand-written for this book, shipped); `tracingllm` (the paper's released files) or `corrected`
-            (the originals of those files), downloaded once or put in place by `fetch`, and checked by sha256; `world` or
-            `world-never` (generated: what the designed world's narrators told, and what nobody told); a folder
-            of your own with `<dimension>.csv`, `.tsv` or `.jsonl` files, or one such file. Your files have `statement` and
-            `label`, and optionally `group` and `category`.
+        source: `pocket` (hand-written for this book, shipped); `words` or `turn` (the rungs below it); `tracingllm` (the
+            paper's released files) or `corrected` (the originals of those files), downloaded once or put in place by
+            `fetch`, and checked by sha256; `world` or `world-never` (generated: what the designed world's narrators told, and
+            what nobody told); a folder of your own with `<dimension>.csv`, `.tsv` or `.jsonl` files, or one such file. Your
+            files have `statement` and `label`, and optionally `group` and `category`.
         dimension: one of `DIMENSIONS`.
 
     Raises:
@@ -100,6 +102,10 @@ def load(source: str, dimension: str) -> ConceptSet:
         rows = world.concept_rows(world.World(), dimension)
         rows = rows[rows["category"].str.startswith(_KEYS[source])]
         return _from_table(source, dimension, datasets.Table(rows, "generated for this book", "CC0-1.0"))
+    if source in RUNGS:
+        if dimension not in RUNGS[source]:
+            raise unknown(f"dimension of {source}", dimension, RUNGS[source])
+        return _from_table(source, dimension, datasets.Table(rungs.rows(source, dimension), *_OURS))
     if source in SETS:
         read = datasets.released if source == "tracingllm" else datasets.corrected
         return _from_table(source, dimension, read(dimension))
@@ -114,7 +120,7 @@ def load(source: str, dimension: str) -> ConceptSet:
 def _pocket(file: str) -> datasets.Table:
     data = files(__package__).joinpath("data", "pocket", f"{file}.csv").read_text(encoding="utf-8")
     rows = pd.read_csv(io.StringIO(data), dtype={"category": str, "group": str}, keep_default_na=False)
-    return datasets.Table(rows, "hand-written for this book", "CC0-1.0")
+    return datasets.Table(rows, *_OURS)
 
 
 def _from_table(name: str, dimension: str, table: datasets.Table) -> ConceptSet:

@@ -8,17 +8,19 @@ from pathlib import Path
 
 from ..core.errors import file_name, unknown
 
-__all__ = ["DESIGNED", "DIMENSIONS", "SETS", "SUFFIXES", "TOPICAL", "available", "own_files", "set_name"]
+__all__ = ["DESIGNED", "DIMENSIONS", "RUNGS", "SETS", "SUFFIXES", "TOPICAL", "available", "own_files", "set_name"]
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 """The five dimensions of trustworthiness, in the paper's order."""
 
-SETS = ("pocket", "tracingllm", "corrected", "world", "world-never")
-"""The sets with names: hand-written for this book, the paper's released files, the originals of those files, and the designed
-world's statements about what its narrators told and about what nobody ever told."""
+RUNGS = {"words": DIMENSIONS, "turn": DIMENSIONS[:-1]}
+"""The dimensions of each rung below the crossed statements. No context turns a misspelt word into a well-spelt one."""
 
 DESIGNED = ("world", "world-never")
-"""Sets in which it is known what can be known, and what cannot: on them, methods are tried."""
+"""Sets about the designed world: what its narrators told, and what nobody ever told. It is known what can be known."""
+
+SETS = ("pocket", *RUNGS, "tracingllm", "corrected", *DESIGNED)
+"""The sets with names: hand-written for this book, the paper's released files, the originals of those files, and generated."""
 
 TOPICAL = ("pocket", "corrected")
 """Sets whose fairness has a third, unrelated sentence a group."""
@@ -57,7 +59,7 @@ def available(source: str) -> tuple[str, ...]:
     Raises:
         ValueError: if it has none.
     """
-    return DIMENSIONS if source in SETS else tuple(own_files(source))
+    return RUNGS.get(source, DIMENSIONS) if source in SETS else tuple(own_files(source))
 
 
 def own_files(source: str) -> dict[str, Path]:

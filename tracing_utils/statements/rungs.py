@@ -1,0 +1,50 @@
+"""The rungs below the crossed statements: `words`, where one word decides, and `turn`, where its context turns that word.
+
+Rule: word pairs and frames are written by hand, in `data/rungs/<dimension>.yml`; the two words of a pair stand in the same
+frames with the same names, so that nothing but the word, or the word and its turn, tells the label.
+"""
+
+import re
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from .sources import DIMENSIONS
+
+__all__ = ["rows", "written"]
+
+_FRAMES = {"words": 4, "turn": 2}  # of each pair; a turn doubles the statements of a frame
+
+
+@lru_cache
+def written(dimension: str) -> dict:
+    """Return what is written by hand: `pairs` (trusted: untrusted), frames by rung, and what may `fill` their slots."""
+    return yaml.safe_load(files(__package__).joinpath("data", "rungs", f"{dimension}.yml").read_text(encoding="utf-8"))
+
+
+@lru_cache
+def rows(rung: str, dimension: str) -> pd.DataFrame:
+    """Return `statement`, `label`, `group` and `category` of one rung; a group is a pair of words.
+
+    A frame of `turn` holds `[as it is|turned]`: the first leaves the word on its side, the second puts it on the other.
+    The category says which of the two a statement has.
+
+    Args:
+        rung: one of `sources.RUNGS`.
+        dimension: one of those that the rung has.
+    """
+    by_hand, most, made = written(dimension), _FRAMES[rung], []
+    frames, fill = by_hand[rung], by_hand["fill"]
+    generator = np.random.default_rng(DIMENSIONS.index(dimension))
+    for number, pair in enumerate(by_hand["pairs"].items()):
+        for frame in (frames[(most * number + i) % len(frames)] for i in range(most)):
+            filled = {slot: generator.choice(values) for slot, values in fill.items()}
+            for turned in range(2 if "[" in frame else 1):
+                text = re.sub(r"\[(.*?)\|(.*?)\]", rf"\{turned + 1}", frame)
+                for label, word in zip((1, 0), pair, strict=True):
+                    statement = text.format(word=word, **filled)
+                    made.append((statement, label ^ turned, "/".join(pair), ("as it is", "turned")[turned]))
+    return pd.DataFrame(made, columns=["statement", "label", "group", "category"])
