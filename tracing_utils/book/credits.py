@@ -1,7 +1,7 @@
 """The book's version and commit, the date of its results, how to cite it, and the third-party files it includes.
 
-Rule: everything is computed when the book is built, from `CITATION.cff`, `results/*/provenance.json` and the installed
-packages.
+Rule: everything is computed when the book is built, from `CITATION.cff`, the `provenance.json` of the results that are shown
+and the installed packages.
 """
 
 import html
@@ -16,7 +16,7 @@ import pandas as pd
 import vl_convert
 import yaml
 
-from .. import __version__
+from .. import __version__, results
 from ..core import downloads
 from . import vega
 
@@ -32,17 +32,19 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def footer(root: Path) -> str:
-    """Return the footer of every page as HTML: version, commit, and commit and date of each study's results.
+    """Return the footer of every page as HTML: version, commit, and commit and date of each study's results, rerun here or published.
 
     Outside git, commit and dates are left out.
     """
     commit = _git(root, "rev-parse", "--short=10", "HEAD")
     lines = [f"Version {__version__}" + (f", commit {commit}" if commit else "") + "."]
     sources: dict[str, list[str]] = {}
-    for path in sorted((root / "results").glob("*/provenance.json")):
+    for study in results.studies("ledger"):
+        path = results.shown(study) / "provenance.json"
         own = json.loads(path.read_text())["commit"].split(" ")[0]
         date = _git(root, "show", "--no-patch", "--format=%cs", own) if own else ""
-        sources.setdefault(", ".join(filter(None, [date, own and f"commit {own[:10]}"])), []).append(path.parent.name)
+        here = "run on this machine" if results.shown(study) == results.own(study) else ""
+        sources.setdefault(", ".join(filter(None, [here, date, own and f"commit {own[:10]}"])), []).append(study)
     lines += [f"Results of {', '.join(names)}: {of or 'no commit named'}." for of, names in sources.items()]
     return "<p>" + "<br>".join(html.escape(line) for line in lines) + "</p>"
 

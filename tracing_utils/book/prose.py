@@ -2,9 +2,21 @@
 
 from collections.abc import Iterable
 
+import pandas as pd
+
+from .. import results
+from ..claims import framework
 from ..statements.concepts import DIMENSIONS
 
-__all__ = ["listed", "dimensions"]
+__all__ = ["listed", "dimensions", "verdicts"]
+
+
+def verdicts() -> pd.DataFrame:
+    """Return the verdicts of all studies that the book shows, decided together, with the further column `study`."""
+    table = results.read_all("claims")
+    if table.empty:
+        return pd.DataFrame(columns=["study", *framework.COLUMNS])
+    return framework.decide(table).assign(study=table["study"])
 
 
 def listed(words: Iterable[str]) -> str:
