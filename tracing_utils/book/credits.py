@@ -20,7 +20,7 @@ from .. import __version__, results
 from ..core import downloads
 from . import vega
 
-__all__ = ["CARRIED", "footer", "carried", "citations", "bibtex"]
+__all__ = ["CARRIED", "footer", "carried", "citations", "dataset", "bibtex", "reference"]
 
 CARRIED = pd.read_csv(Path(__file__).with_name("carried.csv"), keep_default_na=False)
 """Third-party files in the built pages: name, package, end of a file's path, expression for its own version, licence."""
@@ -80,6 +80,21 @@ def citations(root: Path) -> list[dict]:
         known = {"title": entry["title"], "year": year, "where": where, "url": entry.get("url", "")}
         entries.append({"authors": authors} | known)
     return entries
+
+
+def dataset(root: Path, study: str) -> dict:
+    """Return the published results of a study as an entry of `citations`."""
+    book = citations(root)[0]
+    commit = json.loads((results.folder(study) / "provenance.json").read_text(encoding="utf-8"))["commit"][:10]
+    where = f"Data set in {book['title']}, {book['where']}, commit {commit}, results/{study}"
+    return book | {"title": f"Results of the study {study}", "where": where}
+
+
+def reference(entry: dict) -> str:
+    """Return an entry of `citations` in one line, in the style in which Crossref gives references (APA)."""
+    names = [re.sub(r"(?<=, )(\w)\w*", r"\1.", name) for name in entry["authors"]]
+    authors = ", & ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " ".join([f"{authors} ({entry['year']}). {entry['title']}. {entry['where']}.", entry["url"]]).strip()
 
 
 def bibtex(entry: dict, key: str) -> str:

@@ -30,7 +30,7 @@ class Study:
     """What is traced over which checkpoints.
 
     Attributes:
-        name: of the study; its results are in `results/<name>/`.
+        name: of the study; its results are in `runs/<name>/results/`.
         suite: a registered suite, a folder of checkpoints, a folder with one model, or a GGUF file.
         concepts: sources of statements: `pocket`, `tracingllm`, `corrected`, or a folder or file of statements.
         checkpoints: how many, spread over the logarithm of the step; None for all.
