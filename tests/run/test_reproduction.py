@@ -235,15 +235,24 @@ def test_results_that_are_not_those_of_their_provenance_are_refused(pair, record
     assert main(["compare", "mine", "--with", str(published)]) == 0
 
 
-def test_results_of_another_study_or_without_a_table_are_refused(pair, capsys):
+def test_results_of_another_study_are_refused_and_its_name_moves_no_terminal(pair, capsys):
     _, own, _ = pair
     seal(own, study="other\x1b[31m")
     assert main(["compare", "mine", "--with", str(own)]) == 2
     assert "these are of 'other\\x1b[31m'" in capsys.readouterr().err
+
+
+def test_what_has_other_tables_or_columns_is_no_rerun(pair):
+    published, own, _ = pair
+    results.write_csv(pd.read_csv(own / "probing.csv").drop(columns="value"), own / "probing.csv")
+    seal(own)
+    assert counts(pair)["outside"] == ROWS
     (own / "probing.csv").unlink()
     seal(own)
-    assert main(["compare", "mine"]) == 2
-    assert "must have all tables of the published study; probing.csv is not there" in capsys.readouterr().err
+    assert reproduction.compared(published, own).sentence == "This was no rerun of the published study mine: no probing.csv."
+    results.write_csv(pd.read_csv(own / "claims.csv").drop(columns="verdict"), own / "claims.csv")
+    seal(own)
+    assert len(reproduction.compared(published, own).verdicts) == len(VERDICTS)
 
 
 def test_without_a_run_nothing_is_compared_and_an_unknown_study_is_answered_with_the_nearest(pair, tmp_path, capsys):

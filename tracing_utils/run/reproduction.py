@@ -116,15 +116,11 @@ def compared(published: Path, own: Path) -> Comparison:
     study, came = (record["study"] for record in records)
     if study != came:
         raise ValueError(f"Results must be of the study they are compared with, {study}; these are of {brief(came)}.")
-    names = [name for name in records[0]["tables"] if name.endswith(".csv")]
-    if lacking := [name for name in names if name not in records[1]["tables"]]:
-        raise ValueError(
-            f"Results must have all tables of the published study; {', '.join(lacking)} is not there. Finish the run."
-        )
-    pairs = {name.removesuffix(".csv"): [_indexed(results.load(folder / name)) for folder in (published, own)] for name in names}
+    names = [name for name in records[0]["tables"] if name in records[1]["tables"]]
+    pairs = {name.removesuffix(".csv"): _indexed(*(results.load(folder / name) for folder in (published, own))) for name in names}
     counts = pd.DataFrame({name: _counted(*pair) for name, pair in pairs.items()}, index=list(COUNTS)).T
     verdicts = pairs["claims"][0][["verdict"]].set_axis(["published"], axis=1)
-    came = pairs["claims"][1]["verdict"].reindex(verdicts.index)
+    came = pairs["claims"][1].reindex(columns=["verdict"])["verdict"].reindex(verdicts.index)
     verdicts["own"] = came.where(came.isin(framework.VERDICTS), "none")
     machines = pd.DataFrame({"published": _machine(records[0]), "own": _machine(records[1])}).fillna("not recorded")
     return Comparison(
@@ -132,23 +128,24 @@ def compared(published: Path, own: Path) -> Comparison:
     )
 
 
-def _indexed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose rows are named by what they are of: `_KEYS`, and the place among those with the same keys."""
-    keys = [column for column in _KEYS if column in table]
-    texts = table[keys].map(lambda value: f"{value:.9g}" if isinstance(value, float) else str(value))
-    texts["place"] = texts.groupby(keys, sort=False).cumcount()
-    return table.drop(columns=keys).set_index(pd.MultiIndex.from_frame(texts))
+def _indexed(*tables: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return tables whose rows are named by what they are of: `_KEYS`, and the place among those with the same keys."""
+    keys, named = [column for column in _KEYS if all(column in table for table in tables)], []
+    if not keys:
+        raise ValueError(f"Tables must have columns that say what a row is of ({', '.join(_KEYS[1:4])}, ...); one has none.")
+    for table in tables:
+        texts = table[keys].map(lambda value: f"{value:.9g}" if isinstance(value, float) else str(value))
+        texts["place"] = texts.groupby(keys, sort=False).cumcount()
+        named.append(table.drop(columns=keys).set_index(pd.MultiIndex.from_frame(texts)))
+    return named
 
 
 def _counted(published: pd.DataFrame, own: pd.DataFrame) -> dict[str, int]:
-    """Return the counts of one table; all cells of a row that only one of the two has lie outside."""
-    if missing := [column for column in published if column not in own]:
-        raise ValueError(
-            f"Tables must have the columns of the published ones; {', '.join(missing)} is missing. Run the same code."
-        )
+    """Return the counts of one table; all cells of a row or a column that only one of the two has lie outside."""
     both = published.index.intersection(own.index, sort=False)
-    alone = (len(published) + len(own) - 2 * len(both)) * published.shape[1]
-    published, own, bounded = published.reindex(both), own.reindex(both), alone
+    columns = [column for column in published if column in own]
+    alone = (len(published) + len(own) - 2 * len(both)) * published.shape[1] + len(both) * (published.shape[1] - len(columns))
+    published, own, bounded = published[columns].reindex(both), own[columns].reindex(both), 0
     counts = dict.fromkeys(COUNTS, 0) | {"cells": published.size + alone, "outside": alone}
     for column in published:
         low, high = _interval(published, column)
@@ -202,7 +199,8 @@ def classified(published: np.ndarray, own: np.ndarray, low: np.ndarray, high: np
 
 def _apart(published: dict, own: dict) -> tuple[str, ...]:
     """Return in words what two records of provenance must have in common and have not."""
-    told = []
+    lacking = sorted({*published["tables"]} - {*own["tables"]})
+    told = [f"no {', '.join(lacking)}"] if lacking else []
     for name in _SAME:
         here, there = (record.get(name) for record in (published, own))
         if here == there:
