@@ -93,7 +93,7 @@ def shown(study: str) -> Path:
 
 def studies(experiment: str = "*") -> list[str]:
     """Return the names of the studies that have a table of this name (or any) to read, those of the pocket suite first."""
-    folders = [*folder("").glob("*/"), *(path.parent for path in (PROJECT / "runs").glob("*/results/"))]
+    folders = [*folder("").glob("[!.]*/"), *(path.parent for path in (PROJECT / "runs").glob("[!.]*/results/"))]
     named = {path.name for path in folders if any(shown(path.name).glob(f"{experiment}.csv"))}
     return sorted(named, key=lambda name: (not name.startswith("pocket"), name))
 
