@@ -131,7 +131,7 @@ def test_one_verdict_that_moved_is_no_reproduction_and_is_named(pair, capsys):
     assert main(["compare", "mine"]) == 1
     said = capsys.readouterr().out
     assert said.startswith("No, mine was not reproduced: 1 of 3 verdicts differ.")
-    assert re.search(r"\na +s +privacy .*supported +inconclusive\n", said)
+    assert re.search(r"\na +tiny +privacy +s .*supported +inconclusive\n", said)
 
 
 def test_a_run_on_other_weights_or_with_other_options_is_no_rerun(pair):
@@ -267,7 +267,7 @@ def page(monkeypatch) -> str:
     """Run the cells of the page "Did it reproduce?"; return what it shows."""
     shown = []
     monkeypatch.setattr(
-        "IPython.display.display", lambda each: shown.append(each.data if hasattr(each, "data") else each.to_html())
+        "IPython.display.display", lambda each: shown.append(each.to_html() if hasattr(each, "to_html") else each.data)
     )
     names: dict[str, object] = {}
     for cell in re.findall(r"```\{code-cell\} python\n(.*?)```", (PROJECT / "book" / "reproduced.md").read_text(), flags=re.S):
