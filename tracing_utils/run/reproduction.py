@@ -219,7 +219,8 @@ def _machine(record: dict) -> pd.Series:
     parts = {"commit": record.get("commit"), "python": record.get("python")}
     for name in ("machine", "computed", "libraries"):
         parts |= record[name] if isinstance(record.get(name), dict) else {}
-    words = {str(key): ", ".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in parts.items()}
+    known = {str(key): value for key, value in parts.items() if value}
+    words = {key: ", ".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in known.items()}
     return pd.Series({key: brief(word)[1:-1] for key, word in words.items()}, dtype=object)
 
 
