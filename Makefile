@@ -10,7 +10,7 @@ SEEDS ?= 1 2 3 4 5
 DOSED ?= 1 2 3
 OUT ?= runs/world
 
-.PHONY: help book pdf study test test-faults test-slurm families bench check fuzz scale power register picture released-data world audit clean
+.PHONY: help book pdf study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data world audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -26,6 +26,9 @@ pdf: book  ## print the book to _build/book.pdf (needs Chromium)
 
 study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
 	@$(PYTHON) -m tracing_utils run --study studies/$(STUDY).yml
+
+publish: $(VENV)/.ready  ## put a study's results, made here, into results/: make publish STUDY=pocket
+	@$(PYTHON) -m tracing_utils run --study studies/$(STUDY).yml --publish
 
 test: $(VENV)/.ready  ## run the tests
 	@$(PYTHON) -m pytest -rs
@@ -62,7 +65,7 @@ register: $(VENV)/.ready  ## write down that the claims' tests are fixed, before
 	@$(PYTHON) -m benchmarks.pages register
 
 picture: $(VENV)/.ready  ## draw the README's picture: book/landing.png
-	@$(PYTHON) -m benchmarks.pages picture
+	@TRACING_UTILS_RESULTS=published $(PYTHON) -m benchmarks.pages picture
 
 released-data: $(VENV)/.ready  ## count what is wrong with the released files: results/released_data/
 	@$(PYTHON) -m benchmarks.pages released-data

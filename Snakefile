@@ -21,9 +21,7 @@ TRACED = {experiment: study.traced(experiment) for experiment in study.runs()}
 ON_HUB = set(study.on_hub())
 QUEUE = [revision for revision in study.traced() if revision in ON_HUB]
 PLACES = {revision: place for place, revision in enumerate(QUEUE)}
-PUBLISHED = [
-    f"{RESULTS}/{name}.csv" for name in ("ledger", "concepts", *TRACED, *study.summaries(), "claims")
-] + [f"{RESULTS}/provenance.json"]
+TABLES = [f"{RESULTS}/{name}.csv" for name in ("ledger", "concepts", *TRACED, *study.summaries(), "claims")]
 PAGES = [
     f"book/runs/{study.name}/{experiment}-{revision}.ipynb"
     for experiment, revisions in TRACED.items()
@@ -92,13 +90,13 @@ localrules:
     provenance,
     javascript,
     page,
-    publish,
 
 
 rule trace:
     input:
         PAGES,
-        f"{RUNS}/published",
+        TABLES,
+        f"{RESULTS}/provenance.json",
 
 
 rule ledger:
@@ -180,21 +178,13 @@ rule claims:
     shell: "{PYTHON} -m tracing_utils.run.jobs claims {config[study]} {RUNS} {output}"
 
 
+# Written last: where it lies, the results are whole. `results/` is not written by a run, but by `run --publish`.
 rule provenance:
     message: "provenance"
-    input: [path for path in PUBLISHED if not path.endswith("provenance.json")]
+    input: TABLES
     output: f"{RESULTS}/provenance.json"
     params: key=lambda _: runner.study_key(study)
     shell: "{PYTHON} -m tracing_utils.run.jobs provenance {config[study]} {RUNS} {output}"
-
-
-# results/ is written when everything is there: the results of a broken run never mix with published ones.
-rule publish:
-    message: f"results/{study.name}"
-    input: PUBLISHED
-    output: touch(f"{RUNS}/published")
-    params: key=lambda _: runner.study_key(study)
-    shell: "{PYTHON} -m tracing_utils.run.jobs publish {study.name} {input}"
 
 
 rule page:

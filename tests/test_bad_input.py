@@ -499,13 +499,15 @@ COMMANDS: dict[str, Case] = {
         lambda _: [*NOTEBOOK[:5], "../../step0", *NOTEBOOK[6:]], ["Unknown revision of suite pocket '../../step0'"],
     ),
     "a misspelt GPU": (lambda desk: ["plan", desk.study(), "--gpu", "h1000"], ["Unknown GPU 'h1000'", "Did you mean 'h100'?"]),
-    "a study to publish whose name is a path": (
-        lambda desk: ["job", "publish", "../../evil", str(desk.write("probing.csv", HEADER))],
-        ["The name of a study must be", "'../../evil' is not", "Rename it"],
+    "a study to compare whose name is a path": (
+        lambda _: ["compare", "../../evil"], ["The name of a study must be", "'../../evil' is not", "Rename it"],
     ),
-    "a study to publish without files": (
-        lambda desk: ["job", "publish", "mine", str(desk.folder / "probing.csv")],
-        ["must be there; probing.csv is not. Run the study again"],
+    "a study to compare that is misspelt": (lambda _: ["compare", "poket"], ["Unknown published study 'poket'", "'pocket'?"]),
+    "results to compare that are not there": (
+        lambda desk: ["compare", "pocket", "--with", str(desk.folder / "none.zip")], ["must be a folder or a zip", "none.zip"],
+    ),
+    "results to compare that are no zip": (
+        lambda desk: ["compare", "pocket", "--with", str(desk.write("a.zip", "text"))], ["must be a folder or a zip", "a.zip"],
     ),
     "a table without columns of this version": (
         lambda desk: [

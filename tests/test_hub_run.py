@@ -55,11 +55,11 @@ def test_six_checkpoints_of_a_hub_are_traced_through_all_experiments_and_nothing
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for experiment in EXPERIMENTS:
-        table = pd.read_csv(project / f"results/tiny/{experiment}.csv")
+        table = pd.read_csv(project / f"runs/tiny/results/{experiment}.csv")
         assert set(table["suite"]) == {"tiny-pythia"}
         assert set(STEPS) <= set(table["revision"])
         assert table.loc[table["revision"] == "step512", "tokens"].unique().tolist() == [512 * 1024]
-    ledger = pd.read_csv(project / "results/tiny/ledger.csv")
+    ledger = pd.read_csv(project / "runs/tiny/results/ledger.csv")
     assert dict(zip(ledger["revision"], ledger["commit"], strict=True)) == {
         **{name: server.repos["tests/pythia"][name] for name in STEPS},
         "chat": server.repos["tests/chat"]["main"],

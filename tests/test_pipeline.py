@@ -39,12 +39,12 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
     assert code == 0, said
     assert "probing of step0" in said
     assert "mutual_information of step1" in said
-    table = (project / "results/tiny/probing.csv").read_bytes()
+    table = (project / "runs/tiny/results/probing.csv").read_bytes()
     assert table.count(b"\n") > 10
-    assert {path.stem for path in (project / "results/tiny").glob("*.csv")} == {
+    assert {path.stem for path in (project / "runs/tiny/results").glob("*.csv")} == {
         "ledger", "concepts", "probing", "mutual_information", "dynamics", "reweighting", "claims",
     }  # fmt: skip
-    provenance = json.loads((project / "results/tiny/provenance.json").read_text())
+    provenance = json.loads((project / "runs/tiny/results/provenance.json").read_text())
     assert set(provenance["weights"]) == {"step0", "step1"}
     assert not (project / "runs/tiny/activations").exists()  # temporary
     assert (project / "book/runs/tiny/probing-step1.ipynb").exists()
@@ -64,7 +64,39 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
     assert code == 0, said
     assert "probing of step1" in said
     assert "probing of step0" not in said
-    assert (project / "results/tiny/probing.csv").read_bytes() == table
+    assert (project / "runs/tiny/results/probing.csv").read_bytes() == table
+
+
+def test_a_run_leaves_results_untouched_until_it_is_published_and_then_it_compares_as_reproduced(project):
+    def held():
+        return {path.name: path.read_bytes() for path in (project / "results").rglob("*") if path.is_file()}
+
+    def start(*words):
+        environment = os.environ | {"PYTHONPATH": str(project)}
+        command = [sys.executable, "-m", "tracing_utils", *words]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    (project / "results/tiny").mkdir(parents=True)
+    (project / "results/tiny/probing.csv").write_text("what was published before\n")
+    before = held()
+    shutil.rmtree(project / "runs/tiny/results")
+    code, said = run(project)
+    assert code == 0, said
+    assert "provenance" in said
+    assert held() == before
+    code, said = start("compare", "tiny")
+    assert (code, "Unknown published study 'tiny'" in said) == (2, True), said
+    code, said = run(project, "--publish")
+    assert (code, "nothing to compute" in said) == (0, True), said
+    made = {path.name: path.read_bytes() for path in (project / "runs/tiny/results").iterdir()}
+    assert held() == made
+    computed = json.loads(made["provenance.json"])["computed"]
+    assert computed["dtype"] == ["float32"]
+    assert computed["threads"] == [1]
+    assert len(computed["blas"]) == 1
+    code, said = start("compare", "tiny")
+    assert (code, "Yes, tiny was reproduced" in said) == (0, True), said
 
 
 TOY = {
@@ -126,11 +158,11 @@ def test_an_experiment_of_four_new_files_runs_into_results_and_a_page_and_change
     (project / "toy.yml").write_text("suite: tiny\nconcepts: mine\nfeatured: [step1]\nexperiments: [toy]\ntoy: {power: 2}\n")
     code, said = run(project, study="toy.yml")
     assert code == 0, said
-    table = pd.read_csv(project / "results/toy/toy.csv")
+    table = pd.read_csv(project / "runs/toy/results/toy.csv")
     assert table["revision"].tolist() == ["step0", "step1"]
     assert set(table["metric"]) == {"power 2"}
     assert (table["value"] > 0).all()
-    assert sorted(path.stem for path in (project / "results/toy").glob("*.csv")) == ["claims", "concepts", "ledger", "toy"]
+    assert sorted(path.stem for path in (project / "runs/toy/results").glob("*.csv")) == ["claims", "concepts", "ledger", "toy"]
     assert (project / "book/runs/toy/toy-step1.ipynb").exists()
 
     code, said = run(project)
@@ -148,7 +180,7 @@ def test_a_failed_notebook_is_named_and_kept_and_the_same_command_continues(proj
     planted = "from pathlib import Path\n\nassert revision != 'step1' or not Path('broken').exists(), 'planted'\nvega.enable()"
     notebook.write_text(notebook.read_text().replace("vega.enable()", planted))
     assert run(project)[0] == 0
-    table = project / "results/tiny/mutual_information.csv"
+    table = project / "runs/tiny/results/mutual_information.csv"
     before = table.read_text()
 
     study.write_text(study.read_text().replace("examples: 40", "examples: 30"))

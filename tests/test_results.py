@@ -132,6 +132,38 @@ def test_a_checkpoint_without_a_floor_has_no_gain_and_another_s_is_not_borrowed(
     assert set(gains(pd.concat([table, other]))["revision"]) == {"step8"}
 
 
+def test_the_run_s_own_tables_are_shown_once_they_are_whole_and_publishing_puts_them_in_the_place_of_the_others(
+    concepts, published, tmp_path, monkeypatch
+):
+    own = tmp_path / "runs" / "mine" / "results"
+    for value, folder in ((0.5, published), (0.6, own)):
+        write([row(CHECKPOINT, concepts, 0, "probe", "accuracy", Estimate(value, 0.4, 0.7, 5), "0")], folder / "probing.csv")
+    monkeypatch.delenv("TRACING_UTILS_RESULTS")
+    assert results.read("mine", "probing")["value"].tolist() == [0.5]  # the run has not ended yet
+    with pytest.raises(ValueError, match="must be a finished run"):
+        results.publish("mine")
+    (own / "provenance.json").write_text(json.dumps({"tables": {"probing.csv": results.digest(own / "probing.csv")}}))
+    assert results.read("mine", "probing")["value"].tolist() == [0.6]
+    monkeypatch.setenv("TRACING_UTILS_RESULTS", "published")
+    assert results.read("mine", "probing")["value"].tolist() == [0.5]
+    results.publish("mine")
+    assert results.read("mine", "probing")["value"].tolist() == [0.6]
+    assert results.whole(published)
+    assert sorted(path.name for path in published.iterdir()) == ["probing.csv", "provenance.json"]
+
+
+def test_tables_of_all_studies_are_read_together_the_pocket_suite_first_and_words_stay_words(concepts, published, monkeypatch):
+    estimate = Estimate(0.5, 0.4, 0.6, 5)
+    for study in ("mine", "another", "pocket"):
+        write([row(CHECKPOINT, concepts, 0, "None", "accuracy", estimate, "0")], published.parent / study / "probing.csv")
+    (published.parent / "empty").mkdir()
+    together = results.read_all("probing")
+    assert together["study"].tolist() == ["pocket", "another", "mine"]
+    assert together["method"].tolist() == ["None"] * 3
+    assert results.studies("probing") == results.studies() == ["pocket", "another", "mine"]
+    assert results.read_all("steering").empty
+
+
 def test_numbers_that_do_not_exist_come_back_as_such(concepts, published):
     write([row(CHECKPOINT, concepts, 0, "probe", "auroc", Estimate(float("nan"), 0.0, 1.0, 5), "0")], published / "probing.csv")
     assert np.isnan(results.read("mine", "probing")["value"][0])

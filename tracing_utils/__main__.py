@@ -30,7 +30,7 @@ def argument(*names: str, **options) -> tuple[tuple[str, ...], dict]:
 def command(*arguments: tuple[tuple[str, ...], dict]) -> Callable:
     """Return a decorator that makes a function a command; the function's name and docstring are the command's."""
 
-    def register(function: Callable[[argparse.Namespace], None]) -> Callable:
+    def register(function: Callable[[argparse.Namespace], int | None]) -> Callable:
         parser = _commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         for names, options in arguments:
             parser.add_argument(*names, **options)
@@ -46,15 +46,19 @@ def command(*arguments: tuple[tuple[str, ...], dict]) -> Callable:
     argument("--cores", type=int, help="jobs at a time (default: as many as there are cores)"),
     argument("--profile", type=Path, help="a folder that places jobs elsewhere: profiles/slurm, for a cluster"),
     argument("--book", action="store_true", help="build the book afterwards"),
+    argument("--publish", action="store_true", help="put the results into results/, in the place of the published ones"),
 )
 def run(args: argparse.Namespace) -> None:
     """Trace a study, or several one after the other, over their checkpoints."""
+    from . import results
     from .run import workflow
 
     read = [workflow.read_study(path, args.concepts) for path in args.study]
     for study in read:
         workflow.trace(study, workflow.placement(args.cores, args.profile), args.book and study is read[-1])
-        print(f"The results: {PROJECT / 'results' / study.name}")
+        if args.publish:
+            results.publish(study.name)
+        print(f"The results: {results.folder(study.name) if args.publish else results.own(study.name)}")
     if args.book:
         print(f"The book: {PROJECT / '_build' / 'html' / 'index.html'}")
 
@@ -68,6 +72,24 @@ def plan(args: argparse.Namespace) -> None:
     from .run import plan, studies
 
     print(plan.describe(studies.read(args.study), args.gpu))
+
+
+@command(
+    argument("study", help="the name of a published study, such as pocket"),
+    argument(
+        "--with", dest="other", type=Path, help="results of another run: their folder or a zip (default: the run made here)"
+    ),
+)
+def compare(args: argparse.Namespace) -> int:
+    """Say whether a rerun gave the published results, table by table; end with 1 if it did not."""
+    from .run import reproduction
+
+    found = reproduction.compare(args.study, args.other)
+    print(found.sentence, found.tables.to_string(), sep="\n\n")
+    if len(found.verdicts):
+        print("\nVerdicts that differ:", found.verdicts.to_string(), sep="\n")
+    print(f"\n{found.machines.to_string()}")
+    return 0 if found.reproduced else 1
 
 
 @command()

@@ -1,9 +1,10 @@
 """Tidy result tables: one row a number, the same columns everywhere.
 
-Rule: a table is written whole, by rename; a table that stands there is complete.
+Rules: a table is written whole, by rename; a table that stands there is complete. A run writes to `runs/<study>/results`, and
+`results/<study>` holds what was published; which of the two is read is decided in `shown` alone.
 
-Public names: `COLUMNS`, `row`, `write`, `write_csv`, `read_csv`, `collect`, `digest`, `damaged`, `publish`, `folder`, `read`,
-`read_so_far`, `studies`, `gains`, `dimensions_above`.
+Public names: `COLUMNS`, `row`, `write`, `write_csv`, `read_csv`, `collect`, `digest`, `damaged`, `folder`, `own`, `whole`,
+`shown`, `studies`, `publish`, `load`, `read`, `read_all`, `read_so_far`, `gains`, `dimensions_above`.
 """
 
 import json
@@ -80,6 +81,33 @@ def folder(study: str) -> Path:
     return PROJECT / "results" / (study and file_name("study", study))
 
 
+def own(study: str) -> Path:
+    """Return the folder of the results that runs of a study on this machine make."""
+    return PROJECT / "runs" / file_name("study", study) / "results"
+
+
+def whole(results: Path) -> bool:
+    """Return whether a folder holds all results of a finished run, as they were written."""
+    return (results / "provenance.json").is_file() and not damaged(results)
+
+
+def shown(study: str) -> Path:
+    """Return the folder from which tables of a study are read: of this machine's run if there is a whole one, else the published.
+
+    With `TRACING_UTILS_RESULTS=published` in the environment it is the published one: for tests, and for pictures of it.
+    """
+    if os.environ.get("TRACING_UTILS_RESULTS") != "published" and whole(own(study)):
+        return own(study)
+    return folder(study)
+
+
+def studies(experiment: str = "*") -> list[str]:
+    """Return the names of the studies that have a table of this name (or any) to read, those of the pocket suite first."""
+    folders = [*folder("").glob("[!.]*/"), *(path.parent for path in (PROJECT / "runs").glob("[!.]*/results/"))]
+    named = {path.name for path in folders if any(shown(path.name).glob(f"{experiment}.csv"))}
+    return sorted(named, key=lambda name: (not name.startswith("pocket"), name))
+
+
 def digest(table: Path) -> str:
     """Return the sha256 of a table's lines, however git ends them on this system."""
     return sha256(table.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
@@ -95,56 +123,63 @@ def damaged(results: Path) -> list[str]:
     return [name for name, written in told.items() if not (results / name).is_file() or digest(results / name) != written]
 
 
-def publish(files: list[Path], study: str) -> None:
-    """Copy the finished files of a run to the published results of `study`, each by rename; the provenance comes last.
+def publish(study: str) -> None:
+    """Copy what this machine's run of a study made to its published results, each file by rename; the provenance comes last.
 
     Raises:
-        ValueError: if the study has a name that no folder can have, or a file is not there.
+        ValueError: if the study has a name that no folder can have, or its run is not whole.
     """
-    target = folder(study)
-    if lacking := [file.name for file in files if not file.is_file()]:
-        raise ValueError(f"The files to publish must be there; {', '.join(lacking)} is not. Run the study again.")
+    source, target = own(study), folder(study)
+    if not whole(source):
+        raise ValueError(f"What is published must be a finished run; runs/{study}/results is none. Run the study again.")
     target.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        part = target / f"{file.name}.part"
-        shutil.copyfile(file, part)
-        os.replace(part, target / file.name)
+    for name in [*json.loads((source / "provenance.json").read_text(encoding="utf-8"))["tables"], "provenance.json"]:
+        part = target / f"{name}.part"
+        shutil.copyfile(source / name, part)
+        os.replace(part, target / name)
 
 
 _read: dict[str, None] = {}
 
 
 def read_so_far() -> list[str]:
-    """Return the published tables that `read` gave in this session, as paths from the project's root, in that order."""
+    """Return the tables that `read` gave in this session, as the built book names them, in that order."""
     return list(_read)
 
 
 def read(study: str, experiment: str) -> pd.DataFrame:
-    """Return a published table of `results/<study>/<experiment>.csv`.
+    """Return a table of a study, such as `probing`, from the folder that `shown` gives.
 
     Raises:
         ValueError: if there is no such study or experiment, or the table is not the one that was published.
     """
-    base = folder(study)
+    base = shown(study)
     if not base.is_dir():
-        raise unknown("study with results", study, sorted(p.name for p in base.parent.glob("*") if p.is_dir()))
+        raise unknown("study with results", study, sorted(p.name for p in folder("").glob("*") if p.is_dir()))
     path = base / f"{experiment}.csv"
     if not path.is_file():
         raise unknown(f"result of study {study}", experiment, sorted(p.stem for p in base.glob("*.csv")))
     if path.name in damaged(base):
         raise ValueError(
             f"results/{study}/{path.name} must be the table that was published; its sha256 is not the one in provenance.json. "
-            "Run the study again, or take the file from git."
+            "Take the file from git."
         )
-    _read[path.relative_to(PROJECT).as_posix()] = None
-    return _table(path)
+    _read[f"results/{study}/{path.name}"] = None
+    return load(path)
 
 
-def studies(experiment: str) -> list[str]:
-    """Return the studies of natural language that published a table, by name, the pocket suite's first."""
-    sets = {path.parent.name: set(_table(path)["concept_set"]) for path in folder("").glob(f"*/{experiment}.csv")}
-    natural = (name for name, read in sets.items() if not read <= set(DESIGNED))
-    return sorted(natural, key=lambda name: (not name.startswith("pocket"), name))
+def read_all(experiment: str, designed: bool = False) -> pd.DataFrame:
+    """Return the tables of this name of all studies, joined, with the further column `study`; empty where there is none.
+
+    Args:
+        experiment: name of the tables.
+        designed: whether of studies on statements of the designed world, where methods are tried, or of all others.
+    """
+    found = {study: read(study, experiment) for study in studies(experiment)}
+    wanted = [
+        table.assign(study=study) for study, table in found.items() if table["concept_set"].isin(DESIGNED).all() == designed
+    ]
+    return pd.concat(wanted, ignore_index=True) if wanted else pd.DataFrame()
 
 
 def collect(tables: list[Path], path: Path) -> None:
@@ -153,7 +188,7 @@ def collect(tables: list[Path], path: Path) -> None:
     Raises:
         ValueError: if a table is not there, cannot be read or lacks one of the common columns.
     """
-    frames = [_table(table) for table in tables]
+    frames = [load(table) for table in tables]
     for table, frame in zip(tables, frames, strict=True):
         if missing := [column for column in COLUMNS if column not in frame]:
             raise ValueError(
@@ -163,7 +198,8 @@ def collect(tables: list[Path], path: Path) -> None:
     write(pd.concat(frames), path)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def load(path: Path) -> pd.DataFrame:
+    """Return the table of results in a file; raise `ValueError` if it is none."""
     try:
         return read_csv(path)
     except FileNotFoundError:

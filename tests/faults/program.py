@@ -112,12 +112,12 @@ class Program:
         return None
 
     def tables(self, study: str = "small") -> dict[str, bytes]:
-        """Return what was published, apart from the seconds it took and the folder it lies in."""
-        published = self.folder / "results" / study
-        assert results.damaged(published) == []  # each table is the one whose hash the provenance holds
-        found = {path.name: path.read_bytes() for path in sorted(published.glob("*.csv"))}
+        """Return the results of the runs, apart from the seconds they took and the folder they lie in."""
+        made = self.folder / "runs" / study / "results"
+        assert results.damaged(made) == []  # each table is the one whose hash the provenance holds
+        found = {path.name: path.read_bytes() for path in sorted(made.glob("*.csv"))}
         found = {name: re.sub(rb"/[^,\"]*/project\b", b".", content) for name, content in found.items()}
-        if (record := published / "provenance.json").exists():
+        if (record := made / "provenance.json").exists():
             told = json.loads(record.read_text())
             own = {"notebook_seconds": sorted(told["notebook_seconds"]), "tables": sorted(told["tables"])}
             found["provenance.json"] = json.dumps(told | own).encode()
@@ -135,12 +135,12 @@ class Program:
 
     def like(self, other: Path) -> None:
         """Put here what runs have left in the folder of another program."""
-        for name in ("runs", "results", ".snakemake"):
+        for name in ("runs", ".snakemake"):
             shutil.copytree(other / name, self.folder / name)
 
     def forget(self) -> None:
         """Take away all that runs have left."""
-        for name in ("runs", "results", ".snakemake", "book"):
+        for name in ("runs", ".snakemake", "book"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 

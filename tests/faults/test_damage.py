@@ -55,16 +55,18 @@ def test_damaged_files_of_a_run_are_made_again(traced, undisturbed, outcome):
 
 
 @pytest.mark.long
-@fault("damaged", "published results", "a published table, and the run's own copy of another, with a bit flipped", "")
-def test_damaged_tables_are_named_and_published_again(traced, undisturbed, outcome):
-    damage(traced.folder / "results/small/probing.csv", "one bit flipped")
+@fault("damaged", "results", "two tables of a finished run with a bit flipped", "")
+def test_damaged_tables_are_named_and_made_again(traced, undisturbed, outcome):
+    damage(traced.folder / "runs/small/results/probing.csv", "one bit flipped")
     damage(traced.folder / "runs/small/results/ledger.csv", "one bit flipped")
     code, said = traced.run()
     assert code == 0, said
     assert traced.tables() == undisturbed
     told = [line.rpartition(": ")[2] for line in said.splitlines() if "made again" in line]
-    assert sorted(told) == ["runs/small/published", "runs/small/results/ledger.csv"]
-    words = "found at the next start and published again as they had been; the book refuses a table that is not the published one"
+    assert sorted(told) == ["runs/small/results/ledger.csv", "runs/small/results/probing.csv"]
+    words = (
+        "found at the next start and made again as they had been; the book refuses a table that is not the one of its provenance"
+    )
     outcome(words, expected="named and made again")
 
 

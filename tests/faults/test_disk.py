@@ -8,10 +8,13 @@ import yaml
 from hub_server import HubServer, files_of
 from program import PROBING, PROJECT, disk
 
+from tracing_utils import results
+
 fault = pytest.mark.fault
 pytestmark = pytest.mark.long
 
 
+PUBLISH = ("run", "--study", "small.yml", "--cores", "2", "--publish")
 FULL = ("The disk is full", "No space left on device")  # as the program says, and as a notebook's cell or another program does
 
 
@@ -25,8 +28,8 @@ def refused(program, words: tuple[str, ...], *arguments: str) -> str:
     return told.replace(f"{program.folder}/", "").replace(str(program.folder), ".").strip()
 
 
-def completes(program, undisturbed) -> None:
-    code, said = program.run()
+def completes(program, undisturbed, *arguments: str) -> None:
+    code, said = program.run(*arguments)
     assert code == 0, said
     assert program.tables() == undisturbed
 
@@ -60,24 +63,27 @@ def test_a_disk_that_is_full_from_the_beginning(program, undisturbed, outcome):
 @fault("disk", "full: published results", "nothing is free where results are published", "a sentence; earlier results stay whole")
 def test_a_full_disk_leaves_the_earlier_results_whole(program, undisturbed, outcome):
     with disk(program.folder / "results", "100m") as change:
-        completes(program, undisturbed)
+        completes(program, undisturbed, *PUBLISH)
+        table = program.folder / "results" / "small" / "probing.csv"
+        assert table.read_bytes() == undisturbed["probing.csv"]
         program.study(experiments=["probing"], probing=PROBING | {"seeds": 2})
         change(f"size={shutil.disk_usage(program.folder / 'results').used}")
-        told = refused(program, FULL)
-        assert program.tables() == undisturbed
+        told = refused(program, FULL, *PUBLISH)
+        assert results.whole(table.parent)
+        assert table.read_bytes() == undisturbed["probing.csv"]
         change("size=100m")
-        code, said = program.run()
+        code, said = program.run(*PUBLISH)
         assert code == 0, said
-        assert program.tables()["probing.csv"] != undisturbed["probing.csv"]
+        assert table.read_bytes() != undisturbed["probing.csv"]
     outcome(f"{told} The results of the run before were as they had been.")
 
 
 @fault("disk", "read-only results", "results are on a disk that takes no writing", "a sentence; the rerun completes")
 def test_results_that_cannot_be_written_are_told(program, undisturbed, outcome):
     with disk(program.folder / "results", "100m", "ro") as change:
-        told = refused(program, ("Read-only file system",))
+        told = refused(program, ("Read-only file system",), *PUBLISH)
         change("rw")
-        completes(program, undisturbed)
+        completes(program, undisturbed, *PUBLISH)
     outcome(f"{told} When writing was allowed, the same command completed.")
 
 

@@ -15,11 +15,11 @@ def test_the_snakefile_starts_every_job_and_none_that_is_not_there():
 
 
 def test_a_job_without_its_words_or_of_another_name_gets_one_sentence(capsys):
-    assert jobs.main([]) == jobs.main(["notbook"]) == jobs.main(["publish"]) == jobs.main(["page", "a", "b", "c"]) == 2
+    assert jobs.main([]) == jobs.main(["notbook"]) == jobs.main(["ledger"]) == jobs.main(["page", "a", "b", "c"]) == 2
     empty, misspelt, few, many = capsys.readouterr().err.splitlines()
     assert "Unknown job of a run ''" in empty
     assert "Did you mean 'notebook'?" in misspelt
-    assert "takes 2 words, study files; 0 came" in few
+    assert "takes 2 words, study out; 0 came" in few
     assert "takes 2 words, notebook out; 3 came" in many
 
 

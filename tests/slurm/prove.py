@@ -262,7 +262,7 @@ def compare(here: Path, there: Path) -> None:
     """Check that tables, evidence and executed notebooks are the same bytes."""
     kept = [
         path.relative_to(here)
-        for folder in ("results", "runs/four/pocket")
+        for folder in ("runs/four/results", "runs/four/pocket")
         for path in sorted((here / folder).rglob("*"))
         if path.suffix in (".csv", ".safetensors", ".ipynb")
     ]

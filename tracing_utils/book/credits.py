@@ -1,7 +1,7 @@
 """The book's version and commit, the date of its results, how to cite it, and the third-party files it includes.
 
-Rule: everything is computed when the book is built, from `CITATION.cff`, `results/*/provenance.json` and the installed
-packages.
+Rule: everything is computed when the book is built, from `CITATION.cff`, the `provenance.json` of the results that are shown
+and the installed packages.
 """
 
 import html
@@ -16,11 +16,11 @@ import pandas as pd
 import vl_convert
 import yaml
 
-from .. import __version__
+from .. import __version__, results
 from ..core import downloads
 from . import vega
 
-__all__ = ["CARRIED", "footer", "carried", "citations", "bibtex"]
+__all__ = ["CARRIED", "footer", "carried", "citations", "dataset", "bibtex", "reference"]
 
 CARRIED = pd.read_csv(Path(__file__).with_name("carried.csv"), keep_default_na=False)
 """Third-party files in the built pages: name, package, end of a file's path, expression for its own version, licence."""
@@ -32,17 +32,19 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def footer(root: Path) -> str:
-    """Return the footer of every page as HTML: version, commit, and commit and date of each study's results.
+    """Return the footer of every page as HTML: version, commit, and commit and date of each study's results, rerun here or published.
 
     Outside git, commit and dates are left out.
     """
     commit = _git(root, "rev-parse", "--short=10", "HEAD")
     lines = [f"Version {__version__}" + (f", commit {commit}" if commit else "") + "."]
     sources: dict[str, list[str]] = {}
-    for path in sorted((root / "results").glob("*/provenance.json")):
+    for study in results.studies("ledger"):
+        path = results.shown(study) / "provenance.json"
         own = json.loads(path.read_text())["commit"].split(" ")[0]
         date = _git(root, "show", "--no-patch", "--format=%cs", own) if own else ""
-        sources.setdefault(", ".join(filter(None, [date, own and f"commit {own[:10]}"])), []).append(path.parent.name)
+        here = "run on this machine" if results.shown(study) == results.own(study) else ""
+        sources.setdefault(", ".join(filter(None, [here, date, own and f"commit {own[:10]}"])), []).append(study)
     lines += [f"Results of {', '.join(names)}: {of or 'no commit named'}." for of, names in sources.items()]
     return "<p>" + "<br>".join(html.escape(line) for line in lines) + "</p>"
 
@@ -78,6 +80,21 @@ def citations(root: Path) -> list[dict]:
         known = {"title": entry["title"], "year": year, "where": where, "url": entry.get("url", "")}
         entries.append({"authors": authors} | known)
     return entries
+
+
+def dataset(root: Path, study: str) -> dict:
+    """Return the published results of a study as an entry of `citations`."""
+    book = citations(root)[0]
+    commit = json.loads((results.folder(study) / "provenance.json").read_text(encoding="utf-8"))["commit"][:10]
+    where = f"Data set in {book['title']}, {book['where']}, commit {commit}, results/{study}"
+    return book | {"title": f"Results of the study {study}", "where": where}
+
+
+def reference(entry: dict) -> str:
+    """Return an entry of `citations` in one line, in the style in which Crossref gives references (APA)."""
+    names = [re.sub(r"(?<=, )(\w)\w*", r"\1.", name) for name in entry["authors"]]
+    authors = ", & ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " ".join([f"{authors} ({entry['year']}). {entry['title']}. {entry['where']}.", entry["url"]]).strip()
 
 
 def bibtex(entry: dict, key: str) -> str:

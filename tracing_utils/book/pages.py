@@ -1,7 +1,7 @@
 """Sphinx extension: what it adds to the pages of Jupyter Book, and what it removes from them.
 
 It removes sphinx-thebe, which names a script on another host on every page (twice, so that browsers report an error);
-nothing here runs code in the page. It copies the published tables into the built book, so that a chart can link to the
+nothing here runs code in the page. It copies the tables that are shown into the built book, so that a chart can link to the
 numbers it draws, and the notebooks to download. Every page gets a footer and, for sites that show a preview, a title, a
 description and a picture. Terms are linked to the glossary. The book in one page (builder `singlehtml`) becomes
 `book.html`, to be printed.
@@ -19,6 +19,7 @@ import vl_convert
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
+from .. import results
 from . import contents, credits, handouts, terms, vega
 
 __all__ = ["PRINTED", "setup"]
@@ -87,7 +88,7 @@ def _launch(app: Sphinx, page: str, _template: str, context: dict, _doctree: obj
 
 
 def _copy(app: Sphinx, error: Exception | None) -> None:
-    """Put the published tables of all studies, the preview picture and the notebooks to download into the built book."""
+    """Put the tables of all studies, the preview picture and the notebooks to download into the built book."""
     if error or app.builder.format != "html":
         return
     source = Path(app.srcdir)
@@ -95,10 +96,10 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
     notebooks = Path(app.outdir) / "notebooks"
     handouts.write_standalone(notebooks, source, app.config.tracing_repository)
     handouts.write_starters(notebooks / "starters", source)
-    for table in sorted((source / "results").glob("*/*.csv")):
-        target = Path(app.outdir) / "results" / table.parent.name
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(table, target / table.name)
+    for study in results.studies():
+        (target := Path(app.outdir) / "results" / study).mkdir(parents=True, exist_ok=True)
+        for table in results.shown(study).glob("*.csv"):
+            shutil.copyfile(table, target / table.name)
 
 
 def _picture(match: re.Match[str]) -> str:

@@ -2,9 +2,26 @@
 
 from collections.abc import Iterable
 
+import pandas as pd
+
+from .. import results
+from ..claims import framework
 from ..statements.concepts import DIMENSIONS
 
-__all__ = ["listed", "dimensions"]
+__all__ = ["listed", "dimensions", "verdicts"]
+
+
+def verdicts(designed: bool = False) -> pd.DataFrame:
+    """Return the verdicts of studies that the book shows, decided together, with the further column `study`.
+
+    Args:
+        designed: whether of studies on statements of the designed world, or of all others. Those try the tests where the truth
+            is known, these try the paper: each pays for its own number of tests.
+    """
+    table = results.read_all("claims", designed)
+    if table.empty:
+        return pd.DataFrame(columns=["study", *framework.COLUMNS])
+    return framework.decide(table).assign(study=table["study"])
 
 
 def listed(words: Iterable[str]) -> str:

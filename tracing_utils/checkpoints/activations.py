@@ -251,6 +251,11 @@ def _metadata(file: Path) -> dict[str, str]:
         return {}
 
 
+def dtype(file: str) -> str:
+    """Return the dtype that the model had which made the activations in a file that `save` wrote; empty for no file."""
+    return _metadata(Path(file)).get("dtype", "") if file else ""
+
+
 def _digest(name: str) -> str:
     """Return the metadata's key for the sha256 of one set's activations."""
     return f"{name} sha256"

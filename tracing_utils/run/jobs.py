@@ -96,11 +96,6 @@ def provenance(study: Study, folder: Path, out: Path) -> None:
     provenance.write(study, folder, out)
 
 
-def publish(study: str, *files: Path) -> None:
-    """Copy the results of a finished run to `results/`; the study is named, not read."""
-    results.publish(list(files), study)
-
-
 def page(notebook: Path, out: Path) -> None:
     """Write an executed notebook as a page of the book."""
     from . import runner
@@ -120,7 +115,7 @@ def _sets_and_dimensions(study: Study) -> list[tuple[str, str]]:
 
 
 _WORDS = {str: str, Path: Path, Study: studies.read}  # how a word becomes what a parameter asks for
-_FUNCTIONS = (ledger, weights, describe, activations, notebook, collect, summary, claims, provenance, publish, page, javascript)
+_FUNCTIONS = (ledger, weights, describe, activations, notebook, collect, summary, claims, provenance, page, javascript)
 JOBS = {function.__name__: function for function in _FUNCTIONS}
 
 

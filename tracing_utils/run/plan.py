@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from .. import experiments
+from .. import experiments, results
 from ..checkpoints import activations, ledger, suites, tokens
 from ..checkpoints.types import Checkpoint
 from ..core.errors import unknown
@@ -154,17 +154,17 @@ def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:
 
 
 def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
-    """Return the seconds the notebooks of each experiment will take, from what a published run took.
+    """Return the seconds the notebooks of each experiment will take, from what a finished run took, here or published.
 
-    That run is the study's own if its results are published, else that of the model nearest in size. Each notebook takes
-    some seconds however little it reads. What it takes beyond them grows with statements x layers x d_model; that of an
-    experiment which runs the model, with parameters x the statements it reads.
+    That run is the study's own if there is one, else that of the model nearest in size. Each notebook takes some seconds
+    however little it reads. What it takes beyond them grows with statements x layers x d_model; that of an experiment which
+    runs the model, with parameters x the statements it reads.
     """
-    published = list(_published())
-    if not published:
+    traced = list(_traced())
+    if not traced:
         return {}
     size = np.log(table["parameters"].max())
-    nearest = min(published, key=lambda run: (run[0].name != study.name, abs(np.log(run[1]["parameters"].max()) - size)))
+    nearest = min(traced, key=lambda run: (run[0].name != study.name, abs(np.log(run[1]["parameters"].max()) - size)))
     before, costs_before, took = nearest
     ratio = _read_by_notebooks(table) / _read_by_notebooks(costs_before)
     seconds = {}
@@ -178,13 +178,13 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     return seconds
 
 
-def _published() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:
-    """Yield the studies with published results, their costs, and the seconds their notebooks took."""
-    for record in sorted((PROJECT / "results").glob("*/provenance.json")):
-        file = PROJECT / "studies" / f"{record.parent.name}.yml"
+def _traced() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:
+    """Yield the studies with results, their costs, and the seconds their notebooks took."""
+    for name in results.studies("ledger"):
+        record = results.shown(name) / "provenance.json"
         took = json.loads(record.read_text(encoding="utf-8")).get("notebook_seconds")
         try:
-            other = studies.read(file)
+            other = studies.read(PROJECT / "studies" / f"{name}.yml")
             if took:
                 yield other, costs(other), took
         except ValueError:  # its suite or its statements are not on this machine
@@ -318,7 +318,7 @@ def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) ->
         lines.append(f"On one {gpu}: {_duration(seconds)}, if it reaches {UTILISATION:.0%} of its {GPUS[gpu]} TFLOP/s.")
     if notebooks:
         told = ", ".join(f"{experiment} {_duration(s)}" for experiment, s in notebooks.items())
-        lines.append(f"Notebooks, one after the other, by what a published run took: {told}.")
+        lines.append(f"Notebooks, one after the other, by what a finished run took: {told}.")
     if assumed := sorted({name for names in table["assumed"] for name in names.split(", ") if name}):
         lines.append(f"Estimated, not read: {', '.join(assumed)} (tokens by {CHARACTERS_A_TOKEN} characters each).")
     return lines

@@ -96,18 +96,18 @@ def _watch(above: list[psutil.Process]) -> None:
     os._exit(1)
 
 
-def exit_code(name: str, work: Callable[[], object]) -> int:
+def exit_code(name: str, work: Callable[[], int | None]) -> int:
     """Do the work of a command or job, and end with its run; return its exit code, and print why it failed to stderr.
 
     Returns:
-        0 when it is done; 2 after a caller's mistake or what the machine lacks, with one sentence; 1 after what nobody foresaw,
-        with where it happened and one sentence; 130 when it was stopped.
+        What the work returns, or 0; 2 after a caller's mistake or what the machine lacks, with one sentence; 1 after what
+        nobody foresaw, with where it happened and one sentence; 130 when it was stopped.
     """
     end_with_run()
     warnings.formatwarning = _in_words
     try:
         with stoppable():
-            work()
+            return work() or 0
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -122,7 +122,6 @@ def exit_code(name: str, work: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print("Stopped; what was finished is kept; the same command continues.", file=sys.stderr)
         return 130
-    return 0
 
 
 _format = warnings.formatwarning

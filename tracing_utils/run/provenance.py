@@ -1,4 +1,4 @@
-"""What a study's results were made from: commit, versions, weights, statements, seeds, durations."""
+"""What a study's results were made from: commit, machine, dtypes, versions, weights, statements, seeds, durations."""
 
 import json
 import os
@@ -35,10 +35,11 @@ def write(study: Study, folder: Path, path: Path) -> None:
         folder: of its runs, which hold one record a run.
         path: where to; `ledger.csv` and `concepts.csv` lie beside it.
     """
-    seconds = {}
+    seconds, computed = {}, []
     for experiment in study.runs():
         records = [json.loads(path.read_text()) for path in runner.records(study, folder, experiment)]
         seconds[experiment] = round(sum(record["seconds"] for record in records), 1)
+        computed += [record.get("computed", {}) for record in records]
     tables = [f"{name}.csv" for name in ("ledger", "concepts", *study.runs(), *study.summaries(), "claims")]
     ledger = results.read_csv(path.with_name("ledger.csv"))
     statements = results.read_csv(path.with_name("concepts.csv"))
@@ -47,6 +48,7 @@ def write(study: Study, folder: Path, path: Path) -> None:
         "commit": _commit(),
         "python": platform.python_version(),
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": len(os.sched_getaffinity(0))},
+        "computed": {name: sorted({each[name] for each in computed if each.get(name)}) for name in ("dtype", "threads", "blas")},
         "libraries": {name: version(name) for name in _LIBRARIES},
         "weights": dict(zip(ledger["revision"], ledger["sha256"], strict=True)),
         "statements": {

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from threadpoolctl import threadpool_info
 
 from .. import experiments, results
 from ..checkpoints import activations, ledger, suites
@@ -145,7 +146,7 @@ def claims_key(study: Study) -> str:
 
 
 def study_key(study: Study) -> str:
-    """Return a hash of all that is published of a study."""
+    """Return a hash of all results of a study."""
     return keys.of(
         [suite_key(study), concepts_key(study), claims_key(study), *(summary_key(study, name) for name in study.summaries())]
     )
@@ -157,9 +158,10 @@ def library_key() -> str:
 
 
 def book_key(study: Study) -> str:
-    """Return a hash of what the book is built from, apart from the results of `study`, which are inputs of the build."""
+    """Return a hash of what the book is built from, apart from what the run of `study` makes, which is input of the build."""
     files = [PROJECT / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")]
-    for folder, made in (("book", {"runs", "vega.js"}), ("results", {study.name}), ("tracing_utils", {"__pycache__"})):
+    files += [path for path in (PROJECT / "runs").glob("*/results/*") if path.parent != results.own(study.name)]
+    for folder, made in (("book", {"runs", "vega.js"}), ("results", set()), ("tracing_utils", {"__pycache__"})):
         files += [
             path for path in (PROJECT / folder).rglob("*") if path.is_file() and not made & set(path.relative_to(PROJECT).parts)
         ]
@@ -285,11 +287,27 @@ def run(study: Study, concept_set: str, experiment: str, revision: str, activati
     identity = study, concept_set, experiment, revision
     record = {"key": key(*identity), "page": page_key(*identity), "parameters": values, "seconds": round(seconds, 1)}
     written = [Path(path) for path in (f"{base}.ipynb", *outputs.values()) if Path(path).is_file()]
+    record["computed"] = _computed(activations)
     record["files"] = {path.name: downloads.sha256(path) for path in written}
     part = Path(f"{base}.json.part")
     part.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(part, f"{base}.json")
     return Path(f"{base}.json")
+
+
+def _computed(file: str) -> dict[str, str | int]:
+    """Return by which numbers two machines may differ: the dtype that made an activations file, threads and kernels of a job."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kernels = {
+        f"{each['internal_api']} {each['version']} {each['architecture']}"
+        for each in threadpool_info()
+        if each["user_api"] == "blas"
+    }
+    return {
+        "dtype": activations.dtype(file),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or cores),
+        "blas": ", ".join(sorted(kernels)),
+    }
 
 
 def _recorded(record: Path) -> dict[str, str]:
@@ -321,12 +339,9 @@ def discard_damaged(study: Study, folder: Path) -> list[Path]:
     damaged += [folder / "results" / name for name in results.damaged(folder / "results")]
     weights = [folder / "weights" / revision for revision in study.on_hub()]
     damaged += [path for path in weights if path.is_dir() and not hub.whole(study.loaded[path.name], path)]
-    public = results.folder(study.name)
-    if not (public / "provenance.json").is_file() or results.damaged(public):
-        damaged += [folder / "published"] if (folder / "published").exists() else []
     # With a run goes all that it wrote, and what was made of it: Snakemake makes again only what something needs.
     beside = [record.with_name(name) for record in runs for name in _recorded(record)]
-    beside += [folder / "results", folder / "published"] if runs else []
+    beside += [folder / "results"] if runs else []
     for path in [*damaged, *beside]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return damaged

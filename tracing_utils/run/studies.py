@@ -30,7 +30,7 @@ class Study:
     """What is traced over which checkpoints.
 
     Attributes:
-        name: of the study; its results are in `results/<name>/`.
+        name: of the study; its results are in `runs/<name>/results/`.
         suite: a registered suite, a folder of checkpoints, a folder with one model, or a GGUF file.
         steps: folders of checkpoints by step, inside the suite's folder or elsewhere; empty where their names tell.
         concepts: sources of statements: a named set (`sources.SETS`), or a folder or file of statements.

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tracing_utils import results
 from tracing_utils.experiments.steering import findings, nulls
 
 STEPS, LAYERS = (0, 8, 64, 512, 1024, 2048), (1, 2)
@@ -160,11 +159,3 @@ def test_a_table_without_chosen_settings_or_with_few_checkpoints_gives_none_and_
     points = findings.probe_and_effect(probing([0.5] * 6), table())
     assert findings.correlations(points).empty
     assert findings.correlations(points[:3]).empty
-
-
-def test_all_published_tables_are_read_the_pocket_suite_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "PROJECT", tmp_path)
-    for study in ("another", "pocket"):
-        results.write(table().assign(suite=study), tmp_path / "results" / study / "steering.csv")
-    (tmp_path / "results" / "probed-only").mkdir()
-    assert list(dict.fromkeys(findings.read()["suite"])) == ["pocket", "another"]

@@ -12,7 +12,7 @@ from ... import results
 from . import nulls
 
 __all__ = [
-    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "probe_and_effect", "read", "summary", "swept",
+    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "probe_and_effect", "summary", "swept",
 ]  # fmt: skip
 
 TRUST = ("gain", "preferred", "answer_accuracy", "answer_margin", "answer_neither", "mc1", "mc2", "civility")
@@ -20,11 +20,6 @@ TRUST = ("gain", "preferred", "answer_accuracy", "answer_margin", "answer_neithe
 
 _SETTING = ["suite", "revision", "step", "layer", "dimension", "concept_set", "method", "dose"]
 _PROBES = ("logistic", "probe")
-
-
-def read(experiment: str = "steering") -> pd.DataFrame:
-    """Return the tables of an experiment of all `results.studies`, joined."""
-    return pd.concat([results.read(study, experiment) for study in results.studies(experiment)], ignore_index=True)
 
 
 def swept(table: pd.DataFrame, metric: str = "gain") -> pd.DataFrame:
