@@ -26,11 +26,10 @@ from scipy import stats
 
 from ..core import evaluation
 from ..core.paths import PROJECT
-from ..statements.sources import DESIGNED
 
 __all__ = [
     "COLUMNS", "LEVEL", "VERDICTS", "Claim", "Evidence", "Found", "NotTestable", "Part", "Series", "code", "decide", "findings",
-    "judge", "published", "register", "summary",
+    "judge", "register", "summary",
 ]  # fmt: skip
 
 VERDICTS = ("supported", "not supported", "no relevant effect", "inconclusive", "not testable here")
@@ -436,29 +435,11 @@ def decide(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=verdict)[list(COLUMNS)]
 
 
-def published(folder: Path, designed: bool = False) -> pd.DataFrame:
-    """Return the verdicts of published studies, decided together, with the further column `study`.
-
-    Args:
-        folder: of the results; each study's table is `<study>/claims.csv`.
-        designed: whether of the studies on statements of the designed world, or of all others. Those try the tests where the
-            truth is known, these try the paper: each pays for its own number of tests.
-    """
-    read = {
-        path.parent.name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in sorted(folder.glob("*/claims.csv"))
-    }
-    tables = {study: table for study, table in read.items() if table["concept_set"].isin(DESIGNED).all() == designed}
-    if not tables:
-        return pd.DataFrame(columns=["study", *COLUMNS])
-    studies = np.repeat(list(tables), [len(table) for table in tables.values()])
-    return decide(pd.concat(list(tables.values()), ignore_index=True)).assign(study=studies)
-
-
 def findings(table: pd.DataFrame, titles: Mapping[str, str], power: pd.DataFrame) -> pd.DataFrame:
     """Return one row a claim: what is found over all that could be tested, how sure that is, and the verdict of most tests.
 
     Args:
-        table: of verdicts (`published`).
+        table: of verdicts (`decide`).
         titles: of the claims.
         power: of the simulations (`simulation.power`).
     """
