@@ -121,11 +121,11 @@ def _require(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
 def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     """Return the rows that hold anything, with their numbers in a spreadsheet: empty ones count, and a first header is row 1."""
     separator = "\t" if file.lower().endswith(".tsv") else ","
+    _check_separator(text.lstrip("\r\n").partition("\n")[0], separator, file, needed)
     table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     filled = ((number, cells) for number, cells in enumerate(table, start=1) if any(map(str.strip, cells)))
     try:
         _, columns = next(filled, (1, []))
-        _check_separator(columns, separator, file, needed)
         _require(columns, file, needed)
         rows = list(filled)
     except csv.Error as error:
@@ -138,10 +138,10 @@ def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     return [(number, dict.fromkeys(columns) | dict(zip(columns, cells, strict=False))) for number, cells in rows]
 
 
-def _check_separator(columns: Sequence[str], separator: str, file: str, needed: Sequence[str]) -> None:
+def _check_separator(header: str, separator: str, file: str, needed: Sequence[str]) -> None:
     """Raise if the header has the needed columns, but between other signs than it must have."""
     for other, named in _SEPARATORS.items():
-        if other != separator and len(columns) == 1 and set(needed) <= {name.strip(' "') for name in columns[0].split(other)}:
+        if other != separator and set(needed) <= {name.strip(' "\r') for name in header.split(other)}:
             raise ValueError(
                 f"{file} must have {_SEPARATORS[separator]} between its columns; it has {named}. Save it with commas as .csv, or "
                 "with tabs as .tsv."

@@ -7,9 +7,10 @@ from .. import Experiment, Summary
 
 
 def _check(options: dict, layers: int | None) -> None:
-    if options["preferences"] and not os.path.isfile(options["preferences"]):  # noqa: PTH113 - a name may be too long for a path
+    path = options["preferences"]
+    if path and not os.path.isfile(os.path.expanduser(path)):  # noqa: PTH111, PTH113 - a name may be too long for a path
         raise ValueError(
-            f"Preferences must be a .csv or .jsonl file of chosen and rejected texts; {brief(options['preferences'])} is no file."
+            f"Preferences must be a .csv, .tsv or .jsonl file of chosen and rejected texts; {brief(path)} is no file."
         )
     if layers is not None and (beyond := [layer for layer in options["layers"] if layer >= layers]):
         raise ValueError(
