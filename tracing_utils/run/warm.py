@@ -164,7 +164,7 @@ def _reap(callers: dict[int, socket.socket]) -> None:
 
 def _accept(listener: socket.socket, callers: dict[int, socket.socket]) -> list[str]:
     """Fork for one request; return its words in the child. Whoever is refused sees the connection closed."""
-    caller, _ = listener.accept()
+    (caller, _), files = listener.accept(), []
     try:
         request, files, *_ = socket.recv_fds(caller, 1 << 22, 3)
         asked = json.loads(request)
@@ -172,6 +172,8 @@ def _accept(listener: socket.socket, callers: dict[int, socket.socket]) -> list[
             raise ValueError
     except (OSError, ValueError):
         caller.close()
+        for file in files:  # held open here, the caller's reader would wait for ever
+            os.close(file)
         return []
     server = os.getpid()
     if pid := os.fork():
