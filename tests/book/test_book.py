@@ -471,6 +471,7 @@ def test_a_drag_along_training_moves_the_slider_and_a_featured_checkpoint_opens_
     chart.locator("select[name=statements]").select_option("pocket")
     sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step8192.html")
     strips = chart.locator(".mark-rect.role-mark path")
+    strips.nth(12).scroll_into_view_if_needed()
     chart.page.mouse.move(*middle(strips.nth(12)))
     chart.page.mouse.down()
     chart.page.mouse.move(*middle(strips.nth(11), down=5))

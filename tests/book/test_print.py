@@ -67,7 +67,8 @@ def printed(tmp_path_factory):
     for name in ("_config.yml", "CITATION.cff", "notebooks/probing.md"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, copy / name)
-    for name in ("book/landing.png", "book/references.bib", "book/teach/pretrain_your_own.md", "book/teach/exercises.md"):
+    teach = [f"book/teach/{name}.md" for name in ("watch_trust_appear", "pretrain_your_own", "exercises")]
+    for name in ("book/landing.png", "book/references.bib", *teach):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, copy / name)
     (copy / "book" / "_extra").mkdir()

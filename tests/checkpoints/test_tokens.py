@@ -171,7 +171,7 @@ def test_a_tokenizer_of_another_branch_of_the_hub_splits_as_it_says(server, fami
     [
         (
             "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n",
-            "is a pointer of git-lfs, and `git lfs pull`",
+            "is a pointer of git-lfs: run `git lfs pull`",
         ),
         ("[]", "reading it failed: "),
         ('{"model": 3}', "reading it failed: "),
@@ -185,7 +185,7 @@ def test_a_tokenizer_that_cannot_be_read_is_one_sentence(copied, content, said):
 
 def test_the_ledger_refuses_a_pointer_in_the_place_of_a_tokenizer(own_words):
     (own_words / "step8" / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(ValueError, match=r"step8 \(damaged: tokenizer\.json is a pointer of git-lfs\)"):
+    with pytest.raises(ValueError, match=r"step8 \(a pointer of git-lfs in place of tokenizer\.json: run `git lfs pull`\)"):
         ledger.check(ledger.table(suites.load(str(own_words)).checkpoints))
 
 

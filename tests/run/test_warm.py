@@ -145,6 +145,7 @@ def test_a_notebook_leaves_the_same_bytes_forked_and_started(served, suite_folde
     text = notebook.path("probing").read_text()
     source.write_text(text.replace("vega.enable()", "vega.enable()\nprint(open('/proc/self/comm').read())", 1))
     values = studies.parameters(study, own_statements.name, "probing", "step1")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # as the job of a notebook says
     left = {}
     for name in ("forked", "started"):
         monkeypatch.setenv("TRACING_UTILS_WARM", served["TRACING_UTILS_WARM"] if name == "forked" else "")

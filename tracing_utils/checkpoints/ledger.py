@@ -195,8 +195,6 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
         faults.append(fault)
     if not tokenizer_identity(checkpoint):
         faults.append(NO_TOKENIZER)
-    elif checkpoint.tokenizer and files.is_pointer(checkpoint.tokenizer / "tokenizer.json"):
-        faults.append(f"{DAMAGED}: tokenizer.json is a pointer of git-lfs")
     faults += beside
     stored = names if checkpoint.remote else [name for name in names if not files.is_pointer(checkpoint.folder / name)]
     if stored and stored[0].endswith(".bin"):

@@ -48,6 +48,7 @@ __all__ = [
     "refuse_left_over", "sizes", "swap", "with_block_output",
 ]  # fmt: skip
 
+logging.set_verbosity_error()  # what a file lacks or holds beyond the model is refused here, in a sentence
 logging.disable_progress_bar()  # one bar a file floods the output of executed notebooks
 
 # torch counts the cores of the machine; a job may be allowed fewer, and threads beyond those only wait for each other.
@@ -206,7 +207,9 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
 
 # What a file may hold that a model does without: heads, the pooler of a masked language model, and what older versions of
 # transformers stored though it follows from the configuration.
-_HEADS = re.compile(r"(lm_head|embed_out|output|score|classifier|v_head|value_head|cls|pooler|\w+\.pooler)\.")
+_HEADS = re.compile(
+    r"((language_model\.)?lm_head|embed_out|output|head|score|classifier|v_head|value_head|cls|pooler|\w+\.pooler)\.|decoder\.bias$"
+)
 _CONSTANTS = re.compile(r"(^|\.)(masked_bias|rotary_emb\.inv_freq|position_ids)$")
 
 

@@ -19,10 +19,12 @@ from select import select
 __all__ = ["LIBRARIES", "server"]
 
 LIBRARIES = (
-    "numpy", "pandas", "scipy.stats", "sklearn.linear_model", "sklearn.model_selection", "safetensors.numpy", "torch",
-    "transformers.modeling_utils", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
-    "altair", "vl_convert", "pydantic", "jaxtyping", "jupytext", "papermill", "nbclient", "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
+    "numpy", "pandas", "scipy.stats", "sklearn.linear_model", "sklearn.model_selection", "sklearn.feature_extraction.text",
+    "sklearn.discriminant_analysis", "sklearn.neighbors", "sklearn.pipeline", "sklearn.tree", "safetensors.numpy", "torch",
+    "tokenizers.trainers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
+    "altair", "vl_convert", "docutils.nodes", "pydantic.dataclasses", "pydantic.type_adapter", "jaxtyping", "jupytext",
+    "papermill", "nbclient", "ipykernel.kernelapp", "ipykernel.ipkernel",
 )  # fmt: skip
 """What the jobs and notebooks of a run import, as far as it takes long."""
 
@@ -202,6 +204,8 @@ def _import_all(environment: dict[str, str]) -> bool:
         for name in LIBRARIES:
             with suppress(Exception):  # who needs it will say what is wrong with it
                 importlib.import_module(name)
+        if "pandas" in sys.modules:
+            sys.modules["pandas"].options.display.max_columns = 20  # as pandas has it where a notebook imports it
         gc.collect()
         gc.freeze()  # else the children's collections would copy what they share
     return _forkable()
