@@ -11,7 +11,7 @@ import pytest
 from tracing_utils.__main__ import _commands, main
 from tracing_utils.core.evaluation import Estimate
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.experiments.probing import floors
+from tracing_utils.experiments.probing import controls, floors
 from tracing_utils.run import jobs
 
 
@@ -39,6 +39,7 @@ def test_without_a_name_every_set_that_is_here_is_listed_and_what_is_not_here_is
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
     floor = {metric: Estimate(0.5, 0.4, 0.6, 600) for metric in ("accuracy", "auroc")}
     monkeypatch.setattr(floors, "lexical_floor", lambda chosen: floor)
+    monkeypatch.setattr(controls, "text_axes", lambda chosen: None)
     assert main(["concepts"]) == 0
     lines = capsys.readouterr().out.splitlines()
     counts = {"pocket": 5, "words": 5, "turn": 4, "tracingllm": 5, "corrected": 5, "world": 5, "world-never": 5}
