@@ -35,7 +35,7 @@ CHARACTERS_A_TOKEN = 4.5
 """Assumed where a suite's tokenizer is not here; the pocket statements have this many under SmolLM2's 49,152 tokens."""
 
 _DOWNLOAD = 100e6  # bytes a second, assumed
-_NOTEBOOK = 10  # seconds, measured on two cores: to start a kernel, import the libraries and draw
+_NOTEBOOK = 3  # seconds, a little less than the shortest notebooks of the world's studies took: to start a kernel and draw
 
 # What a job asks a cluster for: bounds, so each is on the slow side.
 _SLOW_DOWNLOAD = 20e6  # bytes a second
