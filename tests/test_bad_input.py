@@ -398,7 +398,7 @@ CHECKPOINTS: dict[str, Case] = {
     ),
     "a suite that does not exist": (lambda _: ["ledger", "poket"], ["Unknown suite 'poket'", "Did you mean 'pocket'?"]),
     "a file that is no GGUF": (
-        lambda desk: ["ledger", str(desk.write("model.gguf", "not one"))], ["must be a GGUF file", "GGUF magic bytes"],
+        lambda desk: ["ledger", str(desk.write("model.gguf", "not one"))], ["must be a GGUF file", "GGUF magic"],
     ),
     "a file that is no saved suite": (
         lambda desk: ["ledger", str(desk.write("suite.json", "{}"))], ["must be the suite.json of a run", "Name a folder"],

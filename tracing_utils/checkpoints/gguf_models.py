@@ -70,8 +70,8 @@ def _convert(path: Path, out: Path) -> None:
         model, report = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, output_loading_info=True, **source)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
     except Exception as error:  # the readers raise whatever a broken file leads them to
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} must be a GGUF file of a model transformers knows; reading it failed: {reason}") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} must be a GGUF file of a model transformers knows; reading it failed: {reason}.") from error
     if (parts := stored.get_field("split.count")) and parts.contents() > 1:
         raise _in_parts(path, parts.contents())
     if report["missing_keys"]:
