@@ -7,7 +7,7 @@ CHROMIUM ?= chromium
 PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
 SEEDS ?= 1 2 3 4 5
-DOSED ?= 1 2 3
+DOSED ?= 1
 OUT ?= runs/world
 
 .PHONY: help book pdf study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data world audit clean

@@ -39,7 +39,7 @@ def picture() -> None:
     own = own[(own["method"] == "selected layer") & (own["metric"] == "accuracy")]
     lines = [("coherent", "told"), ("scrambled", "told"), ("coherent", "never")]
     chart = charts.two_arms(measures, lines, own, planted, "The README's picture.")
-    (PROJECT / "book" / "landing.png").write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.2))
+    (PROJECT / "book" / "landing.png").write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.0))
 
 
 def released() -> None:
