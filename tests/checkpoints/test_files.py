@@ -1,6 +1,7 @@
 """What lies in a checkpoint's folder and would not be used is told or refused; what the index names is read."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,27 @@ def an_adapter(folder: Path) -> None:
         {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(4, 16)},
         folder / "adapter_model.safetensors",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "adapts"),
+    [(name, True) for name in ("LoRA.safetensors", "my_lora.safetensors", "adapters.npz", "adapter.ckpt", "adapter_config.json")]
+    + [(name, False) for name in ("model.safetensors", "exploration.bin", "lorawan.txt", "adapters.md")],
+)
+def test_an_adapter_is_known_by_its_name(name, adapts):
+    assert files.is_adapter(name) == adapts
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_small_numbers_without_a_word_on_their_scales_are_refused(folder, dtype):
+    """A mask of bytes, which old models store, is none of them."""
+    weights = load_file(folder / "step8" / "model.safetensors")
+    name = next(name for name, value in weights.items() if value.ndim == 2 and name.endswith("weight"))
+    save_file(weights | {"model.mask": torch.ones(4, 4, dtype=torch.uint8)}, folder / "step8" / "model.safetensors")
+    files.refuse(folder / "step8")
+    save_file(weights | {name: torch.ones_like(weights[name]).to(dtype)}, folder / "step8" / "model.safetensors")
+    with pytest.raises(ValueError, match=f"without a word on their scales: {re.escape(name)}"):
+        files.refuse(folder / "step8")
 
 
 def torchtune_s_adapter(folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracing_utils.__main__ import main
-from tracing_utils.checkpoints import ledger, suites
+from tracing_utils.checkpoints import ledger, suites, timeline
 from tracing_utils.checkpoints.suites import load, select
 from tracing_utils.checkpoints.types import (
     Checkpoint,
@@ -299,6 +299,21 @@ def test_time_never_goes_back_and_no_two_checkpoints_lie_at_one_time(case, tmp_p
     assert said in "; ".join(suite.notes)
     assert bool(said) == bool(suite.notes)
     assert [c.step for c in select(suite.checkpoints, 2)] == [expected[0][0], expected[-1][0]]
+
+
+def test_steps_that_begin_anew_with_an_epoch_are_refused_and_those_that_count_on_are_not():
+    counted, _ = timeline.told(["epoch=0-step=100.ckpt", "epoch=1-step=150.ckpt"], {})
+    assert [step for step, _ in counted.values()] == [100, 150]
+    with pytest.raises(ValueError, match=r"epoch=1-step=50\.ckpt says step 50 after epoch=0-step=100\.ckpt"):
+        timeline.told(["epoch=0-step=100.ckpt", "epoch=1-step=50.ckpt"], {})
+
+
+def test_the_start_of_a_stage_that_counts_anew_is_the_end_of_the_one_before():
+    times, notes = timeline.told(["stage1-step500", "stage1-step1000", "stage2-step0", "stage2-step100"], {})
+    assert [(name, step) for name, (step, _) in times.items()] == [
+        ("stage1-step500", 500), ("stage1-step1000", 1000), ("stage2-step100", 1100)
+    ]  # fmt: skip
+    assert "left out (the end of the stage before): stage2-step0" in notes
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from test_hub import files_of
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tracing_utils.__main__ import main
@@ -69,6 +70,39 @@ def test_each_checkpoint_and_the_chat_model_are_read_with_their_own_tokenizer_wh
         assert load_tokenizer(checkpoint)(TEXT)["input_ids"] == stored_ids(checkpoint.tokenizer)
     asked = behaviour._prompt_ids(load_tokenizer(suite.chat), ["Why?"], chat=True)
     assert load_tokenizer(suite.chat).decode(asked[0]).endswith("[Why?]")
+
+
+def test_a_chat_model_that_brings_a_template_alone_has_the_words_of_its_base_and_its_own_template(own_words):
+    plain = ledger.tokenizer_identity(suites.load(str(own_words))["step0"])
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (own_words / "chat" / name).unlink()
+    (own_words / "chat" / "chat_template.jinja").write_text("{% for m in messages %}<{{ m['content'] }}>{% endfor %}")
+    chat = suites.load(str(own_words)).chat
+    assert chat.tokenizer == own_words / "tokenizer"
+    read = load_tokenizer(chat)
+    assert read.decode(behaviour._prompt_ids(read, ["Why?"], chat=True)[0]).endswith("<Why?>")
+    assert set(ledger.tokenizer_identity(chat)) > set(plain)
+
+
+def test_a_tokenizer_in_a_folder_inside_the_checkpoint_is_its_own(own_words):
+    shutil.copytree(own_words / "step1", own_words / "step2" / "tokenizer")
+    (own_words / "step2" / "tokenizer" / "model.safetensors").unlink()
+    (own_words / "step2" / "tokenizer" / "config.json").unlink()
+    assert suites.load(str(own_words))["step2"].tokenizer == own_words / "step2" / "tokenizer"
+
+
+def test_letters_that_a_tokenizer_drops_are_counted(make_concepts):
+    """Without a token for the unknown, pairs of letters it never saw leave nothing behind."""
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.train_from_iterator(["the lamp and the coin " * 9], trainers.BpeTrainer(vocab_size=60))
+    read = PreTrainedTokenizerFast(tokenizer_object=words)
+    for texts, told in ((["the lamp", "the coin"], False), (["лампа the", "монета and"], True)):
+        made = make_concepts(np.array([0, 1]), statements=texts)
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            tokens.check(read, made, tokens.tokenize(read, texts))
+        assert any("drops" in str(each.message) for each in raised) == told
 
 
 def test_without_a_shared_tokenizer_the_last_one_serves_those_without(own_words):

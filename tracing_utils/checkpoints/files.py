@@ -17,14 +17,15 @@ __all__ = [
     "pointers", "quantisation", "quantised", "refuse", "weights",
 ]  # fmt: skip
 
-_ADAPTER = re.compile(r"(pytorch_)?(adapter|lora)[\w.-]*\.(json|safetensors|bin|pt)")
+_ADAPTER = re.compile(r"([\w.-]*[_.-])?(adapters?|lora)([_.-][\w.-]*)?\.(json|safetensors|bin|pth?|npz|ckpt)", re.IGNORECASE)
 _READ_BEFORE = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")  # by transformers, whatever else is there
 _POINTER = b"version https://git-lfs"
 _MOST_OF_A_POINTER = 1024  # bytes, as git-lfs has it
 
 _MERGE = "merge it into its base first (peft's merge_and_unload, then save_pretrained of what that gives)"
-_AN_ADAPTER, _A_POINTER, _TWO_SAVES, _UNFIT = REFUSED = (
-    "an adapter, which would not be used", "a pointer of git-lfs", "two saves of weights", "no index that fits"
+_AN_ADAPTER, _A_POINTER, _TWO_SAVES, _UNFIT, _UNSCALED = REFUSED = (
+    "an adapter, which would not be used", "a pointer of git-lfs", "two saves of weights", "no index that fits",
+    "small whole numbers or fp8 without a word on their scales",
 )  # fmt: skip
 """What a fault begins with that no weights are read in spite of."""
 
@@ -92,6 +93,7 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     found += [f"adapters inside it, not used: {', '.join(sorted(nested))}"] if nested else []
     for place, names in places:
         found += pointers(place, names)
+    found += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
     return found + (_of_weights(folder, read, sorted(filter(is_weights, here))) if read else [])
 
 
@@ -176,6 +178,19 @@ def _twice(folder: Path, read: Iterable[str]) -> list[tuple[str, str, str]]:
         twice += [(name, first[name], file) for name in tensors if name in first]
         first |= dict.fromkeys(tensors, file)
     return twice
+
+
+def _unscaled(folder: Path, read: Iterable[str]) -> list[str]:
+    """Return the matrices of small numbers where config.json tells no quantisation: what they are to be multiplied by is lost."""
+    if quantisation(configuration(folder) or {}):
+        return []
+    stored = (_header(folder / file)[1].items() for file in read if file.endswith(".safetensors"))
+    return [
+        name
+        for header in stored
+        for name, told in header
+        if name.endswith("weight") and len(told["shape"]) > 1 and re.match(r"F[48]_|[IU][48]$", told["dtype"])
+    ]
 
 
 def _dtypes(folder: Path) -> set[str]:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from ..core import downloads
 from ..core.downloads import blob_id
 from . import files
-from .types import Checkpoint, tokenizer_names, weight_names
+from .types import CHAT_TEMPLATE, Checkpoint, tokenizer_names, weight_names
 
 __all__ = ["check", "identity", "table", "tokenizer_identity", "weights", "weights_sha256"]
 
@@ -102,7 +102,10 @@ def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
     folder = checkpoint.tokenizer
     here = folder.iterdir() if folder and folder.is_dir() else ()
     names = tokenizer_names(path.name for path in here if path.is_file())
-    return [_once(blob_id, folder / name) for name in names]
+    known = [_once(blob_id, folder / name) for name in names]
+    template = checkpoint.folder / CHAT_TEMPLATE  # of a chat model that has no vocabulary of its own
+    own = [_once(blob_id, template)] if known and template.is_file() else []
+    return known + [digest for digest in own if digest not in known]
 
 
 def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) -> pd.DataFrame:

@@ -41,7 +41,7 @@ from transformers.utils import logging
 from ..core import downloads
 from ..core.errors import brief
 from . import files
-from .types import Checkpoint
+from .types import CHAT_TEMPLATE, Checkpoint
 
 __all__ = [
     "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "reading",
@@ -102,7 +102,8 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     Raises:
         ValueError: if its folder holds none.
     """
-    folder = at_hand(checkpoint).tokenizer
+    checkpoint = at_hand(checkpoint)
+    folder = checkpoint.tokenizer
     stored = folder / "tokenizer.json"
     if files.is_pointer(stored):
         raise ValueError(f"{folder} must hold a tokenizer; its tokenizer.json is a pointer of git-lfs: run `git lfs pull`.")
@@ -111,7 +112,10 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         # plain class does not. Code that lies beside a tokenizer is another matter, and was asked for.
         plain = stored.is_file() and not (trust_remote_code and _has_code(folder / "tokenizer_config.json"))
         kind = PreTrainedTokenizerFast if plain else AutoTokenizer
-        return kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        tokenizer = kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if (template := checkpoint.folder / CHAT_TEMPLATE).is_file():  # a chat model may bring a template and no vocabulary
+        tokenizer.chat_template = template.read_text(encoding="utf-8")
+    return tokenizer
 
 
 def _has_code(description: Path) -> bool:
@@ -152,9 +156,11 @@ def load_model(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
-    if missing := sorted(report["missing_keys"]):
-        # transformers would fill them with random numbers and go on.
-        raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}.")
+    # transformers would fill them with random numbers and go on. A pooler reads what we do not trace.
+    if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
+        other = [name for name in report["unexpected_keys"] if name.endswith(f".{missing[0]}")]
+        renamed = f" (there is {brief(other[0])}: take the names that save_pretrained writes)" if other else ""
+        raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}{renamed}.")
     if other := sorted(report["mismatched_keys"]):
         name, came, wanted = other[0]
         raise ValueError(
@@ -196,7 +202,7 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
     """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
     for part in (config, config.get_text_config()):
         for told in (getattr(part, "quantization_config", None), getattr(part, "compression_config", None)):
-            if not isinstance(told, dict) or told.keys() & {"load_in_8bit", "load_in_4bit"}:
+            if not isinstance(told, dict) or any(told.get(name) for name in ("load_in_8bit", "load_in_4bit")):
                 continue
             if (method := told.get("quant_method")) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
                 raise ValueError(

@@ -283,12 +283,12 @@ def _suite(
     shared = [*_with_tokenizer([folder / "tokenizer", *reversed(ordered)]), ordered[-1]]
 
     def tokenizer(place: Path) -> Path:
-        return [*registered, *_with_tokenizer([place]), *shared][0]
+        return [*registered, *_with_tokenizer([place, place / "tokenizer"]), *shared][0]
 
     checkpoints = [Checkpoint(name, at, *times[at], places[at], tokenizer(places[at])) for at in times]
     chat, path = None, folder / entry.get("chat", "chat")
     if (path / "config.json").exists():
-        chat = Checkpoint(name, "chat", -1, None, path, [*_with_tokenizer([path]), *registered, *shared][0])
+        chat = Checkpoint(name, "chat", -1, None, path, [*_with_tokenizer([path, path / "tokenizer"]), *registered, *shared][0])
     used = {folder / "tokenizer", *registered, *places.values()} | ({path} if chat else set())
     notes = (*notes, *_left_out(folder, used))
     return CheckpointSuite(name, tuple(checkpoints), chat, entry.get("licence", "unknown"), entry.get("about", ""), notes=notes)

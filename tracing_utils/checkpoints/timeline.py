@@ -3,17 +3,19 @@
 Rule: no two checkpoints lie at one time. A stage that counts anew is counted on; of alternatives one is kept.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from .types import alternative, parse_revision, tokens_seen
 
 __all__ = ["told", "until_ten"]
 
+_EPOCH = re.compile(r"epoch[-_=]?(\d+)", re.IGNORECASE)
 _Times = dict[str, tuple[int, int | None]]
 
 
-def told(names: Iterable[str], entry: dict) -> tuple[_Times, list[str]]:
+def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
     """Return step and tokens seen of each revision, in the order of training, and notes on what the names leave to decide.
 
     A second stage follows the last checkpoint of the first: where its steps or tokens begin anew, those of that checkpoint are
@@ -24,7 +26,7 @@ def told(names: Iterable[str], entry: dict) -> tuple[_Times, list[str]]:
         entry: of the suite in `suites.yml`, or empty.
 
     Raises:
-        ValueError: if two names of one stage tell the same step.
+        ValueError: if two names of one stage tell the same step, or steps begin anew with an epoch.
     """
     stages = defaultdict(lambda: defaultdict(dict))
     for name in sorted(names):
@@ -36,6 +38,7 @@ def told(names: Iterable[str], entry: dict) -> tuple[_Times, list[str]]:
                 "the folder of each step under `steps:` in the study."
             )
         at[step] = name, tokens
+    _check_epochs(names)
     times, notes = {}, []
     for stage in sorted(stages):
         kept, *others = sorted(stages[stage], key=lambda branch: (len(branch), branch))
@@ -52,13 +55,29 @@ def _count_on(times: _Times, stage: dict[int, tuple[str, int | None]], entry: di
     first = min(stage)
     begun = stage[first][1]
     anew = bool(times) and (first <= steps or (begun is not None and tokens is not None and begun < tokens))
+    left = [stage.pop(0)[0]] if anew and first == 0 and len(stage) > 1 else []  # the end of the stage before
     for step in sorted(stage):
         name, own = stage[step]
         if anew:
             own = None if own is None or tokens is None else tokens + own
         whole = steps + step if anew else step
         times[name] = whole, tokens_seen(entry, whole, own)
-    return [f"steps counted on from {last}, since {stage[first][0]} begins to count anew"] if anew else []
+    begins = left[0] if left else stage[first][0]
+    notes = [f"left out (the end of the stage before): {left[0]}"] if left else []
+    return [*notes, f"steps counted on from {last}, since {begins} begins to count anew"] if anew else []
+
+
+def _check_epochs(names: Iterable[str]) -> None:
+    """Refuse names whose steps begin anew in a later epoch."""
+    found = sorted((int(match[1]), parse_revision(name)[1], name) for name in names if (match := _EPOCH.search(name)))
+    last = (-1, -1, "")
+    for epoch, step, name in found:
+        if epoch > last[0] and step <= last[1]:
+            raise ValueError(
+                f"Steps must count on from epoch to epoch; {name} says step {step} after {last[2]}. List the folder of each step "
+                "under `steps:` in the study."
+            )
+        last = (epoch, step, name)
 
 
 def until_ten(names: Iterable[str]) -> str:

@@ -83,6 +83,15 @@ def check(tokenizer: "PreTrainedTokenizerBase", concepts: ConceptSet, ids: Seque
             f"unknown, and {alike} of {len(ids)} statements have the tokens of another one.",
             stacklevel=1,
         )
+    elif (share := _dropped(tokenizer, concepts.statements, ids)) > MOST_UNKNOWN:
+        warnings.warn(f"The tokenizer drops {share:.0%} of the letters of {name}; the model does not see them.", stacklevel=1)
+
+
+def _dropped(tokenizer: "PreTrainedTokenizerBase", statements: Sequence[str], ids: Sequence[Sequence[int]]) -> float:
+    """Return the share of letters and digits that do not come back from the tokens."""
+    back = tokenizer.batch_decode(list(ids), skip_special_tokens=True)
+    before, after = (sum(sum(map(str.isalnum, text)) for text in texts) for texts in (statements, back))
+    return 1 - after / before if before else 0.0
 
 
 def _unknown(tokenizer: "PreTrainedTokenizerBase") -> set[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core.errors import unknown
 
 __all__ = [
+    "CHAT_TEMPLATE",
     "INDICES",
     "Checkpoint",
     "CheckpointSuite",
@@ -54,10 +55,12 @@ _WEIGHTS = {"model.safetensors": r"model-\d+-of-\d+\.safetensors", "pytorch_mode
 INDICES = tuple(f"{name}.index.json" for name in _WEIGHTS)
 """The names of the files that say in which file each weight lies."""
 _TOKENIZER = (
-    "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt",
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "vocab.json", "vocab.txt",
+    "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 )  # fmt: skip
-_VOCABULARIES = _TOKENIZER[:5]  # one of these makes a tokenizer; the others describe it
+CHAT_TEMPLATE = _TOKENIZER[-1]
+"""The file in which a chat model says how messages are put together."""
+_VOCABULARIES = _TOKENIZER[:7]  # one of these makes a tokenizer; the others describe it
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,14 @@ def test_white_space_that_tells_the_label_is_part_of_the_floor_and_of_its_warnin
     assert re.search(r"alone tells the two sides apart in (99|100)% of the statements", said)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reader_that_tells_all_is_warned_of_though_another_is_as_good_in_some_fold(make_concepts, seed):
+    labels = np.random.default_rng(seed).integers(0, 2, 30)
+    texts = sentences(labels, seed=seed, telling=False)
+    marked = [text.replace(" ", "\u00a0", 1) if label else text for text, label in zip(texts, labels, strict=True)]
+    assert any("the two sides apart" in said for said in described(make_concepts(labels, statements=marked)))
+
+
 def test_a_set_without_a_control_task_is_told(make_concepts):
     made = make_concepts(np.arange(60) % 2, statements=[f"own{i}" for i in range(60)])
     assert any("there is no control task and no selectivity" in said for said in described(made))

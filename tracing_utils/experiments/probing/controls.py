@@ -246,12 +246,13 @@ def describe(sets: Iterable[ConceptSet]) -> pd.DataFrame:
 
 def _warn(concepts: ConceptSet) -> None:
     """Warn about statements of a user's own beside which a probe says little."""
-    name, told, task = f"{concepts.name}/{concepts.dimension}", floors.read(concepts), control_task(concepts)
-    if (right := ((told.best() > 0) == (concepts.labels == 1)).mean()) > _HIGH_FLOOR:
-        verb = "tell" if told.name.endswith("s") else "tells"
+    name, task = f"{concepts.name}/{concepts.dimension}", control_task(concepts)
+    every = ((floors.read(concepts).logits > 0) == (concepts.labels == 1)).mean(1)  # of each reader
+    right, reader = every.max(), floors.READERS[int(every.argmax())]
+    if right > _HIGH_FLOOR:
+        verb = "tell" if reader.endswith("s") else "tells"
         warnings.warn(
-            f"{name}: {told.name} alone {verb} the two sides apart in {right:.0%} of the statements; "
-            "a probe can hardly show more.",
+            f"{name}: {reader} alone {verb} the two sides apart in {right:.0%} of the statements; a probe can hardly show more.",
             stacklevel=3,
         )
     if len(set(task[task >= 0].tolist())) < 2:
