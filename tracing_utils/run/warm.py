@@ -74,12 +74,20 @@ def _asked(words: list[str]) -> int | None:
         if not _same_user(connection):
             return None
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
-        if not connection.recv(1):  # comes as soon as it has been started
-            return None
     except OSError:
         return None
-    for each in _FORWARDED:
-        _forward(getattr(signal, each), connection)
+    # From here on, lest a signal between the start and this line end us alone.
+    numbers = [getattr(signal, each) for each in _FORWARDED]
+    before = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        _forward(number, connection)
+    started = b""
+    with suppress(OSError):
+        started = connection.recv(1)  # comes as soon as it has been started
+    if not started:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        return None
     connection.settimeout(_TURN)
     while True:
         try:
