@@ -3,7 +3,6 @@
 Usage: python -m benchmarks.pages power | register | picture | released-data
 """
 
-import json
 import sys
 from datetime import date
 
@@ -11,7 +10,7 @@ import pandas as pd
 import vl_convert
 
 from tracing_utils import results
-from tracing_utils.book import charts
+from tracing_utils.book import arms
 from tracing_utils.claims import framework, released_data, simulation
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
@@ -33,12 +32,8 @@ def register() -> None:
 
 def picture() -> None:
     """Draw the README's picture from published results."""
-    measures = results.read("world", "measures").query("measure == 'probe' and step >= 0")
-    planted = json.loads((PROJECT / "checkpoints" / "world-coherent" / "training.json").read_text())["late_from"]
-    own = pd.concat(results.read(f"world-{arm}", "probing").assign(arm=arm) for arm in ("coherent", "scrambled"))
-    own = own[(own["method"] == "selected layer") & (own["metric"] == "accuracy")]
     lines = [("coherent", "told"), ("scrambled", "told"), ("coherent", "never")]
-    chart = charts.two_arms(measures, lines, own, planted, "The README's picture.")
+    chart = arms.chart(lines, "The README's picture.")
     (PROJECT / "book" / "landing.png").write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=1.0))
 
 

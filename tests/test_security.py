@@ -161,7 +161,7 @@ def test_every_field_of_a_shell_line_is_quoted_or_made_of_checked_names():
     names = {"sys": type("sys", (), {"executable": "/a b/py'thon;touch sprung"}), "shlex": shlex, "Path": Path, "str": str}
     for expression in quoted.values():
         program, *module = shlex.split(eval(expression, names))
-        assert program.startswith("/a b/py'thon;touch sprung"[:5])
+        assert program in ("/a b/py'thon;touch sprung", "/a b/jupyter-book")
         assert module in ([], ["-m", "tracing_utils.run.warm"])
     for path in ("Snakefile", "profiles"):
         assert (PROJECT / path).exists()

@@ -22,6 +22,8 @@ _READ_BEFORE = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")  # b
 _POINTER = b"version https://git-lfs"
 _MOST_OF_A_POINTER = 1024  # bytes, as git-lfs has it
 
+_SMALL = re.compile(r"F[48]_|[IU][48]$")  # dtypes, as safetensors writes them, that need scales
+
 _MERGE = "merge it into its base first (peft's merge_and_unload, then save_pretrained of what that gives)"
 _AN_ADAPTER, _A_POINTER, _TWO_SAVES, _UNFIT, _UNSCALED = REFUSED = (
     "an adapter, which would not be used", "a pointer of git-lfs", "two saves of weights", "no index that fits",
@@ -122,7 +124,8 @@ def refuse(folder: Path, tokenizer: Path | None = None) -> None:
     """Refuse a folder whose files leave open what its weights are.
 
     Raises:
-        ValueError: if it holds an adapter, pointers of git-lfs, two saves, or an index of files that are not there.
+        ValueError: if it holds an adapter, pointers of git-lfs, two saves, an index of files that are not there, or numbers
+            whose scales are not told.
     """
     for fault in faults(folder, tokenizer):
         if fault.startswith(REFUSED):
@@ -144,7 +147,7 @@ def quantised(folder: Path) -> str:
         return note.read_text(encoding="utf-8").strip()
     if told := quantisation(configuration(folder) or {}):
         return told
-    return ", ".join(sorted(dtype for dtype in _dtypes(folder) if re.match(r"F[48]_|[IU](4|8)$", dtype)))
+    return ", ".join(sorted(filter(_SMALL.match, _dtypes(folder))))
 
 
 def quantisation(config: dict) -> str:
@@ -189,7 +192,7 @@ def _unscaled(folder: Path, read: Iterable[str]) -> list[str]:
         name
         for header in stored
         for name, told in header
-        if name.endswith("weight") and len(told["shape"]) > 1 and re.match(r"F[48]_|[IU][48]$", told["dtype"])
+        if name.endswith("weight") and len(told["shape"]) > 1 and _SMALL.match(told["dtype"])
     ]
 
 
