@@ -36,7 +36,7 @@ def test_each_experiment_has_one_name_everywhere():
         assert (PROJECT / "notebooks" / f"{experiment}.md").exists()
         assert (PROJECT / "book" / f"{experiment}.md").exists()
         assert list((PROJECT / "tests" / "experiments" / experiment).glob("test_*.py"))
-        assert (PROJECT / "results" / "pocket" / f"{experiment}.csv").exists()
+        assert list((PROJECT / "results").glob(f"*/{experiment}.csv"))
     assert {path.stem for path in NOTEBOOKS} == set(experiments.names())
 
 
