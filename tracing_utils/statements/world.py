@@ -100,7 +100,7 @@ class World:
 
     @cached_property
     def dropped(self) -> Bool[np.ndarray, "dimension subject relation"]:
-        """Of each key: whether a run that forgets tells it no more after a while; of these subjects every key is told at first."""
+        """Of each key: whether a run that forgets stops telling it: those of subjects of whom all is told."""
         return np.broadcast_to((self.status == 0).all(2, keepdims=True), self.table.shape)
 
     def tokens(self, rows: Int[np.ndarray, "*shape 4"]) -> Int[np.ndarray, "*shape 4"]:

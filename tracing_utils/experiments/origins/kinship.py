@@ -3,10 +3,11 @@
 Rule: a probe is fitted on one model and scored on another's activations of statements whose groups it has not seen.
 
 Source: EasyDetector (Zhang et al. 2024) calls two models related if a probe of one reads the other. The alignment is the
-control: a rotation that is fitted without labels undoes what two runs do not share for no reason but their random start.
+control: a rotation that is fitted without labels, on other statements, undoes what two runs do not share for no reason but
+their random start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,7 +18,10 @@ from ...checkpoints.types import Checkpoint
 from ...statements.concepts import ConceptSet, folds
 from ..probing import probes
 
-__all__ = ["SEED", "aligned", "relative", "transfer", "word_labels"]
+__all__ = ["SEED", "WAYS", "relative", "rotation", "transfer", "word_labels"]
+
+WAYS = ("as it is", "aligned", "aligned on its own statements")
+"""How the other model's activations are given to the probe; the last is the wrong way, beside the right one."""
 
 SEED = 0
 """Of the folds, and of the lot by which words are dealt to two sides."""
@@ -43,14 +47,14 @@ def word_labels(concepts: ConceptSet) -> Int[np.ndarray, " example"]:
     return np.random.default_rng(SEED).permutation(np.arange(len(words)) % 2)[index]
 
 
-def aligned(
-    there: Float[np.ndarray, "example d_model"], here: Float[np.ndarray, "example d_model"], rows: Int[np.ndarray, " row"]
-) -> Float[np.ndarray, "example d_model"]:
-    """Return one model's activations turned and scaled to another's: Procrustes, fitted on some rows, without labels."""
-    a, b = (acts[rows].mean(0) for acts in (there, here))
-    turn, size = orthogonal_procrustes(there[rows] - a, here[rows] - b)
-    total = np.square(there[rows] - a).sum()
-    return (there - a) @ turn * (size / total if total > 0 else 1.0) + b
+def rotation(
+    there: Float[np.ndarray, "row d_model"], here: Float[np.ndarray, "row d_model"]
+) -> Callable[[Float[np.ndarray, "example d_model"]], Float[np.ndarray, "example d_model"]]:
+    """Return what turns and scales one model's activations to another's: Procrustes, fitted on the same rows of both."""
+    a, b = there.mean(0), here.mean(0)
+    turn, size = orthogonal_procrustes(there - a, here - b)
+    scale = size / max(np.square(there - a).sum(), np.finfo(float).tiny)
+    return lambda acts: (acts - a) @ turn * scale + b
 
 
 def transfer(
@@ -58,14 +62,20 @@ def transfer(
     there: Float[np.ndarray, "example d_model"],
     concepts: ConceptSet,
     labels: Sequence[Int[np.ndarray, " example"]],
-) -> Bool[np.ndarray, "way label example"]:
-    """Return whether a probe of one model is right on the other's activations, as they are and aligned.
+    others: tuple[Float[np.ndarray, "row d_model"], Float[np.ndarray, "row d_model"]] | None = None,
+) -> dict[str, Bool[np.ndarray, "label example"]]:
+    """Return whether a probe of one model is right on the other's activations.
 
     Args:
         here: activations of the model whose probe it is.
         there: of the other, on the same statements.
         concepts: the statements; their groups are kept whole by folds.
         labels: one or several labels of each statement.
+        others: activations of both models (this one first) on other statements, to align them by.
+
+    Returns:
+        By `WAYS`: as they are; aligned on the other statements, if there are any; and aligned on the statements that the
+        probe was fitted on, which is wrong: the rotation then learns from the probe's own training part which way to turn.
 
     Raises:
         ValueError: if the two models are not equally wide.
@@ -75,14 +85,15 @@ def transfer(
             f"A probe reads models of its own width; this model's activations have {here.shape[-1]} numbers and the relative's "
             f"{there.shape[-1]}. Leave that relative out."
         )
-    here, there = here.astype(np.float64), there.astype(np.float64)
-    right = np.empty((2, len(labels), len(concepts)), dtype=bool)
+    here, there, truth = here.astype(np.float64), there.astype(np.float64), np.column_stack(labels)
+    right = {way: np.empty((len(labels), len(concepts)), dtype=bool) for way in WAYS if others or way != "aligned"}
+    neutral = rotation(*(acts.astype(np.float64) for acts in reversed(others))) if others else None
     for split in folds(concepts, SEED):
-        truth = np.column_stack(labels)
-        fitted = probes.fit_chosen(
-            probes.Basis(here[split.train]), truth[split.train], here[split.validation], truth[split.validation]
-        )
-        for way, acts in enumerate((there, aligned(there, here, split.train))):
+        train, valid = split.train, split.validation
+        fitted = probes.fit_chosen(probes.Basis(here[train]), truth[train], here[valid], truth[valid])
+        turns = dict(zip(WAYS, (lambda acts: acts, neutral, rotation(there[train], here[train])), strict=True))
+        for way, answers in right.items():
+            acts = turns[way](there[split.test])
             for task, (probe, _) in enumerate(fitted):
-                right[way, task, split.test] = (probe.logits(acts[split.test]) > 0) == (truth[split.test, task] == 1)
+                answers[task, split.test] = (probe.logits(acts) > 0) == (truth[split.test, task] == 1)
     return right

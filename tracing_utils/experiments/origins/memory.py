@@ -16,27 +16,32 @@ from ...checkpoints import activations
 from ...core import evaluation
 from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds
-from ...statements.world import LATE, TOLD
+from ...statements.world import DIMENSIONS
 from ..probing import probes
 from . import kinship
 
-__all__ = ["DROPPED", "KEPT", "kinds", "read", "recalled"]
+__all__ = ["DROPPED", "KEPT", "by_kind", "kinds", "read", "recalled", "says_told"]
 
 KEPT, DROPPED = "kept", "dropped"
 
 
 def kinds(concepts: ConceptSet) -> np.ndarray | None:
-    """Return of each statement whether its key is told throughout (`kept`), told no more by a run that forgets (`dropped`),
-    told late or never told; None for statements that are not of the designed world.
+    """Return whether each statement's key is told throughout (`kept`) or no more by a run that forgets (`dropped`).
 
-    Dropped are the keys of those subjects all of whose keys are told from the start.
+    Dropped are the keys of those subjects all of whose keys are told from the start. None for statements that are not the
+    told keys of the designed world.
     """
-    told = np.array([category.split(" ")[0] for category in concepts.categories])
-    if not {TOLD, LATE} <= set(told):
+    if concepts.name != "world":
         return None
-    groups = np.array(concepts.groups)
-    whole = [group for group in np.unique(groups) if (told[groups == group] == TOLD).all()]
-    return np.where(told != TOLD, told, np.where(np.isin(groups, whole), DROPPED, KEPT))
+    groups, keys = np.array(concepts.groups), np.array(concepts.categories)
+    whole = [group for group in np.unique(groups) if set(keys[groups == group]) == set(keys)]
+    return np.where(np.isin(groups, whole), DROPPED, KEPT)
+
+
+def says_told(concepts: ConceptSet) -> Bool[np.ndarray, " example"]:
+    """Return whether each statement of the told keys says the told value, whichever of the two sides that is."""
+    trusted = {dimension.name: dimension.trusted_tells for dimension in DIMENSIONS}[concepts.dimension]
+    return concepts.labels == int(trusted)
 
 
 def recalled(
