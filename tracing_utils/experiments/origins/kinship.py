@@ -59,10 +59,10 @@ def rotation(
 
 def transfer(
     here: Float[np.ndarray, "example d_model"],
-    there: Float[np.ndarray, "example d_model"],
+    there: Float[np.ndarray, "example other"],
     concepts: ConceptSet,
     labels: Sequence[Int[np.ndarray, " example"]],
-    others: tuple[Float[np.ndarray, "row d_model"], Float[np.ndarray, "row d_model"]] | None = None,
+    others: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Bool[np.ndarray, "label example"]]:
     """Return whether a probe of one model is right on the other's activations.
 
