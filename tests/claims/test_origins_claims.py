@@ -17,7 +17,7 @@ def table(rows: dict[tuple[str, str], tuple], layer) -> Measured:
         for step, value in zip(STEPS, values, strict=True)
     ]
     frame = pd.DataFrame(made).assign(low=lambda t: t["value"] - 0.04, high=lambda t: t["value"] + 0.04, n=144)
-    return Measured("s", "world", "privacy", np.array(STEPS), "", frame.astype({"layer": "Int64"}))
+    return Measured("s", "world", "privacy", np.array(STEPS, dtype=float), rows=frame.astype({"layer": "Int64"}))
 
 
 def verdict(claim: str, rows: dict[tuple[str, str], tuple]) -> str:
