@@ -15,7 +15,7 @@ from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fi
 __all__ = [
     "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
     "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper", "two_arms",
-    "curves",
+    "curves", "instruments",
 ]  # fmt: skip
 
 _PROTOCOLS = {
@@ -348,6 +348,21 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
     if level is not None:
         layers.append(alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"{level:g}").encode(y=alt.datum(level)))
     return panels(alt.layer(*layers, data=rows), rows, description, controls(rows, "statements"))
+
+
+def instruments(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart when each instrument says that a concept is there, with its interval, one panel a dimension.
+
+    Args:
+        table: columns `instrument`, in the order from top to bottom, `dimension`, and `value`, `low` and `high` in steps.
+        description: the alt text.
+    """
+    rows = table.dropna(subset=["value"])[["instrument", "dimension", "value", "low", "high"]]
+    base = alt.Chart().encode(y=alt.Y("instrument:N", sort=list(dict.fromkeys(table["instrument"])), title=None), color=colour())
+    low, value = (step_axis(rows, column, "training step", last="high") for column in ("low", "value"))
+    says = [alt.Tooltip("instrument:N"), *(alt.Tooltip(f"{name}:Q", format=",.0f") for name in ("value", "low", "high"))]
+    layers = [base.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q"), base.mark_point(filled=True, size=50).encode(x=value, tooltip=says)]
+    return panels(alt.layer(*layers, data=rows), rows, description, [])
 
 
 _DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
