@@ -40,7 +40,7 @@ from transformers.utils import logging
 
 from ..core import downloads
 from ..core.errors import brief
-from . import files
+from . import files, tokens
 from .types import CHAT_TEMPLATE, Checkpoint
 
 __all__ = [
@@ -100,7 +100,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     """Return the tokenizer of `checkpoint`, which splits as its `tokenizer.json` says where it has one.
 
     Raises:
-        ValueError: if its folder holds none.
+        ValueError: if its folder holds none, or one that other files there make another (`tokens.compare`).
     """
     checkpoint = at_hand(checkpoint)
     folder = checkpoint.tokenizer
@@ -113,6 +113,8 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         plain = stored.is_file() and not (trust_remote_code and _has_code(folder / "tokenizer_config.json"))
         kind = PreTrainedTokenizerFast if plain else AutoTokenizer
         tokenizer = kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if plain:
+        tokens.compare(tokenizer, stored)
     if (template := checkpoint.folder / CHAT_TEMPLATE).is_file():  # a chat model may bring a template and no vocabulary
         tokenizer.chat_template = template.read_text(encoding="utf-8")
     return tokenizer
