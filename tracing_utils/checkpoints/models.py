@@ -160,7 +160,8 @@ def load_model(
         )
     # transformers would fill them with random numbers and go on. A pooler reads what we do not trace.
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
-        other = [name for name in report["unexpected_keys"] if name.endswith(f".{missing[0]}")]
+        ends = tuple(f".{name}" for name in (missing[0], missing[0].removeprefix(f"{model.base_model_prefix}.")))
+        other = [name for name in report["unexpected_keys"] if name.endswith(ends)]
         renamed = f" (there is {brief(other[0])}: take the names that save_pretrained writes)" if other else ""
         raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}{renamed}.")
     if other := sorted(report["mismatched_keys"]):
@@ -213,14 +214,6 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
                 )
 
 
-# What a file may hold that a model does without: heads, the pooler of a masked language model, and what older versions of
-# transformers stored though it follows from the configuration.
-_HEADS = re.compile(
-    r"((language_model\.)?lm_head|embed_out|output|head|score|classifier|v_head|value_head|cls|pooler|\w+\.pooler)\.|decoder\.bias$"
-)
-_CONSTANTS = re.compile(r"(^|\.)(masked_bias|rotary_emb\.inv_freq|position_ids)$")
-
-
 def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
     """Return which weights of a file a model lacks, but for heads it is loaded without and what transformers itself ignores."""
     prefix = f"{model.base_model_prefix}."
@@ -231,8 +224,8 @@ def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
     return sorted(
         name
         for name in names
-        if (not _HEADS.match(name) or name.split(".")[0] in heads)
-        and not _CONSTANTS.search(name)
+        if (not files.HEADS.match(name) or name.split(".")[0] in heads)
+        and not files.CONSTANTS.search(name)
         and name.removeprefix(prefix) not in buffers
         and not ignored.search(name)
     )

@@ -24,7 +24,8 @@ MOST_UNKNOWN = 0.02
 # Capitals, numbers, signs, spaces of all kinds, accents in both normal forms, other scripts, a word that is written together.
 _TRIAL = (
     "The lamp by the window went out.", "Is it SO? \"Yes\", she said: it cost 1,234.50 (or 10%)!", " two  spaces\tand\na line ",
-    "caf\u00e9 cafe\u0301 na\u00efve \ufb01n", "\u041f\u043e\u0447\u0435\u043c\u0443? \u6708\u4eae\u3002", "don't re-open e-mail2x",
+    "caf\u00e9 cafe\u0301 na\u00efve \ufb01n", "\u041f\u043e\u0447\u0435\u043c\u0443? \u6708\u4eae\u3002",
+    "don't re-open e-mail2x",
 )  # fmt: skip
 
 _MARKER = re.compile(r"[<\[|].*[>\]|]", re.DOTALL)  # a token that stands for no text, such as <pad>; files may differ in these
@@ -91,9 +92,9 @@ def compare(tokenizer: "PreTrainedTokenizerBase", file: Path) -> None:
         wanted = _front(lambda text, special: stored.encode(text, add_special_tokens=special).ids, text)
         if (came := _front(partial(_ids, tokenizer), text)) != wanted:
             raise ValueError(
-                f"{file.parent} must hold one tokenizer; of {text.strip()!r} its tokenizer.json makes the tokens {brief(wanted)}, "
-                f"and together with the files beside it {brief(came)}. Mend tokenizer_config.json (added_tokens_decoder, "
-                "extra_special_tokens), or save the tokenizer again."
+                f"{file.parent} must hold one tokenizer; of {text.strip()!r} its tokenizer.json makes the tokens "
+                f"{brief(wanted)}, and together with the files beside it {brief(came)}. Mend tokenizer_config.json "
+                "(added_tokens_decoder, extra_special_tokens), or save the tokenizer again."
             )
 
 
