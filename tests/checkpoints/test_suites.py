@@ -264,7 +264,20 @@ TIMES = {
     "a stage that goes on stays as it is": (
         ("stage1-step-40000", "stage1-step-80000", "stage2-step-120000", "stage3-step-160000"),
         [(40_000, None), (80_000, None), (120_000, None), (160_000, None)],
-        "",
+        "stage2-step-120000 follows stage1-step-80000: another stage, whose steps go on; stage3-step-160000 follows stage2-",
+    ),
+    "a stage whose tokens go on too": (
+        ("stage1-step100-tokens2B", "stage2-step200-tokens4B"),
+        [(100, 2), (200, 4)],
+        "stage2-step200-tokens4B follows stage1-step100-tokens2B",
+    ),
+    "tokens that become fewer within a stage are no time": (
+        ("stage1-step1000-tokens3B", "stage1-step2000-tokens2B", "stage1-step3000-tokens9B", "stage2-step5-tokens1B"),
+        [(1000, None), (2000, None), (3000, None), (3005, None)],
+        "tokens in the names are not used, since stage1-step2000-tokens2B tells fewer than stage1-step1000-tokens3B before it",
+    ),
+    "tokens that are rounded to the same are no step back": (
+        ("step100-tokens0B", "step200-tokens0B", "step300-tokens1B"), [(100, 0), (200, 0), (300, 1)], "",
     ),
     "steps of another stage may be larger and count anew all the same, by their tokens": (
         ("stage1-step100-tokens9B", "stage2-step200-tokens2B"),
