@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -187,12 +188,26 @@ def _config(folder: Path, trust_remote_code: bool):
         # How attention and experts were computed where the weights come from may need what is not here, and is no part of them.
         config._attn_implementation = config._experts_implementation = None
     _refuse_unknown_quantisation(config, folder)
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if masked or config.is_encoder_decoder:
+    if why := _no_decoder(config):
         raise ValueError(
-            f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which has an encoder."
+            f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which {why}."
         )
     return config
+
+
+# They have a head for the next token in transformers, and read in both directions all the same.
+_BOTH_WAYS = ("bert-generation", "cpmant", "xlnet")
+
+
+def _no_decoder(config) -> str:
+    """Return why a model of this configuration is no decoder of text, as far as its family tells; empty if it may be one."""
+    decodes = getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or (config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not decodes):
+        return "has an encoder"
+    if config.model_type in _BOTH_WAYS and not decodes:
+        return "reads in both directions"
+    known = config.model_type in CONFIG_MAPPING  # of others nothing is known
+    return "" if not known or hasattr(config.get_text_config(), "vocab_size") else "reads no text"
 
 
 def _with_head(config) -> type:
