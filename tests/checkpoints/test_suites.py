@@ -65,6 +65,10 @@ from tracing_utils.core.paths import PROJECT
         ("epoch=03-step=1000-val_loss=1.25.ckpt", 1, 1000, None),
         ("epoch=3-step=1000-v1.ckpt", 1, 1000, None),
         ("epoch_3_step_1000", 1, 1000, None),
+        ("epoch=3-val_loss=0.25-step=1000.ckpt", 1, 1000, None),
+        ("Step_1000", 1, 1000, None),
+        ("Checkpoint-1000", 1, 1000, None),
+        ("train_step_1000", 1, 1000, None),
     ],
 )
 def test_the_names_of_public_suites_tell_stage_step_and_tokens(name, stage, step, tokens):
@@ -475,7 +479,7 @@ def test_a_misspelt_suite_or_revision_is_answered_with_the_nearest(suite_folder)
 
 
 def test_a_folder_without_checkpoints_is_refused_with_what_it_must_hold(tmp_path):
-    with pytest.raises(ValueError, match=r"named like step1000, each with a config\.json; .* holds none\."):
+    with pytest.raises(ValueError, match=r"named like step1000, each with a config\.json; .* holds none\. .* under `steps:`"):
         load(str(tmp_path))
 
 

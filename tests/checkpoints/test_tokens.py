@@ -205,7 +205,7 @@ def test_a_tokenizer_of_another_branch_of_the_hub_splits_as_it_says(server, fami
     [
         (
             "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n",
-            "is a pointer of git-lfs: run `git lfs pull`",
+            "it holds a pointer of git-lfs in place of tokenizer.json: run `git lfs pull`",
         ),
         ("[]", "reading it failed: "),
         ('{"model": 3}', "reading it failed: "),

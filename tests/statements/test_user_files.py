@@ -79,9 +79,12 @@ def test_a_false_value_is_a_group_and_what_is_missing_is_none():
     assert grouped("caf\u00e9", "cafe\u0301 ", "cafe") == ["caf\u00e9", "caf\u00e9", "cafe"]
 
 
-@pytest.mark.parametrize("zero, one", [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("FALSE", "TRUE"), ("false ", " true")])
+@pytest.mark.parametrize(
+    "zero, one",
+    [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("FALSE", "TRUE"), ("false ", " true"), ("0.", "1.00"), ("0,0", "1,00")],
+)
 def test_labels_may_be_written_as_other_programs_write_them(zero, one):
-    written = as_csv([row | {"label": (zero, one)[row["label"]]} for row in rows()])
+    written = as_csv([row | {"label": '"' + (zero, one)[row["label"]] + '"'} for row in rows()])
     assert user_files.read_statements(written, "a.csv")["label"].tolist() == [0, 1] * 12
     numbers = jsonl([row | {"label": (float, bool)[i % 3 == 0](row["label"])} for i, row in enumerate(rows())])
     assert user_files.read_statements(numbers, "a.jsonl")["label"].tolist() == [0, 1] * 12

@@ -42,7 +42,7 @@ from transformers.utils import logging
 from ..core import downloads
 from ..core.errors import brief
 from . import files, tokens
-from .types import CHAT_TEMPLATE, Checkpoint
+from .types import CHAT_TEMPLATE, Checkpoint, tokenizer_names
 
 __all__ = [
     "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "reading",
@@ -106,8 +106,9 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     checkpoint = at_hand(checkpoint)
     folder = checkpoint.tokenizer
     stored = folder / "tokenizer.json"
-    if files.is_pointer(stored):
-        raise ValueError(f"{folder} must hold a tokenizer; its tokenizer.json is a pointer of git-lfs: run `git lfs pull`.")
+    here = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    if pointers := files.pointers(folder, tokenizer_names(here)):
+        raise ValueError(f"{folder} must hold a tokenizer; it holds {pointers[0]}.")
     with reading(folder, "a tokenizer"):
         # A class of transformers, such as GPT2Tokenizer, would put its own splitting in the place of the stored one; the
         # plain class does not. Code that lies beside a tokenizer is another matter, and was asked for.

@@ -22,7 +22,7 @@ _SMALLEST = 20
 _GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
-_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # as other programs write them
+_LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -70,7 +70,10 @@ def _text(value: object) -> str:
 
 def _label(value: object) -> int | None:
     """Return a label as a number, None where it is none."""
-    return _LABELS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
+    if not isinstance(value, str | int | float):
+        return None
+    written = re.sub(r"(?<=\d)[.,]0*$", "", str(value).strip().lower())  # 1.0, as other programs write it
+    return _LABELS.get(written)
 
 
 def read_pairs(data: bytes, file: str) -> list[tuple[int, tuple[str, str]]]:
