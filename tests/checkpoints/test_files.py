@@ -44,6 +44,12 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def pickled_as_once(folder: Path) -> None:
+    """Put the weights of a folder into a pickle of before torch 1.6."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    (folder / "model.safetensors").unlink()
+
+
 def deeper(folder: Path) -> None:
     """Put the weights of a folder into a folder inside, and an index beside it."""
     (folder / "shards").mkdir()
@@ -292,7 +298,15 @@ def test_the_same_weights_in_other_files_are_seen_as_the_same(folder):
     assert ledger.table(suites.load(str(folder)).checkpoints)["duplicate_of"].tolist() == ["", "", "step1", "step1", ""]
 
 
-ALIKE = [pickled, deeper, renamed("^", "module."), renamed("^", "_orig_mod."), renamed(r"^model\.", ""), without_head]
+ALIKE = [
+    pickled,
+    pickled_as_once,
+    deeper,
+    renamed("^", "module."),
+    renamed("^", "_orig_mod."),
+    renamed(r"^model\.", ""),
+    without_head,
+]
 
 
 @pytest.mark.parametrize("change", [*ALIKE, another_head, blocks_in_another_order])

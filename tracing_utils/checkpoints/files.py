@@ -10,6 +10,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import is_zipfile
 
 from ..core.errors import brief
 from .types import INDICES, is_weights, tokenizer_names, weight_names
@@ -215,8 +216,8 @@ def _of_safetensors(file: Path) -> dict[str, _Tensor]:
 def _of_pickle(file: Path) -> dict[str, _Tensor]:
     import torch  # noqa: PLC0415 - seconds, which few folders need
 
-    found = {}
-    for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=True).items():
+    found, mapped = {}, is_zipfile(file)  # as torch writes it since 1.6; what is older is read whole
+    for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=mapped).items():
         kind = str(tensor.dtype).removeprefix("torch.").removesuffix("fn").upper()  # FLOAT8_E4M3, BFLOAT16, UINT8, BOOL
         flat = tensor.contiguous().flatten().view(torch.uint8).numpy()
         found[name] = _Tensor(
