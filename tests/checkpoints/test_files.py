@@ -357,6 +357,15 @@ def test_a_weight_that_is_left_over_passes_if_it_is_a_head_and_not_if_it_is_only
         load_model(at(folder / "step8"), head=False)
 
 
+def test_a_second_head_of_the_kind_a_model_has_is_left_over_and_one_of_another_kind_is_not(folder):
+    weights, path = load_file(folder / "step8" / "model.safetensors"), folder / "step8" / "model.safetensors"
+    save_file(weights | {"score.weight": torch.ones(2, 16)}, path)
+    load_model(at(folder / "step8"), head=True)
+    save_file(weights | {"model.lm_head.weight": weights["lm_head.weight"] + 1}, path)
+    with pytest.raises(ValueError, match="1 would be left over: 'model.lm_head.weight'"):
+        load_model(at(folder / "step8"), head=True)
+
+
 def test_the_ledger_says_how_weights_were_quantised(folder):
     def told() -> str:
         return ledger.table([suites.load(str(folder))["step8"]])["quantised"].item()

@@ -240,7 +240,7 @@ def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
     return sorted(
         name
         for name in names
-        if (not files.HEADS.match(name) or name.split(".")[0] in heads)
+        if (not files.HEADS.match(name) or heads & set(name.split(".")))
         and not files.CONSTANTS.search(name)
         and name.removeprefix(prefix) not in buffers
         and not ignored.search(name)
