@@ -70,8 +70,8 @@ SEEING = {
 # What no decoder of text is, or reads both ways, and what the sentence on it says.
 REFUSED = {
     "bert": "has an encoder", "roberta": "has an encoder", "electra": "has an encoder", "xlm": "has an encoder",
-    "bart": "has an encoder", "t5": "has an encoder", "xlnet": "cannot be traced", "cpmant": "cannot be traced",
-    "vit": "cannot be traced",
+    "bart": "has an encoder", "t5": "has an encoder", "bert-generation": "reads in both directions",
+    "xlnet": "reads in both directions", "cpmant": "reads in both directions", "vit": "reads no text",
 }  # fmt: skip
 FAMILIES = {
     family: (kind, own)
@@ -173,6 +173,8 @@ def test_what_cannot_be_traced_is_refused_in_a_sentence(family, told):
     with pytest.raises(ValueError, match=REFUSED[family.revision]) as refused:
         activations._load(family, False)
     assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match=REFUSED[family.revision]):
+        models.sizes(family.folder)  # which a plan asks for
     parameters = sum(weight.numel() for weight in AutoModel.from_pretrained(family.folder).parameters())
     sentence = str(refused.value).removeprefix(f"{family.folder} ")
     told.append((family.revision, FAMILIES[family.revision][0], parameters, f"refused: {sentence}"))

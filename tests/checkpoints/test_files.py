@@ -38,6 +38,50 @@ def in_shards(folder: Path, form: str = "model-{:05d}-of-{:05d}.safetensors", co
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": named}))
 
 
+def pickled(folder: Path) -> None:
+    """Put the weights of a folder into a pickle."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def pickled_as_once(folder: Path) -> None:
+    """Put the weights of a folder into a pickle of before torch 1.6."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    (folder / "model.safetensors").unlink()
+
+
+def deeper(folder: Path) -> None:
+    """Put the weights of a folder into a folder inside, and an index beside it."""
+    (folder / "shards").mkdir()
+    in_shards(folder, "shards/{}-{}.safetensors")
+
+
+def renamed(pattern: str, by: str):
+    """Return a function that gives the weights of a folder other names."""
+
+    def rename(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        save_file({re.sub(pattern, by, name): value for name, value in weights.items()}, folder / "model.safetensors")
+
+    return rename
+
+
+def without_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file({name.removeprefix("model."): value for name, value in weights.items()}, folder / "model.safetensors")
+
+
+def another_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"lm_head.weight": weights["lm_head.weight"] + 1}, folder / "model.safetensors")
+
+
+def blocks_in_another_order(folder: Path) -> None:
+    for pattern, by in ((r"layers\.0", "layers.x"), (r"layers\.1", "layers.0"), (r"layers\.x", "layers.1")):
+        renamed(pattern, by)(folder)
+
+
 def same(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
@@ -157,10 +201,29 @@ def a_pointer_to_one_shard(folder: Path) -> None:
     (folder / "model-00002-of-00002.safetensors").write_text(POINTER)
 
 
+def one_weight_in_two_pickles(folder: Path) -> None:
+    pickled(folder)
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    (folder / "pytorch_model.bin").unlink()
+    half, twice = len(weights) // 2, sorted(weights)[0]
+    named = {name: f"pytorch_model-0000{1 + (i >= half)}-of-00002.bin" for i, name in enumerate(sorted(weights))}
+    for file in set(named.values()):
+        torch.save({name: weights[name] for name in weights if named[name] == file or name == twice}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": named}))
+
+
+def an_index_that_leads_out(folder: Path) -> None:
+    shutil.move(folder / "model.safetensors", folder.parent / "elsewhere.safetensors")
+    named = dict.fromkeys(load_file(folder.parent / "elsewhere.safetensors"), "../elsewhere.safetensors")
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": named}))
+
+
 REFUSED = {
     beside_shards: "two saves of weights, model.safetensors and model-00001-of-00002.safetensors: delete the one",
     killed_while_saving: "two saves of weights, model.safetensors and model-00001-of-00002.safetensors",
     one_weight_twice: "two saves of weights: model-00001-of-00002.safetensors and model-00002-of-00002.safetensors both hold",
+    one_weight_in_two_pickles: "two saves of weights: pytorch_model-00001-of-00002.bin and pytorch_model-00002-of-00002.bin both",
+    an_index_that_leads_out: "no index that fits: model.safetensors.index.json names '../elsewhere.safetensors', which is not in",
     a_shard_lost: "no index that fits: model.safetensors.index.json names 'model-00002-of-00002.safetensors', which is not here",
     no_index: "no index that fits: model.safetensors.index.json is not there",
     an_index_without_metadata: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
@@ -194,12 +257,21 @@ def test_a_folder_that_leaves_open_what_its_weights_are_is_refused_by_ledger_loa
 def test_what_lies_beside_and_is_no_second_save_is_let_pass(folder):
     for name in ("optimizer.bin", "training_args.bin", "consolidated.safetensors", "scheduler.pt", "adapters.md"):
         (folder / "step8" / name).write_bytes(b"other")
-    torch.save(load_file(folder / "step8" / "model.safetensors"), folder / "step8" / "pytorch_model.bin")  # the same, pickled
     assert files.faults(folder / "step8") == []
     (folder / "step8" / "tuned").mkdir()
     (folder / "step8" / "tuned" / "adapter_config.json").write_text("{}")
     assert files.faults(folder / "step8") == ["adapters inside it, not used: tuned"]
     load_model(at(folder / "step8"), head=False)
+
+
+def test_a_pickle_beside_safetensors_is_told(folder):
+    shutil.copy(folder / "step1" / "model.safetensors", kept := folder / "kept")
+    pickled(folder / "step1")
+    assert ledger.table([suites.load(str(folder))["step1"]])["faults"].item() == "only .bin weights"  # which are used
+    shutil.move(kept, folder / "step1" / "model.safetensors")
+    made = ledger.table([suites.load(str(folder))["step1"]])
+    assert made["faults"].item() == "not used, since there are safetensors: pytorch_model.bin"
+    ledger.check(made)
 
 
 def test_a_tokenizer_that_is_a_pointer_is_called_one(folder):
@@ -224,6 +296,74 @@ def test_the_same_weights_in_other_files_are_seen_as_the_same(folder):
     next(iter(weights.values())).view(-1)[-1] += 1e-6  # the last of many numbers
     save_file(weights, path, {"format": "pt"})
     assert ledger.table(suites.load(str(folder)).checkpoints)["duplicate_of"].tolist() == ["", "", "step1", "step1", ""]
+
+
+ALIKE = [
+    pickled,
+    pickled_as_once,
+    deeper,
+    renamed("^", "module."),
+    renamed("^", "_orig_mod."),
+    renamed(r"^model\.", ""),
+    without_head,
+]
+
+
+@pytest.mark.parametrize("change", [*ALIKE, another_head, blocks_in_another_order])
+def test_weights_are_the_same_by_their_tensors_whatever_file_or_prefix_holds_them(folder, change):
+    shutil.copytree(folder / "step8", folder / "step1", dirs_exist_ok=True)
+    change(folder / "step8")
+    made = ledger.table(suites.load(str(folder)).checkpoints).set_index("revision")
+    assert made["sha256"]["step1"] != made["sha256"]["step8"]
+    assert made["duplicate_of"]["step8"] == ("step1" if change in ALIKE else "")
+
+
+def test_an_index_may_name_files_in_a_folder_inside(folder):
+    whole = load_model(at(folder / "step8"), head=True)
+    deeper(folder / "step8")
+    assert same(load_model(at(folder / "step8"), head=True), whole)
+    assert same(swap(load_model(at(folder / "step1"), head=True), at(folder / "step8")), whole)
+    made = ledger.table(suites.load(str(folder)).checkpoints).set_index("revision")
+    assert (made["faults"] == "").all()
+    assert made["bytes"]["step8"] > 0
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.model."])
+def test_names_with_a_prefix_are_refused_with_the_name_there_is(folder, prefix):
+    renamed(r"^model\.", prefix)(folder / "step8")
+    for head in (False, True):
+        with pytest.raises(ValueError, match=f"there is '{prefix}embed_tokens.weight': take the names that save_pretrained"):
+            load_model(at(folder / "step8"), head=head)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_head"),
+    [
+        (name, True)
+        for name in ("lm_head.weight", "score.weight", "v_head.summary.bias", "model.lm_head.weight", "pooler.dense.weight")
+    ]
+    + [
+        (name, False)
+        for name in ("output.norm.weight", "head.0.weight", "head.layers.0.w", "classifier_norm.weight", "x.score.weight")
+    ],
+)
+def test_a_weight_that_is_left_over_passes_if_it_is_a_head_and_not_if_it_is_only_called_like_one(folder, name, is_head):
+    weights = load_file(folder / "step8" / "model.safetensors")
+    save_file(weights | {name: torch.ones(2, 16)}, folder / "step8" / "model.safetensors")
+    if is_head:
+        load_model(at(folder / "step8"), head=False)
+        return
+    with pytest.raises(ValueError, match=f"1 would be left over: {name!r}"):
+        load_model(at(folder / "step8"), head=False)
+
+
+def test_a_second_head_of_the_kind_a_model_has_is_left_over_and_one_of_another_kind_is_not(folder):
+    weights, path = load_file(folder / "step8" / "model.safetensors"), folder / "step8" / "model.safetensors"
+    save_file(weights | {"score.weight": torch.ones(2, 16)}, path)
+    load_model(at(folder / "step8"), head=True)
+    save_file(weights | {"model.lm_head.weight": weights["lm_head.weight"] + 1}, path)
+    with pytest.raises(ValueError, match=r"1 would be left over: 'model\.lm_head\.weight'"):
+        load_model(at(folder / "step8"), head=True)
 
 
 def test_the_ledger_says_how_weights_were_quantised(folder):

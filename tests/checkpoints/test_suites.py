@@ -65,6 +65,10 @@ from tracing_utils.core.paths import PROJECT
         ("epoch=03-step=1000-val_loss=1.25.ckpt", 1, 1000, None),
         ("epoch=3-step=1000-v1.ckpt", 1, 1000, None),
         ("epoch_3_step_1000", 1, 1000, None),
+        ("epoch=3-val_loss=0.25-step=1000.ckpt", 1, 1000, None),
+        ("Step_1000", 1, 1000, None),
+        ("Checkpoint-1000", 1, 1000, None),
+        ("train_step_1000", 1, 1000, None),
     ],
 )
 def test_the_names_of_public_suites_tell_stage_step_and_tokens(name, stage, step, tokens):
@@ -264,7 +268,20 @@ TIMES = {
     "a stage that goes on stays as it is": (
         ("stage1-step-40000", "stage1-step-80000", "stage2-step-120000", "stage3-step-160000"),
         [(40_000, None), (80_000, None), (120_000, None), (160_000, None)],
-        "",
+        "stage2-step-120000 follows stage1-step-80000: another stage, whose steps go on; stage3-step-160000 follows stage2-",
+    ),
+    "a stage whose tokens go on too": (
+        ("stage1-step100-tokens2B", "stage2-step200-tokens4B"),
+        [(100, 2), (200, 4)],
+        "stage2-step200-tokens4B follows stage1-step100-tokens2B",
+    ),
+    "tokens that become fewer within a stage are no time": (
+        ("stage1-step1000-tokens3B", "stage1-step2000-tokens2B", "stage1-step3000-tokens9B", "stage2-step5-tokens1B"),
+        [(1000, None), (2000, None), (3000, None), (3005, None)],
+        "tokens in the names are not used, since stage1-step2000-tokens2B tells fewer than stage1-step1000-tokens3B before it",
+    ),
+    "tokens that are rounded to the same are no step back": (
+        ("step100-tokens0B", "step200-tokens0B", "step300-tokens1B"), [(100, 0), (200, 0), (300, 1)], "",
     ),
     "steps of another stage may be larger and count anew all the same, by their tokens": (
         ("stage1-step100-tokens9B", "stage2-step200-tokens2B"),
@@ -462,7 +479,7 @@ def test_a_misspelt_suite_or_revision_is_answered_with_the_nearest(suite_folder)
 
 
 def test_a_folder_without_checkpoints_is_refused_with_what_it_must_hold(tmp_path):
-    with pytest.raises(ValueError, match=r"named like step1000, each with a config\.json; .* holds none\."):
+    with pytest.raises(ValueError, match=r"named like step1000, each with a config\.json; .* holds none\. .* under `steps:`"):
         load(str(tmp_path))
 
 

@@ -205,7 +205,7 @@ def test_a_tokenizer_of_another_branch_of_the_hub_splits_as_it_says(server, fami
     [
         (
             "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n",
-            "is a pointer of git-lfs: run `git lfs pull`",
+            "it holds a pointer of git-lfs in place of tokenizer.json: run `git lfs pull`",
         ),
         ("[]", "reading it failed: "),
         ('{"model": 3}', "reading it failed: "),
@@ -221,6 +221,46 @@ def test_the_ledger_refuses_a_pointer_in_the_place_of_a_tokenizer(own_words):
     (own_words / "step8" / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ValueError, match=r"step8 \(a pointer of git-lfs in place of tokenizer\.json: run `git lfs pull`\)"):
         ledger.check(ledger.table(suites.load(str(own_words)).checkpoints))
+
+
+def a_token(number: int, content: str, **more) -> dict:
+    return {"added_tokens_decoder": {str(number): _token(content, **more)}}
+
+
+def _token(content: str, **more) -> dict:
+    usual = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": False}
+    return {"content": content} | usual | more
+
+
+OTHERWISE = {
+    "a word that is one token by tokenizer_config.json alone": (a_token(320, "window"), {}),
+    "a special token that is a word": ({"extra_special_tokens": ["lamp"]}, {}),
+    "an end of text that is a word": ({"eos_token": "it"}, {}),
+}
+ALIKE = {
+    "nothing": ({}, {}),
+    "another number for a token that both have, of which the stored one counts": (
+        a_token(321, "<|q|>", special=True),
+        {"added_tokens": [{"id": 320} | _token("<|q|>", special=True)]},
+    ),
+    "what is put around a text, which is the stored one's matter": ({"add_bos_token": False, "add_eos_token": True}, {}),
+    "tokens more that stand for no text": (a_token(320, "<|q|>", special=True) | {"extra_special_tokens": ["[A]"]}, {}),
+    "a length to cut off at": (
+        {}, {"truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*OTHERWISE, *ALIKE])
+def test_files_that_make_another_tokenizer_of_the_stored_one_are_refused_before_a_run(copied, case):
+    described, stored = (OTHERWISE | ALIKE)[case]
+    folder = copied(described=described, **stored)
+    if case in ALIKE:
+        load_tokenizer(at(folder))
+        return
+    with pytest.raises(ValueError, match=r"must hold one tokenizer; of '.*' its tokenizer\.json makes the tokens \[") as refused:
+        load_tokenizer(at(folder))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("suite", ["pocket", "world-coherent", "world-scrambled"])

@@ -1,15 +1,19 @@
 """One notebook through papermill: refused, failed, killed, or whole."""
 
 import json
+import os
 import shutil
 import sys
+import sysconfig
 import tempfile
+import venv
 
 import jupytext
 import nbformat
 import pytest
 from jupyter_client.kernelspec import get_kernel_spec
 
+from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments import notebook
 from tracing_utils.run import keys, runner, studies
 
@@ -89,6 +93,22 @@ def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:IPython parent .* is not a writable location")  # it takes a temporary one
+def test_a_kernel_of_another_environment_is_refused_from_within(tmp_path, monkeypatch):
+    source = written(tmp_path, "import sys; print('at', sys.prefix)")
+    execute(tmp_path, source)
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"at {sys.prefix}\n"
+    assert [cell.execution_count for cell in executed.cells if cell.cell_type == "code"] == [1, 2]  # the check has left no trace
+    assert "RuntimeError" not in json.dumps(executed)
+    venv.create(tmp_path / "other", symlinks=True)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), sysconfig.get_path("purelib")]))
+    monkeypatch.setattr(runner, "_KERNEL", [str(tmp_path / "other" / "bin" / "python"), *runner._KERNEL[1:]])
+    with pytest.raises(
+        runner.NotebookError, match=r"the kernel must be the interpreter of the command, .*; it is .*/other/bin/pyth"
+    ):
+        execute(tmp_path, source)
+
+
 def test_a_long_temporary_folder_and_a_home_that_takes_no_writing_stop_no_kernel(tmp_path, monkeypatch):
     long, home = tmp_path / ("t" * 100), tmp_path / "file"
     long.mkdir()

@@ -226,7 +226,7 @@ def test_a_table_is_found_by_its_name_in_capitals_too_and_below_a_home(tmp_path,
     written = table().to_csv(index=False, sep="\t" if name.lower().endswith("tsv") else ",").encode()
     saved(tmp_path / "mine", written, name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for source in ("~/mine" if name.lower().startswith("privacy") else f"~/mine/{name}", f"~/mine/{name}"):
+    for source in ("~/mine" if name.lower().startswith("privacy") else f"~/mine/{name}", f"$HOME/mine/{name}"):
         assert available(source) == ("privacy",)
         assert len(load(source, "privacy")) == 24
     with pytest.raises(ValueError, match="Unknown concept set '~nobody-here/mine'"):

@@ -108,7 +108,20 @@ def mixed(n: int) -> list[str]:
     return [" ".join(rng.sample(known, 12)) for _ in range(n)]
 
 
-@pytest.mark.parametrize("made, most", [(stories, 2), (mixed, 5)])
+def templates(n: int) -> list[str]:
+    """Statements from one template with five places: all are bound in the end, by many pairs."""
+    rng = random.Random(0)
+    things = [[rng.choice([f"thing{k}" for k in range(20)]) for _ in range(4)] for _ in range(n)]
+    return [f"The {a} of person {i} met the {b} near the {c} at {i % 97} and the {d}." for i, (a, b, c, d) in enumerate(things)]
+
+
+def few_words(n: int) -> list[str]:
+    """Statements of twenty words in all: each is near to many."""
+    rng = random.Random(0)
+    return [" ".join(rng.choices([f"w{i}" for i in range(20)], k=14)) for _ in range(n)]
+
+
+@pytest.mark.parametrize("made, most", [(stories, 2), (templates, 2), (mixed, 5), (few_words, 5)])
 def test_many_statements_take_hardly_longer_each_than_few(made, most):
     near_duplicates(made(30))  # what is imported
     took = {}

@@ -1,5 +1,7 @@
 """A table of statements is read as it stands, in either format; what is doubtful about it is said in one sentence."""
 
+import csv
+import io
 import json
 import warnings
 
@@ -77,9 +79,12 @@ def test_a_false_value_is_a_group_and_what_is_missing_is_none():
     assert grouped("caf\u00e9", "cafe\u0301 ", "cafe") == ["caf\u00e9", "caf\u00e9", "cafe"]
 
 
-@pytest.mark.parametrize("zero, one", [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("FALSE", "TRUE"), ("false ", " true")])
+@pytest.mark.parametrize(
+    "zero, one",
+    [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("FALSE", "TRUE"), ("false ", " true"), ("0.", "1.00"), ("0,0", "1,00")],
+)
 def test_labels_may_be_written_as_other_programs_write_them(zero, one):
-    written = as_csv([row | {"label": (zero, one)[row["label"]]} for row in rows()])
+    written = as_csv([row | {"label": '"' + (zero, one)[row["label"]] + '"'} for row in rows()])
     assert user_files.read_statements(written, "a.csv")["label"].tolist() == [0, 1] * 12
     numbers = jsonl([row | {"label": (float, bool)[i % 3 == 0](row["label"])} for i, row in enumerate(rows())])
     assert user_files.read_statements(numbers, "a.jsonl")["label"].tolist() == [0, 1] * 12
@@ -91,6 +96,66 @@ def test_tabs_part_the_columns_of_a_tsv_and_capitals_of_the_suffix_do_not_matter
     written = "".join(f"{text}{separator}{i % 2}\n" for i, text in enumerate(texts))
     read = user_files.read_statements(f"statement{separator}label\n{written}".encode(), file)
     assert read["statement"].tolist() == texts
+
+
+@pytest.mark.parametrize(
+    "header", ["Statement,LABEL", " statement , label ", '"Statement "," Label"', "\ufeffstatement,\u00a0label"]
+)
+def test_columns_may_be_named_in_capitals_and_with_spaces_around(header):
+    made = [row | {"group": i // 2} for i, row in enumerate(rows())]
+    plain = as_csv(rows()).decode().partition("\n")[2]
+    assert user_files.read_statements(f"{header}\n{plain}".encode(), "a.csv")["label"].tolist() == [0, 1] * 12
+    named = jsonl([{name.title(): value for name, value in row.items()} for row in made])
+    assert user_files.read_statements(named, "a.jsonl").equals(user_files.read_statements(jsonl(made), "a.jsonl"))
+    for double in ("Statement,statement,label", "statement,label,Label "):
+        with pytest.raises(ValueError, match=r"must have each column once; '(statement|label)' stands twice"):
+            user_files.read_statements(f"{double}\n".encode(), "a.csv")
+    kept = user_files.read_statements(f"{header},ID,id\n{plain}".encode(), "a.csv")  # which nobody reads
+    assert len(kept) == 24
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", "SEP=;\r\n", '"sep=;"\n', "sep=;;\n", "\ufeffsep=;\n"])
+def test_the_first_line_of_a_spreadsheet_says_what_parts_its_columns_and_is_no_row(first):
+    table = "\n".join(["statement;label", *(f"{row['statement']};{row['label']}" for row in rows())])
+    read = user_files.read_statements((first + table).encode(), "a.csv")
+    assert read.equals(user_files.read_statements(as_csv(rows()), "a.csv"))
+    with pytest.raises(ValueError, match=r"row 26: a label must be 0 or 1"):
+        user_files.read_statements(f"{first}{table}\nA late one.;7\n".encode(), "a.csv")
+    with pytest.raises(ValueError, match=r"row 26: it has more fields .* put a statement with semicolons in quotes"):
+        user_files.read_statements(f"{first}{table}\nOne; two.;1\n".encode(), "a.csv")
+    with pytest.raises(ValueError, match=r"must have commas between its columns; it has semicolons"):
+        user_files.read_statements(table.encode(), "a.csv")  # where nothing tells
+
+
+QUOTED = {
+    "a quote at the begin": ['"Yes," he said.', 'She said "no" to him.'],
+    "a quote that a later row closes": ['"Yes, he said', 'no"'],
+    "one that is never closed": ['"Yes, he said.', "No."],
+}
+
+
+@pytest.mark.parametrize("case", QUOTED)
+def test_quotes_in_a_table_with_tabs_may_be_signs_of_the_text(case):
+    made = [*({"statement": text, "label": i} for i, text in enumerate(QUOTED[case])), *rows()]
+    written = "statement\tlabel\n" + "".join(f"{row['statement']}\t{row['label']}\n" for row in made)
+    assert user_files.read_statements(written.encode(), "a.tsv")["statement"].tolist() == [row["statement"] for row in made]
+
+
+def test_quotes_in_a_table_with_tabs_that_a_spreadsheet_wrote_are_no_text():
+    texts = ['He said "no", and left.', "Two\nlines stand here.", "Here\tis a tab."]
+    written = io.StringIO(newline="")
+    table = csv.writer(written, delimiter="\t")
+    table.writerows(
+        [("statement", "label"), *((text, 1) for text in texts), *((row["statement"], row["label"]) for row in rows())]
+    )
+    assert '"He said ""no""' in written.getvalue()
+    assert user_files.read_statements(written.getvalue().encode(), "a.tsv")["statement"].tolist()[:3] == texts
+
+
+def test_a_row_with_quotes_that_no_table_has_is_named():
+    bad = as_csv(rows()).decode() + '\n"Yes," he said.,1\n'
+    with pytest.raises(ValueError, match=r"a\.csv must be a CSV table .* row 26 could not be read: .* those inside it doubled\."):
+        user_files.read_statements(bad.encode(), "a.csv")
 
 
 def test_empty_rows_are_none_and_count_where_a_spreadsheet_counts_them():

@@ -5,16 +5,19 @@ Rule: the index decides, as it does for transformers; a folder that leaves open 
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
+from zipfile import is_zipfile
 
 from ..core.errors import brief
 from .types import INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "indices", "is_adapter", "is_pointer",
-    "pointers", "quantisation", "quantised", "refuse", "weights",
+    "CONSTANTS", "HEADS", "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "indices",
+    "is_adapter", "is_pointer", "pointers", "quantisation", "quantised", "refuse", "same", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"([\w.-]*[_.-])?(adapters?|lora)([_.-][\w.-]*)?\.(json|safetensors|bin|pth?|npz|ckpt)", re.IGNORECASE)
@@ -31,13 +34,28 @@ _AN_ADAPTER, _A_POINTER, _TWO_SAVES, _UNFIT, _UNSCALED = REFUSED = (
 )  # fmt: skip
 """What a fault begins with that no weights are read in spite of."""
 
+# What a file may hold that a model does without: a head, and what older versions of transformers stored though it follows from
+# the configuration. A head is one matrix and its bias, or one of the few that have a layer before it; what only begins like
+# one, such as `output.norm.weight` or `head.0.weight`, may be part of the stream.
+HEADS = re.compile(
+    r"(?:(?:module|_orig_mod|model|language_model|base_model)\.)*(?:"
+    r"(?:lm_head|embed_out|output|output_projection|head|score|classifier|value_head|v_head(?:\.summary)?|pooler(?:\.dense)?"
+    r"|lm_head\.(?:dense|norm|layer_norm|decoder))\.(?:weight|bias)|lm_head\.bias|decoder\.bias|cls\.\w+\..*)$"
+)
+"""Names of the weights of heads, and of the pooler of a masked language model."""
+CONSTANTS = re.compile(r"(^|\.)(masked_bias|rotary_emb\.inv_freq|position_ids)$")
+"""Names of what follows from the configuration."""
+
 NOTE = "quantised.txt"
 """The file that says how weights were quantised which are plain numbers by now."""
 
 
 def weights(folder: Path) -> list[str]:
     """Return the names of a folder's weight files: those its index names, else those named as transformers names them."""
-    return weight_names((path.name for path in folder.iterdir() if path.is_file()), indices(folder))
+    indexed = indices(folder)
+    inside = (name for names in indexed.values() for name in names if not {"..", "/"} & set(Path(name).parts))
+    nested = [name for name in inside if (folder / name).is_file()]
+    return weight_names([path.name for path in folder.iterdir() if path.is_file()] + nested, indexed)
 
 
 def indices(folder: Path) -> dict[str, list[str]]:
@@ -96,7 +114,12 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     for place, names in places:
         found += pointers(place, names)
     found += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
-    return found + (_of_weights(folder, read, sorted(filter(is_weights, here))) if read else [])
+    if not read:
+        named = ((index, names[0]) for index, names in indices(folder).items() if names)
+        return found + [f"{_UNFIT}: {index} names {brief(name)}, which is not in the folder" for index, name in named][:1]
+    pickled = sorted(name for name in here if is_weights(name) and not read[0].endswith(".bin") and name.endswith(".bin"))
+    found += [f"not used, since there are safetensors: {', '.join(pickled)}"] if pickled else []
+    return found + _of_weights(folder, read, sorted(filter(is_weights, here)))
 
 
 def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
@@ -162,22 +185,54 @@ def quantisation(config: dict) -> str:
     return str(told.get("quant_method", "unknown")) + (f", {bits} bits" if bits else "")
 
 
-def _header(file: Path) -> tuple[int, dict[str, dict]]:
-    """Return where the tensors of a safetensors file begin, and what its header tells of each; nothing of a damaged one."""
+class _Tensor(NamedTuple):
+    """One tensor of a file: its dtype as safetensors writes it, its shape, and the hash of its first bytes (None: of all)."""
+
+    dtype: str
+    shape: list[int]
+    sha256: Callable[[int | None], str]
+
+
+def _tensors(file: Path) -> dict[str, _Tensor]:
+    """Return the tensors of a file of weights without reading them; none of a damaged one, and none of pickled code."""
     try:
-        with file.open("rb") as stored:
-            size = int.from_bytes(stored.read(8), "little")
-            tensors = json.loads(stored.read(min(size, file.stat().st_size)))
-        return 8 + size, {name: told for name, told in tensors.items() if name != "__metadata__" and "data_offsets" in told}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return 0, {}
+        return _of_safetensors(file) if file.suffix == ".safetensors" else _of_pickle(file)
+    except Exception:  # the ledger and load_model say what is wrong with it
+        return {}
+
+
+def _of_safetensors(file: Path) -> dict[str, _Tensor]:
+    with file.open("rb") as stored:
+        size = int.from_bytes(stored.read(8), "little")
+        header = json.loads(stored.read(min(size, file.stat().st_size)))
+    found = {}
+    for name, told in header.items():
+        if name != "__metadata__" and "data_offsets" in told:
+            start, end = told["data_offsets"]
+            found[name] = _Tensor(told["dtype"], told["shape"], partial(_sha256, file, 8 + size + start, end - start))
+    return found
+
+
+def _of_pickle(file: Path) -> dict[str, _Tensor]:
+    import torch  # noqa: PLC0415 - seconds, which few folders need
+
+    found, mapped = {}, is_zipfile(file)  # as torch writes it since 1.6; what is older is read whole
+    for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=mapped).items():
+        kind = str(tensor.dtype).removeprefix("torch.").removesuffix("fn").upper()  # FLOAT8_E4M3, BFLOAT16, UINT8, BOOL
+        flat = tensor.contiguous().flatten().view(torch.uint8).numpy()
+        found[name] = _Tensor(
+            re.sub("FLOAT|INT", lambda match: match[0][0], kind),
+            list(tensor.shape),
+            lambda most, flat=flat: sha256(flat[:most]).hexdigest(),
+        )
+    return found
 
 
 def _twice(folder: Path, read: Iterable[str]) -> list[tuple[str, str, str]]:
     """Return each tensor that two files hold, with both."""
     first, twice = {}, []
     for file in read:
-        tensors = _header(folder / file)[1] if file.endswith(".safetensors") else {}
+        tensors = _tensors(folder / file)
         twice += [(name, first[name], file) for name in tensors if name in first]
         first |= dict.fromkeys(tensors, file)
     return twice
@@ -187,40 +242,47 @@ def _unscaled(folder: Path, read: Iterable[str]) -> list[str]:
     """Return the matrices of small numbers where config.json tells no quantisation: what they are to be multiplied by is lost."""
     if quantisation(configuration(folder) or {}):
         return []
-    stored = (_header(folder / file)[1].items() for file in read if file.endswith(".safetensors"))
     return [
         name
-        for header in stored
-        for name, told in header
-        if name.endswith("weight") and len(told["shape"]) > 1 and _SMALL.match(told["dtype"])
+        for file in read
+        for name, tensor in _tensors(folder / file).items()
+        if name.endswith("weight") and len(tensor.shape) > 1 and _SMALL.match(tensor.dtype)
     ]
 
 
 def _dtypes(folder: Path) -> set[str]:
-    """Return the dtypes of a folder's weights, as safetensors writes them; none of pickles."""
-    stored = (_header(folder / file)[1] for file in weights(folder) if file.endswith(".safetensors"))
-    return {told["dtype"] for header in stored for told in header.values()}
+    """Return the dtypes of a folder's weights, as safetensors writes them."""
+    return {tensor.dtype for file in weights(folder) for tensor in _tensors(folder / file).values()}
 
 
-def content(folder: Path, most: int | None = None) -> str:
-    """Return a sha256 of the tensors in a folder, whichever files they lie in; empty where it has no safetensors.
+def content(folder: Path, most: int | None = None) -> tuple[str, str]:
+    """Return a sha256 of the tensors in a folder, and one of its heads, whichever files they lie in; empty where there are none.
+
+    What names begin with (`model.`, `module.`) plays no part, nor what follows from the configuration, nor a second copy of
+    a tensor, as the head is that is tied to the embedding.
 
     Args:
         folder: of one checkpoint.
         most: bytes that are read of each tensor; None for all.
     """
-    tensors = []
+    body, heads = set(), set()
     for file in weights(folder):
-        begin, header = _header(folder / file) if file.endswith(".safetensors") else (0, {})
-        for name, told in header.items():
-            start, end = told["data_offsets"]
-            digest = _sha256(folder / file, begin + start, end - start if most is None else min(most, end - start))
-            tensors.append([name, told["dtype"], told["shape"], digest])
-    return sha256(json.dumps(sorted(tensors)).encode()).hexdigest() if tensors else ""
+        for name, tensor in _tensors(folder / file).items():
+            if not CONSTANTS.search(name):
+                place = re.search(r"(?<![^.])\d+\..*|$", name)[0]  # in the list of blocks; empty for what lies outside
+                (heads if HEADS.match(name) else body).add((place, tensor.dtype, tuple(tensor.shape), tensor.sha256(most)))
+    return tuple(sha256(json.dumps(sorted(each)).encode()).hexdigest() if each else "" for each in (body, heads - body))
 
 
-def _sha256(file: Path, start: int, size: int) -> str:
+def same(one: Path, other: Path) -> bool:
+    """Return whether two folders hold the same tensors; one of them may lack the head."""
+    (body, heads), (other_body, other_heads) = content(one), content(other)
+    return body == other_body and (heads == other_heads or not (heads and other_heads))
+
+
+def _sha256(file: Path, start: int, size: int, most: int | None) -> str:
     digest = sha256()
+    size = size if most is None else min(most, size)
     with file.open("rb") as stored:
         stored.seek(start)
         while size > 0 and (part := stored.read(min(size, 1 << 24))):

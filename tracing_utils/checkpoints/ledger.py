@@ -20,7 +20,7 @@ from ..core.downloads import blob_id
 from . import files
 from .types import CHAT_TEMPLATE, Checkpoint, tokenizer_names, weight_names
 
-__all__ = ["check", "identity", "table", "tokenizer_identity", "weights", "weights_sha256"]
+__all__ = ["check", "identity", "sizes", "table", "tokenizer_identity", "weights", "weights_sha256"]
 
 NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
 NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
@@ -29,18 +29,20 @@ DAMAGED = "damaged"
 _FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED, *files.REFUSED)
 
 
-def _files(checkpoint: Checkpoint) -> dict[str, int]:
+def sizes(checkpoint: Checkpoint) -> dict[str, int]:
     """Return the size of each file of a checkpoint, from the hub's metadata or its folder."""
     if checkpoint.remote:
         return {file.name: file.size for file in checkpoint.remote.files}
-    return {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
+    here = {path.name: path for path in checkpoint.folder.iterdir() if path.is_file()}
+    here |= {name: checkpoint.folder / name for name in files.weights(checkpoint.folder)}  # some may lie further down
+    return {name: path.stat().st_size for name, path in here.items()}
 
 
 def weights(checkpoint: Checkpoint) -> list[str]:
     """Return the names of a checkpoint's weight files, from the hub's metadata or its folder."""
     if not checkpoint.remote:
         return files.weights(checkpoint.folder)
-    names = sorted(_files(checkpoint))  # those that are needed: what is named as weights, else what an index names
+    names = sorted(sizes(checkpoint))  # those that are needed: what is named as weights, else what an index names
     return weight_names(names) or [
         name for name in names if name.endswith((".safetensors", ".bin")) and not files.is_adapter(name)
     ]
@@ -89,7 +91,7 @@ def identity(checkpoint: Checkpoint) -> list[str]:
 
     The ledger compares weights alone, since a configuration may differ in a comment.
     """
-    described = [name for name in sorted(_files(checkpoint)) if name == "config.json" or name.endswith(".py")]
+    described = [name for name in sorted(sizes(checkpoint)) if name == "config.json" or name.endswith(".py")]
     return [weights_sha256(checkpoint), *(digest for _, digest in _digests(checkpoint, described))]
 
 
@@ -128,7 +130,7 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
     gaps = _gaps([checkpoint.step for checkpoint in checkpoints])
     changes = _changes(words)
     for checkpoint in checkpoints:
-        names, sizes = weights(checkpoint), _files(checkpoint)
+        names, size = weights(checkpoint), sizes(checkpoint)
         digest = weights_sha256(checkpoint) if names else ""
         same = first.get(digest) or _elsewhere(checkpoint, samples) or checkpoint.revision
         if digest:
@@ -141,7 +143,7 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
                 "commit": checkpoint.remote.commit if checkpoint.remote else "",
                 "step": checkpoint.step,
                 "tokens": checkpoint.tokens,
-                "bytes": sum(sizes[name] for name in names),
+                "bytes": sum(size[name] for name in names),
                 "sha256": digest,
                 "tokenizer": words[checkpoint],
                 "duplicate_of": same if repeats else "",
@@ -176,12 +178,12 @@ def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]]) -> 
     Of a checkpoint on the hub nothing but the hashes of whole files is known: their names alone may differ there.
     """
     if checkpoint.remote:
-        sample = json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint))))
+        sample = json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint)))).strip("[]")
     else:
-        sample = files.content(checkpoint.folder, _SAMPLE)
-    seen = samples[sample] if sample not in ("", "[]") else []
+        sample, _ = files.content(checkpoint.folder, _SAMPLE)
+    seen = samples[sample] if sample else []
     for other in seen:
-        if checkpoint.remote or files.content(other.folder) == files.content(checkpoint.folder):
+        if checkpoint.remote or files.same(other.folder, checkpoint.folder):
             return other.revision
     seen.append(checkpoint)
     return None
@@ -189,7 +191,7 @@ def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]]) -> 
 
 def _faults(checkpoint: Checkpoint) -> list[str]:
     """Return what a checkpoint lacks, what lies in its folder and is not used, and that its weights are pickled."""
-    names, here = weights(checkpoint), _files(checkpoint)
+    names, here = weights(checkpoint), sizes(checkpoint)
     beside = files.adapters(here) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
     faults = [] if names or any(fault.startswith(files.REFUSED) for fault in beside) else [_no_weights(checkpoint)]
     if "config.json" not in here:

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -40,8 +41,8 @@ from transformers.utils import logging
 
 from ..core import downloads
 from ..core.errors import brief
-from . import files
-from .types import CHAT_TEMPLATE, Checkpoint
+from . import files, tokens
+from .types import CHAT_TEMPLATE, Checkpoint, tokenizer_names
 
 __all__ = [
     "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "reading",
@@ -100,19 +101,22 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     """Return the tokenizer of `checkpoint`, which splits as its `tokenizer.json` says where it has one.
 
     Raises:
-        ValueError: if its folder holds none.
+        ValueError: if its folder holds none, or one that other files there make another (`tokens.compare`).
     """
     checkpoint = at_hand(checkpoint)
     folder = checkpoint.tokenizer
     stored = folder / "tokenizer.json"
-    if files.is_pointer(stored):
-        raise ValueError(f"{folder} must hold a tokenizer; its tokenizer.json is a pointer of git-lfs: run `git lfs pull`.")
+    here = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    if pointers := files.pointers(folder, tokenizer_names(here)):
+        raise ValueError(f"{folder} must hold a tokenizer; it holds {pointers[0]}.")
     with reading(folder, "a tokenizer"):
         # A class of transformers, such as GPT2Tokenizer, would put its own splitting in the place of the stored one; the
         # plain class does not. Code that lies beside a tokenizer is another matter, and was asked for.
         plain = stored.is_file() and not (trust_remote_code and _has_code(folder / "tokenizer_config.json"))
         kind = PreTrainedTokenizerFast if plain else AutoTokenizer
         tokenizer = kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if plain:
+        tokens.compare(tokenizer, stored)
     if (template := checkpoint.folder / CHAT_TEMPLATE).is_file():  # a chat model may bring a template and no vocabulary
         tokenizer.chat_template = template.read_text(encoding="utf-8")
     return tokenizer
@@ -158,7 +162,8 @@ def load_model(
         )
     # transformers would fill them with random numbers and go on. A pooler reads what we do not trace.
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
-        other = [name for name in report["unexpected_keys"] if name.endswith(f".{missing[0]}")]
+        ends = tuple(f".{name}" for name in (missing[0], missing[0].removeprefix(f"{model.base_model_prefix}.")))
+        other = [name for name in report["unexpected_keys"] if name.endswith(ends)]
         renamed = f" (there is {brief(other[0])}: take the names that save_pretrained writes)" if other else ""
         raise ValueError(f"{folder} must hold all weights; {len(missing)} are missing, the first is {missing[0]}{renamed}.")
     if other := sorted(report["mismatched_keys"]):
@@ -184,12 +189,26 @@ def _config(folder: Path, trust_remote_code: bool):
         # How attention and experts were computed where the weights come from may need what is not here, and is no part of them.
         config._attn_implementation = config._experts_implementation = None
     _refuse_unknown_quantisation(config, folder)
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if masked or config.is_encoder_decoder:
+    if why := _no_decoder(config):
         raise ValueError(
-            f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which has an encoder."
+            f"{folder} must hold a decoder, which reads from left to right; it holds {config.model_type}, which {why}."
         )
     return config
+
+
+# They have a head for the next token in transformers, and read in both directions all the same.
+_BOTH_WAYS = ("bert-generation", "cpmant", "xlnet")
+
+
+def _no_decoder(config) -> str:
+    """Return why a model of this configuration is no decoder of text, as far as its family tells; empty if it may be one."""
+    decodes = getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or (config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not decodes):
+        return "has an encoder"
+    if config.model_type in _BOTH_WAYS and not decodes:
+        return "reads in both directions"
+    known = config.model_type in CONFIG_MAPPING  # of others nothing is known
+    return "" if not known or hasattr(config.get_text_config(), "vocab_size") else "reads no text"
 
 
 def _with_head(config) -> type:
@@ -211,14 +230,6 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
                 )
 
 
-# What a file may hold that a model does without: heads, the pooler of a masked language model, and what older versions of
-# transformers stored though it follows from the configuration.
-_HEADS = re.compile(
-    r"((language_model\.)?lm_head|embed_out|output|head|score|classifier|v_head|value_head|cls|pooler|\w+\.pooler)\.|decoder\.bias$"
-)
-_CONSTANTS = re.compile(r"(^|\.)(masked_bias|rotary_emb\.inv_freq|position_ids)$")
-
-
 def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
     """Return which weights of a file a model lacks, but for heads it is loaded without and what transformers itself ignores."""
     prefix = f"{model.base_model_prefix}."
@@ -229,8 +240,8 @@ def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
     return sorted(
         name
         for name in names
-        if (not _HEADS.match(name) or name.split(".")[0] in heads)
-        and not _CONSTANTS.search(name)
+        if (not files.HEADS.match(name) or heads & set(name.split(".")))
+        and not files.CONSTANTS.search(name)
         and name.removeprefix(prefix) not in buffers
         and not ignored.search(name)
     )

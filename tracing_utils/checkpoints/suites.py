@@ -266,7 +266,8 @@ def _read_folder(name: str, folder: Path, entry: dict) -> CheckpointSuite:
     places = {path.name: path for path in inside if (path / "config.json").exists() and parse_revision(path.name)}
     if not places:
         raise ValueError(
-            f"A suite's folder must hold checkpoints named like step1000, each with a config.json; {folder} holds none."
+            f"A suite's folder must hold checkpoints named like step1000, each with a config.json; {folder} holds none. "
+            "A study can list folders of other names under `steps:`."
             + "".join(f" There is {note}." for note in files.adapters(path.name for path in inside))
             + "".join(f" It was {note}." for note in _left_out(folder, set()))
         )

@@ -6,6 +6,7 @@ Rule: no two checkpoints lie at one time. A stage that counts anew is counted on
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from itertools import pairwise
 
 from .types import alternative, parse_revision, tokens_seen
 
@@ -19,7 +20,8 @@ def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
     """Return step and tokens seen of each revision, in the order of training, and notes on what the names leave to decide.
 
     A second stage follows the last checkpoint of the first: where its steps or tokens begin anew, those of that checkpoint are
-    added. Of runs that part within a stage (OLMo's ingredients, seeds) the first is kept.
+    added. Of runs that part within a stage (OLMo's ingredients, seeds) the first is kept. Tokens that become fewer within a
+    stage are told and not used.
 
     Args:
         names: of revisions that each tell a step.
@@ -39,18 +41,29 @@ def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
             )
         at[step] = name, tokens
     _check_epochs(names)
-    times, notes = {}, []
+    times, notes, chosen = {}, [], []
     for stage in sorted(stages):
         kept, *others = sorted(stages[stage], key=lambda branch: (len(branch), branch))
         for other in others:
             named = [name for name, _ in stages[stage][other].values()]
             notes.append(f"left out (an alternative to {kept or f'stage {stage}'}): {until_ten(named)}")
-        notes += _count_on(times, stages[stage][kept], entry)
+        chosen.append(stages[stage][kept])
+    if back := next(filter(None, map(_going_back, chosen)), None):
+        notes.append(f"tokens in the names are not used, since {back[1]} tells fewer than {back[0]} before it")
+        chosen = [{step: (name, None) for step, (name, _) in stage.items()} for stage in chosen]
+    for stage in chosen:
+        notes += _count_on(times, stage, entry)
     return times, notes
 
 
+def _going_back(stage: dict[int, tuple[str, int | None]]) -> tuple[str, str] | None:
+    """Return the names of the first two checkpoints of a stage, name and tokens by step, of which the later has fewer tokens."""
+    counted = [stage[step] for step in sorted(stage) if stage[step][1] is not None]
+    return next(((one, two) for (one, before), (two, after) in pairwise(counted) if after < before), None)
+
+
 def _count_on(times: _Times, stage: dict[int, tuple[str, int | None]], entry: dict) -> list[str]:
-    """Put a stage, name and tokens by step, behind what is in `times`; return a note if its steps are counted on."""
+    """Put a stage, name and tokens by step, behind what is in `times`; return notes on how a later stage was put there."""
     last, (steps, tokens) = next(reversed(times.items()), ("", (-1, None)))
     first = min(stage)
     begun = stage[first][1]
@@ -64,7 +77,8 @@ def _count_on(times: _Times, stage: dict[int, tuple[str, int | None]], entry: di
         times[name] = whole, tokens_seen(entry, whole, own)
     begins = left[0] if left else stage[first][0]
     notes = [f"left out (the end of the stage before): {left[0]}"] if left else []
-    return [*notes, f"steps counted on from {last}, since {begins} begins to count anew"] if anew else []
+    how = f"steps counted on from {last}, since {begins} begins to count anew"
+    return [*notes, how if anew else f"{begins} follows {last}: another stage, whose steps go on"] if last else []
 
 
 def _check_epochs(names: Iterable[str]) -> None:

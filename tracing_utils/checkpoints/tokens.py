@@ -3,19 +3,32 @@
 Rule: a text ends in its own last token; what a tokenizer cannot tell apart is refused or told before a model reads it.
 """
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.errors import brief
 from ..statements.concepts import ConceptSet
 
-__all__ = ["MOST_UNKNOWN", "check", "tokenize"]
+__all__ = ["MOST_UNKNOWN", "check", "compare", "tokenize"]
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_UNKNOWN = 0.02
 """The share of a set's tokens that may be unknown, and of its statements that may be like another, without a warning."""
+
+# Capitals, numbers, signs, spaces of all kinds, accents in both normal forms, other scripts, a word that is written together.
+_TRIAL = (
+    "The lamp by the window went out.", "Is it SO? \"Yes\", she said: it cost 1,234.50 (or 10%)!", " two  spaces\tand\na line ",
+    "caf\u00e9 cafe\u0301 na\u00efve \ufb01n", "\u041f\u043e\u0447\u0435\u043c\u0443? \u6708\u4eae\u3002",
+    "don't re-open e-mail2x",
+)  # fmt: skip
+
+_MARKER = re.compile(r"[<\[|].*[>\]|]", re.DOTALL)  # a token that stands for no text, such as <pad>; files may differ in these
 
 _NOWHERE = "\U000f1234"  # a character for private use, which no tokenizer learns
 
@@ -29,7 +42,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list
         ValueError: if the tokenizer fails at a text.
     """
     try:
-        behind = _behind(tokenizer, max(texts, key=len, default=""))
+        behind = _behind(partial(_ids, tokenizer), max(texts, key=len, default=""))
         # A tokenizer keeps a hundred bytes and more of each token until it returns: some texts at a time.
         parts = (list(texts[start : start + 1000]) for start in range(0, len(texts), 1000))
         ids = [row[: len(row) - len(behind)] for part in parts for row in tokenizer(part)["input_ids"]]
@@ -44,11 +57,53 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list
     return ids
 
 
-def _behind(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Return the tokens that a tokenizer puts behind a text."""
-    bare, whole = (tokenizer(text, add_special_tokens=added)["input_ids"] for added in (False, True))
+def _ids(tokenizer: "PreTrainedTokenizerBase", text: str, special: bool) -> list[int]:
+    """Return the tokens of a text, with those that are put around every text or without."""
+    return tokenizer(text, add_special_tokens=special)["input_ids"]
+
+
+def _behind(read: Callable[[str, bool], list[int]], text: str) -> list[int]:
+    """Return the tokens that are put behind a text; `read` gives its tokens with those around it or without."""
+    bare, whole = read(text, False), read(text, True)
     begins = [start for start in range(len(whole)) if bare and whole[start : start + len(bare)] == bare]
     return whole[begins[0] + len(bare) :] if begins else []
+
+
+def compare(tokenizer: "PreTrainedTokenizerBase", file: Path) -> None:
+    """Refuse a tokenizer that gives other tokens than the `tokenizer.json` it was read from; what is put behind a text aside.
+
+    What lies beside that file, `tokenizer_config.json` above all, may make one token of a word that the model learnt in pieces.
+
+    Args:
+        tokenizer: as it was loaded.
+        file: the `tokenizer.json`.
+
+    Raises:
+        ValueError: if they differ on a trial text, with that text.
+    """
+    from tokenizers import Tokenizer  # noqa: PLC0415 - few readers of this module load one
+
+    stored = Tokenizer.from_file(str(file))
+    stored.no_truncation()
+    stored.no_padding()
+    added = [token.content for token in stored.get_added_tokens_decoder().values()]  # thousands, in some families
+    more = [token for token in tokenizer.get_added_vocab() if token not in added and not _MARKER.fullmatch(token)]
+    for text in (*_TRIAL, "a".join(added), *(f"a {token} b" for token in more)):
+        wanted = _front(lambda text, special: stored.encode(text, add_special_tokens=special).ids, text)
+        if (came := _front(partial(_ids, tokenizer), text)) != wanted:
+            raise ValueError(
+                f"{file.parent} must hold one tokenizer; of {brief(text)} its tokenizer.json makes the tokens "
+                f"{brief(wanted)}, and together with the files beside it {brief(came)}. Mend tokenizer_config.json "
+                "(added_tokens_decoder, extra_special_tokens), or save the tokenizer again."
+            )
+
+
+def _front(read: Callable[[str, bool], list[int]], text: str) -> list[int] | None:
+    """Return the tokens of a text without those behind it; None where a tokenizer has none for its signs."""
+    try:
+        return (whole := read(text, True))[: len(whole) - len(_behind(read, text))]
+    except Exception:  # the library raises nothing more special
+        return None
 
 
 def check(tokenizer: "PreTrainedTokenizerBase", concepts: ConceptSet, ids: Sequence[Sequence[int]]) -> None:

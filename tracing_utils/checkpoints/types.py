@@ -30,7 +30,7 @@ __all__ = [
 # Tried in order; the first that matches the whole name decides. `later` marks a second stage that a word names, `branch` what
 # tells runs apart that go on from one state.
 _PATTERNS = tuple(
-    re.compile(pattern, re.ASCII)
+    re.compile(pattern, re.ASCII | re.IGNORECASE)
     for pattern in (
         # Pythia, OLMo, OLMo-2, Olmo-3, SmolLM2, SmolLM3, Apertus, Lucie, and what people write themselves
         r"(?:stage(?P<stage>\d+)-)?(?:(?P<branch>ingredient\d+)-)?step[-_]?(?P<step>\d+)(?:-tokens(?P<billions>\d+)B)?",
@@ -42,9 +42,9 @@ _PATTERNS = tuple(
         r"(?:pretrain_|(?P<later>anneal_))?iter_(?P<step>\d+)",  # OpenCoder, OpenEuroLLM
         r"(?P<later>extension_)step(?P<step>\d+)",  # Lucie
         r"train_(?P<billions>\d+)B",  # Baichuan 2, which counts billions of tokens only
-        r"(?:(?:ckpt|checkpoint|model)[-_])?(?:global[-_])?step[-_=]?(?P<step>\d+)",  # BLOOM, DeepSpeed, litgpt
+        r"(?:(?:ckpt|checkpoint|model|train)[-_])?(?:global[-_])?step[-_=]?(?P<step>\d+)",  # BLOOM, DeepSpeed, litgpt
         r"(?:ckpt|checkpoint|iter|iteration)[-_=]?(?P<step>\d+)",  # Amber, nanoGPT, Megatron
-        r"(?:epoch[-_=]?\d+[-_])?step[-_=]?(?P<step>\d+)(?:-\w+=[\d.]*\d)*(?:-v\d+)?(?:\.ckpt)?",  # Lightning
+        r"(?:epoch[-_=]?\d+[-_])?(?:\w+=[\d.]*\d-)*step[-_=]?(?P<step>\d+)(?:-\w+=[\d.]*\d)*(?:-v\d+)?(?:\.ckpt)?",  # Lightning
         r"(?P<step>\d+)",
     )
 )

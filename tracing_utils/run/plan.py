@@ -265,10 +265,7 @@ def _asked(bytes_: int | float, seconds: int | float) -> tuple[int, int]:
 
 def _weight_bytes(checkpoint: Checkpoint) -> int:
     """Return the bytes of a checkpoint's weights; its folder may be gone by then, so the hub's metadata come first."""
-    if checkpoint.remote:
-        sizes = {file.name: file.size for file in checkpoint.remote.files}
-    else:
-        sizes = {path.name: path.stat().st_size for path in checkpoint.folder.iterdir() if path.is_file()}
+    sizes = ledger.sizes(checkpoint)
     return sum(sizes[name] for name in ledger.weights(checkpoint))
 
 

@@ -40,6 +40,12 @@ _LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
 _KERNEL = [sys.executable, "-m", warm.__name__, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 
+_CHECK = "interpreter"  # the tag of the first cell of a notebook while it runs, which its page does not hold
+_INTERPRETER = """import sys
+if (came := (sys.executable, sys.prefix)) != wanted:
+    raise RuntimeError("the kernel must be the interpreter of the command, %s of %s; it is %s of %s." % (wanted + came))"""
+
+
 class NotebookError(RuntimeError):
     """A cell of a notebook raised; the notebook is kept as `kept`."""
 
@@ -169,9 +175,13 @@ def book_key(study: Study) -> str:
 
 
 def _tidied(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out what differs between two equal runs, and hide the injected parameters from the page."""
+    """Take out the check and what differs between two equal runs, and hide the injected parameters from the page."""
     executed.metadata.pop("papermill", None)
+    executed.cells = [cell for cell in executed.cells if _CHECK not in cell.metadata.get("tags", [])]
     for index, cell in enumerate(executed.cells):
+        for counted in (cell, *cell.get("outputs", [])):
+            if counted.get("execution_count"):
+                counted.execution_count -= 1  # the check was the first
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.NotebookNode(tags=[*tags, "remove-cell"] if "injected-parameters" in tags else tags)
         cell.id = f"cell-{index}"
@@ -216,6 +226,8 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
     for name in values:
         if name not in declared:
             raise unknown(f"parameter of {source.name}", name, sorted(declared))
+    check = f"exec({_INTERPRETER!r}, {{'wanted': {(sys.executable, sys.prefix)!r}}})"  # it leaves no names
+    executable.cells.insert(0, nbformat.v4.new_code_cell(check, metadata={"tags": [_CHECK]}))
     executable.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.ipynb")

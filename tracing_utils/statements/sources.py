@@ -50,7 +50,7 @@ def set_name(source: str) -> str:
 
 
 def _place(source: str) -> Path:
-    return Path(os.path.expanduser(source))  # noqa: PTH111 - a user that is unknown names nothing, and is no error
+    return Path(os.path.expanduser(os.path.expandvars(source)))  # noqa: PTH111 - an unknown user names nothing, and is no error
 
 
 def available(source: str) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ _NEAR = 16, 25  # the square of the least cosine, 0.8, as a fraction
 _RARE = 30  # a word that at most so many texts hold is looked up; what is commoner is compared by kinds of texts
 _MOST_SPARE = {3: 12, 2: 60}  # words that near texts need not share, for triples and for pairs of words to be looked up
 _AT_ONCE = 500  # rows of similarities
+_CROWDED = 30  # texts with a column in common, from which on not all of them are compared at once
+_MOST_TRIED = 100  # others that each text of a crowded column is compared with first
 
 
 def words(text: str) -> list[str]:
@@ -46,23 +48,17 @@ def near_duplicates(statements: Sequence[str]) -> list[str]:
     What is near to a common third is bound too, so groups may hold members that are not near to each other. Few pairs are
     compared: near texts share a rare word, or some of their rarest common ones, or are of one kind: equal but for rare words.
     """
-    # Each process of a run reads statements, and few look for duplicates: a second of imports each.
-    from scipy.sparse import csr_array  # noqa: PLC0415
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-
     held = _Held(same_text(statements))
-    n = len(statements)
-    bound = [held.sharing_rare_words(), held.alike_in_common_words()]
-    left, right = np.concatenate(bound, axis=1)
-    _, groups = connected_components(csr_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(n, n)), directed=False)
-    return [f"text {group}" for group in groups]
+    bound = np.concatenate([held.sharing_rare_words(), held.alike_in_common_words()], axis=1)
+    return [f"text {group}" for group in _components(bound, len(statements))]
 
 
 class _Held:
     """Which words each text holds, from the rarest to the commonest."""
 
     def __init__(self, texts: Sequence[str]):
-        from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415 - as above
+        # Each process of a run reads statements, and few look for duplicates: a second of imports each.
+        from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
 
         marks = re.compile(rf"[^\w\s{_UNSPACED}{_MARKS}]+")
         found = CountVectorizer(binary=True, analyzer=lambda text: words(text) + marks.findall(text)).fit_transform(texts)
@@ -133,11 +129,60 @@ class _Held:
         return csr_array((held, (np.concatenate(rows), places)), shape=(len(texts), len(found) or 1))
 
     def _pairs(self, held, texts: np.ndarray, of) -> np.ndarray:
-        """Return the near pairs of `texts` whose rows of `held` share a column; see `near`."""
-        found = [np.zeros((2, 0), dtype=np.int64)]
-        for start in range(0, len(texts), _AT_ONCE):
-            left, right = (held[start : start + _AT_ONCE] @ held.T).nonzero()
-            later = left + start < right
-            left, right = texts[left[later] + start], texts[right[later]]
-            found.append(np.stack([left, right])[:, self.near(left, right, of)])
+        """Return near pairs of `texts` whose rows of `held` share a column: as many as bind what all such pairs bind.
+
+        Where many texts share a column, each is first compared with a few of them. Most are bound by that, and only those that
+        are not bound to most of their column are compared with all of it.
+        """
+        crowded = np.bincount(held.indices, minlength=held.shape[1]) > _CROWDED
+        shared = held[:, crowded].tocsc()
+        found = [self._neighbours(shared, texts, of)]
+        bound = _components(found[0], len(self.sizes))[texts]
+        alone = held[:, ~crowded]
+        for left_of, right_of, both in ((alone, alone, False), (_outside(shared, bound), shared.tocsr(), True)):
+            rows = np.flatnonzero(np.diff(left_of.indptr))
+            for some in np.array_split(rows, -(-len(rows) // _AT_ONCE) or 1):
+                left, right = (left_of[some] @ right_of.T).nonzero()
+                left = some[left]
+                new = (bound[left] != bound[right]) & (both | (left < right))
+                left, right = texts[left[new]], texts[right[new]]
+                found.append(np.stack([left, right])[:, self.near(left, right, of)])
         return np.concatenate(found, axis=1)
+
+    def _neighbours(self, shared, texts: np.ndarray, of) -> np.ndarray:
+        """Return near pairs among those that stand some places from each other in a column, as long as they bind many."""
+        column = np.repeat(np.arange(shared.shape[1]), np.diff(shared.indptr))
+        found, bound = np.zeros((2, 0), dtype=np.int64), np.arange(len(self.sizes))
+        for apart in range(1, _MOST_TRIED):
+            together = np.flatnonzero(column[apart:] == column[:-apart])
+            left, right = texts[shared.indices[together]], texts[shared.indices[together + apart]]
+            left, right = (side[bound[left] != bound[right]] for side in (left, right))
+            near = self.near(left, right, of)
+            found = np.concatenate([found, [left[near], right[near]]], axis=1)
+            if near.sum() < len(texts) / 100:
+                break
+            bound = _components(found, len(bound))
+        return found
+
+
+def _components(pairs: np.ndarray, n: int) -> np.ndarray:
+    """Return for each of `n` texts a number that all have which are bound with it."""
+    from scipy.sparse import csr_array  # noqa: PLC0415 - as above
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+    left, right = pairs
+    return connected_components(csr_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(n, n)), directed=False)[1]
+
+
+def _outside(shared, bound: np.ndarray):
+    """Return a matrix without the entries of those texts that are bound to most others of their column."""
+    from scipy.sparse import csr_array  # noqa: PLC0415 - as above
+
+    column = np.repeat(np.arange(shared.shape[1]), np.diff(shared.indptr))
+    kinds, kind, count = np.unique(column * (len(bound) + 1) + bound[shared.indices], return_inverse=True, return_counts=True)
+    order = np.lexsort((count, kinds // (len(bound) + 1)))
+    of_column = kinds[order] // (len(bound) + 1)
+    largest = np.zeros(len(kinds), dtype=bool)
+    largest[order[np.flatnonzero(np.diff(of_column, append=-1))]] = True
+    outside = ~largest[kind]
+    return csr_array((shared.data[outside], (shared.indices[outside], column[outside])), shape=shared.shape)

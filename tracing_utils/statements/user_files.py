@@ -22,7 +22,7 @@ _SMALLEST = 20
 _GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
-_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # as other programs write them
+_LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -70,7 +70,10 @@ def _text(value: object) -> str:
 
 def _label(value: object) -> int | None:
     """Return a label as a number, None where it is none."""
-    return _LABELS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
+    if not isinstance(value, str | int | float):
+        return None
+    written = re.sub(r"(?<=\d)[.,]0*$", "", str(value).strip().lower())  # 1.0, as other programs write it
+    return _LABELS.get(written)
 
 
 def read_pairs(data: bytes, file: str) -> list[tuple[int, tuple[str, str]]]:
@@ -106,6 +109,7 @@ def _decoded(data: bytes, file: str) -> str:
 
 
 _COLUMNS = ("statement", "label")
+_NAMES = (*_COLUMNS, "group", "category", "chosen", "rejected")
 
 
 def _require(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
@@ -118,19 +122,23 @@ def _require(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
         raise ValueError(f"{file} must have each column once; {brief(double)} stands twice. Leave one out.")
 
 
+def _known(name: str) -> str:
+    """Return the name of a column as it stands here where it is one of those we read, in capitals or with spaces around."""
+    return plain if (plain := name.strip().lower()) in _NAMES else name
+
+
 def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     """Return the rows that hold anything, with their numbers in a spreadsheet: empty ones count, and a first header is row 1."""
     separator = "\t" if file.lower().endswith(".tsv") else ","
+    if told := re.match(r'"?sep=([,;|\t])"?[,;|\t]*\r?\n', text, re.IGNORECASE):  # as spreadsheets write it; it is no row there
+        separator, text = told[1], text[told.end() :]
     _check_separator(text.lstrip("\r\n").partition("\n")[0], separator, file, needed)
-    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    filled = ((number, cells) for number, cells in enumerate(table, start=1) if any(map(str.strip, cells)))
-    try:
-        _, columns = next(filled, (1, []))
-        _require(columns, file, needed)
-        rows = list(filled)
-    except csv.Error as error:
-        most = f"fields of at most {csv.field_size_limit():,} characters"
-        raise ValueError(f"{file} must be a CSV table with {most}; it could not be read: {error}.") from None
+    filled = [
+        (number, cells) for number, cells in enumerate(_cells(text, separator, file), start=1) if any(map(str.strip, cells))
+    ]
+    (_, header), *rows = filled or [(1, [])]
+    columns = list(map(_known, header))
+    _require(columns, file, needed)
     for number, cells in rows:
         if any(cells[len(columns) :]):
             signs = _SEPARATORS[separator]
@@ -138,10 +146,31 @@ def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     return [(number, dict.fromkeys(columns) | dict(zip(columns, cells, strict=False))) for number, cells in rows]
 
 
+def _cells(text: str, separator: str, file: str) -> list[list[str]]:
+    """Return the cells of each row. In a table with tabs quotes may be signs of the text, as not every program means them."""
+    rows, fault = [], None
+    try:
+        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
+            rows.append(cells)
+    except csv.Error as error:
+        fault = error
+    if separator == "\t":
+        plain = [line.removesuffix("\r").split("\t") for line in text.rstrip("\r\n").split("\n")]
+        even = len({len(cells) for cells in plain if any(cells)}) == 1
+        if even and (fault or len(rows) != len(plain)):
+            return plain
+    if fault:
+        raise ValueError(
+            f"{file} must be a CSV table with fields of at most {csv.field_size_limit():,} characters; row {len(rows) + 1} could "
+            f"not be read: {fault}. A statement with quotes must stand in quotes, with those inside it doubled."
+        )
+    return rows
+
+
 def _check_separator(header: str, separator: str, file: str, needed: Sequence[str]) -> None:
     """Raise if the header has the needed columns, but between other signs than it must have."""
     for other, named in _SEPARATORS.items():
-        if other != separator and set(needed) <= {name.strip(' "\r') for name in header.split(other)}:
+        if other != separator and set(needed) <= {_known(name.strip(' "\r')) for name in header.split(other)}:
             raise ValueError(
                 f"{file} must have {_SEPARATORS[separator]} between its columns; it has {named}. Save it with commas as .csv, or "
                 "with tabs as .tsv."
@@ -166,8 +195,9 @@ def _jsonl(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]
         if not isinstance(pairs, _Pairs):
             came = brief(line.strip())
             raise ValueError(f"{file}, row {number}: it must be a JSON object with {' and '.join(needed)}; it is {came}.")
-        _require([name for name, _ in pairs], f"{file}, row {number}", needed)
-        rows.append((number, dict(pairs)))
+        named = [(_known(name), value) for name, value in pairs]
+        _require([name for name, _ in named], f"{file}, row {number}", needed)
+        rows.append((number, dict(named)))
     return rows
 
 
