@@ -9,7 +9,7 @@ import pytest
 
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import floors
-from tracing_utils.statements.concepts import DIMENSIONS, RUNGS, TOPICAL, available, load
+from tracing_utils.statements.concepts import DIMENSIONS, RUNGS, TOPICAL, available, grammar, load
 from tracing_utils.statements.rungs import written
 
 ALL = [(rung, dimension) for rung in RUNGS for dimension in RUNGS[rung]]
@@ -138,3 +138,15 @@ def test_the_reader_s_answers_agree_as_often_as_the_table_says_with_the_labels_o
         answers = np.array(list(row.answers), dtype=int)
         assert (answers == drawn).sum() == row.agreed >= 0.97 * row.read
         assert (np.roll(answers, 1) == drawn).mean() < 0.75  # answers to other statements do not agree
+
+
+def test_grammar_has_200_pairs_of_6_kinds_in_quadruples_whose_words_stand_equally_on_both_sides():
+    read = grammar()
+    assert len(set(read.statements)) == len(read) >= 400
+    assert len(set(read.categories)) >= 6
+    assert read.labels.tolist() == [1, 0] * (len(read) // 2)
+    for group in set(read.groups):
+        rows = [i for i, name in enumerate(read.groups) if name == group]
+        good, bad = (Counter(w for i in rows if read.labels[i] == label for w in read.statements[i].split()) for label in (1, 0))
+        assert good == bad
+        assert len({read.statements[i] for i in rows}) == 4
