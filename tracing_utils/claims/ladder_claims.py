@@ -1,7 +1,7 @@
 """The ladder: which rung of language stands at which step, or layer, and two claims on the order of its rungs.
 
-Rule: the claims were written down when the pocket suite's rungs had been seen and no model's rung of grammar, nor SmolLM2's
-`words` and `turn`, had been. A standard error is that of the published 95 % interval.
+Rule: the claims were written down when the pocket suite's rungs, grammar too, had been seen, and the rungs grammar, `words` and
+`turn` of SmolLM2 had not. A standard error is that of the published 95 % interval.
 """
 
 from collections.abc import Mapping
