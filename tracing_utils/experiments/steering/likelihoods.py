@@ -10,6 +10,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import torch
@@ -275,9 +276,9 @@ def grammatical(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> d
     """
     chosen = grammar()
     right = preference(*token_log_likelihoods(model, tokenizer, chosen.statements), np.arange(len(chosen)).reshape(-1, 2)) > 0
-    groups, kinds = np.array(chosen.groups[::2]), np.array(chosen.categories[::2])
-    parts = {"grammar": kinds == kinds} | {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist())}
-    drawn = {name: evaluation.bootstrap_weights(groups[part], seed=0) for name, part in parts.items()}
+    groups, kinds = chosen.groups[::2], np.array(chosen.categories[::2])
+    parts = {"grammar": np.full(len(kinds), True)} | {kind: kinds == kind for kind in dict.fromkeys(chosen.categories)}
+    drawn = {name: evaluation.bootstrap_weights([*compress(groups, part)], seed=0) for name, part in parts.items()}
     return {name: evaluation.mean(right[part].astype(float), drawn[name]) for name, part in parts.items()}
 
 
