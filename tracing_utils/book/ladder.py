@@ -59,15 +59,19 @@ def chart(study: str, description: str) -> alt.FacetChart:
 
 
 def last(study: str) -> pd.DataFrame:
-    """Return value, low and high of each rung and dimension at the last checkpoint, at the selected layer, with its floor."""
-    floors = _rows(study).query("kind == 'floor'").set_index(["rung", "dimension"])["value"]
+    """Return value, low and high of each rung and dimension at the last checkpoint, at the selected layer.
+
+    Further columns: `floor`, and `above` (the whole interval lies above the floor's and above one half).
+    """
+    floors = _rows(study).query("kind == 'floor'").set_index(["rung", "dimension"])
     rows = [
         {"dimension": ladder.dimension, "rung": NAMES[rung]} | curve.iloc[-1][["value", "low", "high"]].to_dict()
         for ladder in ladder_claims.ladders(study)
         for rung, curve in ladder.curves.items()
     ]
     table = pd.DataFrame(rows).set_index(["rung", "dimension"])
-    return table.assign(floor=floors.reindex(table.index))
+    floors = floors.reindex(table.index)
+    return table.assign(floor=floors["value"], above=table["low"] > floors["high"].fillna(0.5).clip(lower=0.5))
 
 
 def span(study: str, rung: str) -> str:
