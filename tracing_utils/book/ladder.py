@@ -75,8 +75,13 @@ def last(study: str) -> pd.DataFrame:
 
 
 def span(study: str, rung: str) -> str:
-    """Return the range of a rung over the dimensions at the last checkpoint, as words; `rung` is one of the values of `NAMES`."""
-    values = last(study).loc[rung, "value"]
+    """Return, as words, the range of a rung at the last checkpoint over the dimensions that have every rung.
+
+    Args:
+        study: whose sets are rungs.
+        rung: one of the values of `NAMES`.
+    """
+    values = last(study)["value"].unstack().dropna(axis="columns").loc[rung]
     return f"{values.min():.2f} to {values.max():.2f}" if values.nunique() > 1 else f"{values.iloc[0]:.2f}"
 
 
