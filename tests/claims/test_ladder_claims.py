@@ -6,7 +6,8 @@ import pytest
 
 from tracing_utils.claims import framework, ladder_claims
 from tracing_utils.claims.framework import VERDICTS
-from tracing_utils.claims.ladder_claims import CLAIMS, RUNGS, Ladder
+from tracing_utils.claims.ladder_claims import CLAIMS, Ladder
+from tracing_utils.statements.sources import LADDER
 
 SUPPORTED, NOT_SUPPORTED, IRRELEVANT, _, NOT_TESTABLE = VERDICTS
 STEPS = np.array([0.0, *2.0 ** np.arange(3, 13)])
@@ -18,7 +19,7 @@ def curve(values, places, half_width=0.02):
     return pd.DataFrame({"value": values, "low": values - half_width, "high": values + half_width, "n": 600}, index=places)
 
 
-def ladder(values, layers=None, rungs=RUNGS, half_width=0.02) -> Ladder:
+def ladder(values, layers=None, rungs=LADDER, half_width=0.02) -> Ladder:
     if layers is not None:
         curves = {rung: curve(each[-1:], [7]) for rung, each in zip(rungs, values, strict=True)}
         over = {rung: curve(each, range(len(each))) for rung, each in zip(rungs[1:], layers, strict=True)}
@@ -48,7 +49,7 @@ def test_the_order_is_that_of_the_last_checkpoint_and_every_step_of_it_counts():
 
 def test_what_starts_together_or_between_two_checkpoints_far_apart_is_not_called_earlier():
     sparse = CLIMB[:, [0, 3, 8, 10]]  # order alone does not tell how far apart
-    curves = {rung: curve(each, STEPS[[0, 3, 8, 10]]) for rung, each in zip(RUNGS, sparse, strict=True)}
+    curves = {rung: curve(each, STEPS[[0, 3, 8, 10]]) for rung, each in zip(LADDER, sparse, strict=True)}
     made = Ladder("made", "ladder", "privacy", STEPS[[0, 3, 8, 10]], curves=curves)
     assert verdicts(made)["easier_starts_earlier"] != SUPPORTED
     together = 0.5 + np.outer([0.4, 0.3, 0.2, 0.1], STEPS > 100)

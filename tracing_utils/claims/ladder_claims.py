@@ -12,14 +12,11 @@ import numpy as np
 import pandas as pd
 
 from .. import results
-from ..statements.concepts import DIMENSIONS
+from ..statements.sources import DIMENSIONS, LADDER
 from . import framework, measured
 from .framework import Claim, Found, NotTestable, Part
 
-__all__ = ["CLAIMS", "RUNGS", "Ladder", "judge", "ladders", "onset"]
-
-RUNGS = ("grammar", "words", "turn", "pocket")
-"""From the lowest rung to the crossed sentences. Grammar is judged by likelihood and is the same in every dimension."""
+__all__ = ["CLAIMS", "Ladder", "judge", "ladders", "onset"]
 
 ACCURACY = 0.02
 """Smallest relevant difference of accuracies, as in the paper's claims."""
@@ -35,7 +32,7 @@ class Ladder(framework.Evidence):
     """The rungs of one dimension in one study, as evidence of a set that is called "ladder".
 
     Attributes:
-        curves: by rung, in the order of `RUNGS`, accuracy at each step: value, low, high and n. Grammar's is the share of pairs
+        curves: by rung, in the order of `LADDER`, accuracy at each step: value, low, high and n. Grammar's is the share of pairs
             whose grammatical sentence is the likelier one, that of the others the probe's at the selected layer.
         layers: by rung, the same at each layer of the last checkpoint; grammar has none.
     """
@@ -50,7 +47,7 @@ def ladders(study: str) -> list[Ladder]:
     table = results.read_csv(results.folder("") / "grammar.csv")
     every = []
     for dimension in (name for name in DIMENSIONS if ("words", name) in found):
-        own = {rung: found[rung, dimension] for rung in RUNGS if (rung, dimension) in found}
+        own = {rung: found[rung, dimension] for rung in LADDER if (rung, dimension) in found}
         first = own["words"]
         grammar = table[(table["suite"] == first.suite) & (table["method"] == "grammar") & table["step"].isin(first.steps)]
         curves = {"grammar": grammar.set_index("step").sort_index()[["value", "low", "high", "n"]]}
