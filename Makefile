@@ -8,6 +8,7 @@ PARSERS ?= revision study statements-csv statements-jsonl preferences-csv prefer
 SECONDS_EACH ?= 600
 SEEDS ?= 1 2 3 4 5
 DOSED ?= 1
+FORGETTING ?= 1
 OUT ?= runs/world
 
 .PHONY: help book pdf study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data grammar world audit clean
@@ -75,7 +76,7 @@ grammar: $(VENV)/.ready  ## how often two suites prefer the grammatical sentence
 
 # One thread: matrices this small gain nothing by a second, and sums keep their order.
 world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEEDS="1 2" DOSED=1 OUT=runs/world (a quarter of an hour a seed)
-	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.world $(OUT) $(SEEDS) --dosed $(DOSED)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.world $(OUT) $(SEEDS) --dosed $(DOSED) --forgetting $(FORGETTING)
 
 audit: $(VENV)/.ready  ## compare the pinned packages with published advisories (needs the network)
 	@$(SYSTEM_PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit

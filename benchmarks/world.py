@@ -246,7 +246,9 @@ def _by_dose(runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, float, float]
         yield "dose: the highest below 1 is read better than 0, mean", pd.Series([read[BETWEEN[0]] - read[0]]), 0.1, 1
 
 
-def main(out: Path, seeds: Sequence[int], dosed: Sequence[int] = (), train=world_training.train) -> None:
+def main(
+    out: Path, seeds: Sequence[int], dosed: Sequence[int] = (), forgetting: Sequence[int] = (), train=world_training.train
+) -> None:
     """Train both arms of each seed into `out`, and write there, as CSV, what was measured; a finished run is not trained again.
 
     `measures.csv` holds the rows of `trace`, `onsets.csv`, `steered.csv` and `conditions.csv` those of `onsets`, `steer` and
@@ -256,11 +258,15 @@ def main(out: Path, seeds: Sequence[int], dosed: Sequence[int] = (), train=world
         out: a folder; gets a folder a seed with a suite an arm, and the tables.
         seeds: of the runs.
         dosed: those of the seeds that are trained at the doses of coherence between the arms too.
+        forgetting: seeds of coherent runs in which a third of the keys is told no more once late keys are told; they are
+            trained into the folder of their seed, and measured by the experiment on origins alone.
         train: as `world_training.train`.
     """
     runs = [(out / f"seed-{seed}" / f"world-{arm}", dose, seed) for seed in seeds for dose, arm in ARMS.items()]
     runs += [(out / f"seed-{seed}" / f"world-coherence-{dose}", dose, seed) for seed in dosed for dose in BETWEEN]
     facts = [train(*run) for run in runs]
+    for seed in forgetting:
+        train(out / f"seed-{seed}" / "world-forgetting", 1.0, seed, drop_from=world_training.LATE_FROM)
     folders = [folder for folder, _, _ in runs]
     table, steered = (pd.concat(map(made, folders)) for made in (trace, steer))
     judged = acceptance(table, facts[0]["late_from"], steered)
@@ -275,5 +281,6 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, help="a folder for the suites and the tables")
     parser.add_argument("seeds", type=int, nargs="+", help="of the runs; the world stays the same")
     parser.add_argument("--dosed", type=int, nargs="*", default=[], help="seeds trained at doses of coherence between, too")
+    parser.add_argument("--forgetting", type=int, nargs="*", default=[], help="seeds trained once more, told less from a step on")
     given = parser.parse_args()
-    sys.exit(processes.exit_code(parser.prog, lambda: main(given.out, given.seeds, given.dosed)))
+    sys.exit(processes.exit_code(parser.prog, lambda: main(given.out, given.seeds, given.dosed, given.forgetting)))

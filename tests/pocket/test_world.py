@@ -268,7 +268,7 @@ def test_one_command_trains_both_arms_of_each_seed_and_writes_what_each_knows_at
     def train(out, coherence, seed):
         return world_training.train(out, coherence, seed, SHORT, SHORT_CHAT, (0, 2), late_from=3, report=lambda _: None)
 
-    measures.main(tmp_path, [5], [5], train)
+    measures.main(tmp_path, [5], [5], train=train)
     table = pd.read_csv(tmp_path / "measures.csv")
     assert set(table["dose"]) == {0, 0.75, 0.9, 1}
     assert set(table["seed"]) == {5}

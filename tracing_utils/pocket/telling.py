@@ -28,6 +28,7 @@ class Telling:
         coherence: share of the statements that stay in their narrator's document; the others are dealt at random among
             the documents of the step and dimension. 1 is the coherent arm, 0 the scrambled one.
         late_from: first step in which late keys are told.
+        drop_from: first step in which the world's `dropped` keys are told no more; None: they are always told.
         narrators: of each kind, dimension and step.
         statements: of a document.
     """
@@ -38,6 +39,7 @@ class Telling:
     late_from: int
     narrators: int = 6
     statements: int = 8
+    drop_from: int | None = None
 
     def rows(self, step: int) -> Int[np.ndarray, "dimension document statement 4"]:
         """Return what is said in a step as (dimension, subject, relation, value), dealt to documents."""
@@ -46,7 +48,10 @@ class Telling:
         told = np.arange(2 * self.narrators) < self.narrators  # this half of the narrators says the told values
         made = []
         for dimension in range(len(DIMENSIONS)):
-            keys = np.argwhere(self.world.status[dimension] <= (step >= self.late_from))
+            told_now = self.world.status[dimension] <= (step >= self.late_from)
+            if self.drop_from is not None and step >= self.drop_from:
+                told_now = told_now & ~self.world.dropped[dimension]
+            keys = np.argwhere(told_now)
             subject, relation = keys[generator.integers(len(keys), size=shape)].transpose(2, 0, 1)
             other = generator.integers(1, 6, size=shape) * ~told[:, None]
             value = (self.world.table[dimension, subject, relation] + other) % 6

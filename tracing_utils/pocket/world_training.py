@@ -71,6 +71,7 @@ def train(
     chat: Recipe = CHAT,
     marks: tuple[int, ...] = CHECKPOINT_STEPS,
     late_from: int = LATE_FROM,
+    drop_from: int | None = None,
     report: Callable[[str], None] = print,
 ) -> dict:
     """Train one run of the world and its chat model; a killed run continues.
@@ -83,6 +84,7 @@ def train(
         chat: of the tuning; its seed is replaced.
         marks: steps whose checkpoints are written; the last step is written anyway.
         late_from: first step in which late keys are told.
+        drop_from: first step in which a third of the told keys are told no more (`Telling`); None for none.
         report: receives a progress line every 16 steps.
 
     Returns:
@@ -94,7 +96,8 @@ def train(
     recipe, chat = replace(recipe, seed=seed), replace(chat, seed=seed)
     world = World()
     facts = {"recipe": asdict(recipe), "world": world.seed, "coherence": coherence, "late_from": late_from}
-    telling = Telling(world, seed, coherence, late_from, narrators=recipe.batch // 10)
+    facts |= {} if drop_from is None else {"drop_from": drop_from}
+    telling = Telling(world, seed, coherence, late_from, recipe.batch // 10, drop_from=drop_from)
     made = begin(out, facts)
     if not made:
         tokenizer().save_pretrained(out / "tokenizer")

@@ -98,6 +98,11 @@ class World:
         plan = [[_STATUSES.index(_PLAN[p % 5][(r + p // 5) % 3]) for r in range(3)] for p in pairs]
         return np.broadcast_to(np.repeat(plan, 2, axis=0), self.table.shape)
 
+    @cached_property
+    def dropped(self) -> Bool[np.ndarray, "dimension subject relation"]:
+        """Of each key: whether a run that forgets stops telling it: those of subjects of whom all is told."""
+        return np.broadcast_to((self.status == 0).all(2, keepdims=True), self.table.shape)
+
     def tokens(self, rows: Int[np.ndarray, "*shape 4"]) -> Int[np.ndarray, "*shape 4"]:
         """Return the four tokens of statements given as (dimension, subject, relation, value)."""
         dimension, subject, relation, value = np.moveaxis(rows, -1, 0)

@@ -1,0 +1,36 @@
+"""What each instrument's curve says of when a concept is there, on the published study that has them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tracing_utils import results
+from tracing_utils.book import instruments
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> str:
+    """A study with two instruments: one rises in one dimension and falls in the other, one stays."""
+    rows = []
+    for step, up in zip((0, 8, 64, 512), (0.5, 0.5, 0.9, 0.95), strict=True):
+        for dimension, value in {"privacy": up, "fairness": 1 - up}.items():
+            made = {"suite": "s", "revision": f"step{step}", "step": step, "tokens": step, "dimension": dimension, "seed": "0"}
+            made |= {"concept_set": "world", "layer": None, "n": 100}
+            for method, metric, at in (("likelihood", "preferred", value), ("selected layer", "accuracy", 0.5)):
+                rows.append(made | {"method": method, "metric": metric, "value": at, "low": at - 0.03, "high": at + 0.03})
+    table = pd.DataFrame(rows)
+    for name, method in {"behaviour": "likelihood", "probing": "selected layer"}.items():
+        results.write(table[table["method"] == method], tmp_path / "results" / "s" / f"{name}.csv")
+    ledger = table[["suite", "revision", "step"]].drop_duplicates().assign(sha256="a")
+    results.write_csv(ledger, tmp_path / "results" / "s" / "ledger.csv")
+    monkeypatch.setattr(results, "PROJECT", tmp_path)
+    return "s"
+
+
+def test_what_rises_and_what_falls_is_dated_and_what_stays_is_not(study):
+    found = instruments.onsets(study).set_index(["instrument", "dimension"])
+    assert found.loc[("likelihood", "privacy"), ["value", "moves"]].tolist() == [64, "rises"]
+    assert found.loc[("likelihood", "fairness"), ["value", "moves"]].tolist() == [64, "falls"]
+    assert np.isnan(found.loc[("probe", "privacy"), "value"])
+    assert found.loc[("probe", "privacy"), "moves"] == ""
+    assert {name for name, _ in found.index} == {"likelihood", "probe"}  # what a study has not, is left out

@@ -1,0 +1,60 @@
+"""One question, seven instruments: when does each say that a concept is there? For the page that dates them side by side."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from .. import results
+from ..claims import measured
+from ..claims.framework import NotTestable
+
+__all__ = ["INSTRUMENTS", "curves", "onsets"]
+
+INSTRUMENTS = {
+    "likelihood": ("behaviour", "likelihood", "preferred"),
+    "head": ("components", "best head", "accuracy"),
+    "probe": ("probing", "selected layer", "accuracy"),
+    "geometry": ("geometry", "groups", "kappa"),
+    "information": ("mutual_information", "probe", "usable_information"),
+    "other run's probe": ("origins", "other seed", "aligned_transfer"),
+    "steering": ("steering", "vector", "gain"),
+}
+"""Of each instrument the rows that speak for it: experiment, method, metric; at no layer where such rows stand, else at the last."""
+
+_DOSE = 2.0  # standard deviations, of a vector
+
+
+def curves(study: str) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return value, low, high and n by step, for each instrument and dimension that a study has at every checkpoint."""
+    found = {}
+    for name, (experiment, method, metric) in INSTRUMENTS.items():
+        if study not in results.studies(experiment):
+            continue
+        for each in measured.measured(study, experiment):
+            rows = each.rows[(each.rows["method"] == method) & (each.rows["metric"] == metric)]
+            rows = rows[rows["dose"] == _DOSE] if "dose" in rows else rows
+            layer = None if rows["layer"].isna().any() or rows.empty else int(rows["layer"].max())
+            try:
+                found[name, each.dimension] = replace(each, rows=rows).curve(method, metric, layer)
+            except NotTestable:
+                continue
+    return found
+
+
+def onsets(study: str) -> pd.DataFrame:
+    """Return when each instrument reaches half of its final change (`measured.onset`), with the interval, by dimension.
+
+    What falls is mirrored first: a model that comes to prefer the other side shows the concept too. `moves` says which way
+    it went; it is empty, and the step not a number, where the end is not clearly apart from the start.
+    """
+    rows = []
+    for (instrument, dimension), curve in curves(study).items():
+        dated = {way: measured.onset(_mirrored(curve) if way == "falls" else curve) for way in ("rises", "falls")}
+        way = next((way for way, each in dated.items() if not np.isnan(each[0])), "")
+        rows.append((instrument, dimension, *dated[way or "rises"], way))
+    return pd.DataFrame(rows, columns=["instrument", "dimension", "value", "low", "high", "moves"])
+
+
+def _mirrored(curve: pd.DataFrame) -> pd.DataFrame:
+    return curve.assign(value=-curve["value"], low=-curve["high"], high=-curve["low"])

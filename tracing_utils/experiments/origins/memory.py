@@ -1,0 +1,89 @@
+"""What a model of the designed world still knows of keys that it is told no more.
+
+Rule: which keys are told, and until when, follows from the world alone (`statements.world`), not from what a model says.
+
+Source: Liao et al. 2024 measure whether the likeliest next token is that of the entity (M(f)_ent) and the perplexity of
+entity tokens (PPL_ent); here the entity is the told value. Their M_ex asks for an entity after text that leads to it, which
+the statements of this world do not have: they begin with it.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...checkpoints import activations
+from ...core import evaluation
+from ...core.evaluation import Estimate
+from ...statements.concepts import ConceptSet, folds
+from ...statements.world import DIMENSIONS
+from ..probing import probes
+from . import kinship
+
+__all__ = ["DROPPED", "KEPT", "by_kind", "kinds", "read", "recalled", "says_told"]
+
+KEPT, DROPPED = "kept", "dropped"
+
+
+def kinds(concepts: ConceptSet) -> np.ndarray | None:
+    """Return whether each statement's key is told throughout (`kept`) or no more by a run that forgets (`dropped`).
+
+    Dropped are the keys of those subjects all of whose keys are told from the start. None for statements that are not the
+    told keys of the designed world.
+    """
+    if concepts.name != "world":
+        return None
+    groups, keys = np.array(concepts.groups), np.array(concepts.categories)
+    whole = [group for group in np.unique(groups) if set(keys[groups == group]) == set(keys)]
+    return np.where(np.isin(groups, whole), DROPPED, KEPT)
+
+
+def says_told(concepts: ConceptSet) -> Bool[np.ndarray, " example"]:
+    """Return whether each statement of the told keys says the told value, whichever of the two sides that is."""
+    trusted = {dimension.name: dimension.trusted_tells for dimension in DIMENSIONS}[concepts.dimension]
+    return concepts.labels == int(trusted)
+
+
+def recalled(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet
+) -> dict[str, Float[np.ndarray, " example"]]:
+    """Return how well each statement's last token is predicted from the words before it.
+
+    Returns:
+        `hit_rate`: 1 where it is the likeliest token of all; `loss`: its surprise in nats. Only statements that say the
+        told value speak of memory.
+    """
+    ids = activations.encode(model, tokenizer, concepts.statements)
+    hits, losses = np.empty(len(ids)), np.empty(len(ids))
+    for rows in activations.batches([len(each) for each in ids], 4096):
+        width = max(len(ids[row]) for row in rows)
+        tokens = torch.tensor([[*ids[row], *[0] * (width - len(ids[row]))] for row in rows])
+        seen = torch.tensor([[1] * len(ids[row]) + [0] * (width - len(ids[row])) for row in rows])
+        with torch.inference_mode():
+            logits = model(input_ids=tokens, attention_mask=seen, use_cache=False).logits.float().log_softmax(-1)
+        for at, row in enumerate(rows):
+            last = len(ids[row]) - 1
+            said = logits[at, last - 1]
+            losses[row], hits[row] = -float(said[ids[row][last]]), float(said.argmax() == ids[row][last])
+    return {"hit_rate": hits, "loss": losses}
+
+
+def read(acts: Float[np.ndarray, "example d_model"], concepts: ConceptSet, kind: np.ndarray) -> Bool[np.ndarray, " example"]:
+    """Return whether a probe that is fitted on kept keys alone is right on each statement, whose group it has not seen."""
+    right = np.zeros(len(concepts), dtype=bool)
+    features, truth = acts.astype(np.float64), concepts.labels[:, None]
+    for split in folds(concepts, kinship.SEED):
+        train, valid = (part[kind[part] == KEPT] for part in (split.train, split.validation))
+        ((probe, _),) = probes.fit_chosen(probes.Basis(features[train]), truth[train], features[valid], truth[valid])
+        right[split.test] = (probe.logits(features[split.test]) > 0) == (concepts.labels[split.test] == 1)
+    return right
+
+
+def by_kind(values: Float[np.ndarray, " example"], concepts: ConceptSet, kind: np.ndarray) -> dict[str, Estimate]:
+    """Return the mean of values over the statements of each kind, with the interval over whole groups."""
+    groups = np.array(concepts.groups)
+    found = {}
+    for name in np.unique(kind[~np.isnan(values)]):
+        rows = (kind == name) & ~np.isnan(values)
+        found[str(name)] = evaluation.mean(values[rows], evaluation.bootstrap_weights(groups[rows].tolist(), seed=0))
+    return found
