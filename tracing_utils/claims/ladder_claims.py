@@ -53,8 +53,7 @@ def ladders(study: str) -> list[Ladder]:
         curves = {"grammar": grammar.set_index("step").sort_index()[["value", "low", "high", "n"]]}
         curves |= {rung: each.curve("selected layer", "accuracy") for rung, each in own.items()}
         layers = {rung: _over_layers(each) for rung, each in own.items()}
-        steps = first.steps.astype(float)
-        every.append(Ladder(first.suite, "ladder", dimension, steps, weights=first.weights, curves=curves, layers=layers))
+        every.append(Ladder(first.suite, "ladder", dimension, first.steps, weights=first.weights, curves=curves, layers=layers))
     return every
 
 
