@@ -11,7 +11,7 @@ DOSED ?= 1
 FORGETTING ?= 1
 OUT ?= runs/world
 
-.PHONY: help book pdf study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data world audit clean
+.PHONY: help book pdf study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data grammar world audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -70,6 +70,9 @@ picture: $(VENV)/.ready  ## draw the README's picture: book/landing.png
 
 released-data: $(VENV)/.ready  ## count what is wrong with the released files: results/released_data/
 	@$(PYTHON) -m benchmarks.pages released-data
+
+grammar: $(VENV)/.ready  ## how often two suites prefer the grammatical sentence: results/grammar.csv
+	@$(PYTHON) -m benchmarks.pages grammar
 
 # One thread: matrices this small gain nothing by a second, and sums keep their order.
 world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEEDS="1 2" DOSED=1 OUT=runs/world (a quarter of an hour a seed)

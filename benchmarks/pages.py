@@ -1,6 +1,6 @@
 """Compute what the book and the README show and no run makes.
 
-Usage: python -m benchmarks.pages power | register | picture | released-data
+Usage: python -m benchmarks.pages power | register | picture | released-data | grammar
 """
 
 import sys
@@ -11,10 +11,12 @@ import vl_convert
 
 from tracing_utils import results
 from tracing_utils.book import arms
+from tracing_utils.checkpoints import models, suites
 from tracing_utils.claims import framework, released_data, simulation
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import controls
+from tracing_utils.experiments.steering import likelihoods
 from tracing_utils.run import processes
 from tracing_utils.statements import concepts
 
@@ -47,7 +49,18 @@ def released() -> None:
     results.write_csv(released_data.words(), folder / "words.csv")
 
 
-PAGES = {"power": power, "register": register, "picture": picture, "released-data": released}
+def grammar() -> None:
+    """Let every checkpoint of two suites judge the rung of grammar, for `book/ladder.md`."""
+    rows, chosen = [], concepts.grammar()
+    for name in ("pocket", "smollm2-135m-instruct-wheel"):
+        for checkpoint in suites.load(name).checkpoints:
+            model, tokenizer = models.load_model(checkpoint, head=True), models.load_tokenizer(checkpoint)
+            for method, estimate in likelihoods.grammatical(model, tokenizer).items():
+                rows.append(results.row(checkpoint, chosen, None, method, "preferred", estimate, ""))
+    results.write(rows, PROJECT / "results" / "grammar.csv")
+
+
+PAGES = {"power": power, "register": register, "picture": picture, "released-data": released, "grammar": grammar}
 
 
 def main() -> None:

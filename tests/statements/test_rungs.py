@@ -4,10 +4,12 @@ from collections import Counter, defaultdict
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import floors
-from tracing_utils.statements.concepts import DIMENSIONS, RUNGS, TOPICAL, available, load
+from tracing_utils.statements.concepts import DIMENSIONS, RUNGS, TOPICAL, available, grammar, load
 from tracing_utils.statements.rungs import written
 
 ALL = [(rung, dimension) for rung in RUNGS for dimension in RUNGS[rung]]
@@ -123,3 +125,29 @@ def test_endings_that_do_tell_the_side_are_seen(make_concepts):
         return [(f"{a}ful", f"{b}less") for a, b in pairs(dimension)]
 
     assert letters_floor(make_concepts, "toxicity", ended)[0] > 0.9
+
+
+def test_the_reader_s_answers_agree_as_often_as_the_table_says_with_the_labels_of_today():
+    table = pd.read_csv(PROJECT / "results" / "rungs_agreement.csv", dtype={"answers": str})
+    rungs = list(dict.fromkeys(table["rung"]))
+    assert [(row.rung, row.dimension) for row in table.itertuples()] == [(r, d) for r in rungs for d in available(r)]
+    for row in table.itertuples():
+        read = load(row.rung, row.dimension)
+        generator = np.random.default_rng([row.seed, rungs.index(row.rung), DIMENSIONS.index(row.dimension)])
+        drawn = read.labels[generator.permutation(len(read))[: row.read]]
+        answers = np.array(list(row.answers), dtype=int)
+        assert (answers == drawn).sum() == row.agreed >= 0.97 * row.read
+        assert (np.roll(answers, 1) == drawn).mean() < 0.75  # answers to other statements do not agree
+
+
+def test_grammar_has_200_pairs_of_6_kinds_in_quadruples_whose_words_stand_equally_on_both_sides():
+    read = grammar()
+    assert len(set(read.statements)) == len(read) >= 400
+    assert len(set(read.categories)) >= 6
+    assert read.labels.tolist() == [1, 0] * (len(read) // 2)
+    for group in set(read.groups):
+        rows = [i for i, name in enumerate(read.groups) if name == group]
+        told = {i: read.statements[i].casefold().rstrip(".").split() for i in rows}
+        good, bad = (Counter(word for i in rows if read.labels[i] == label for word in told[i]) for label in (1, 0))
+        assert good == bad
+        assert len({read.statements[i] for i in rows}) == 4

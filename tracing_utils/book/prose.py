@@ -6,7 +6,7 @@ import pandas as pd
 
 from .. import results
 from ..claims import framework
-from ..statements.concepts import DIMENSIONS
+from ..statements.concepts import DIMENSIONS, RUNGS
 
 __all__ = ["listed", "dimensions", "verdicts"]
 
@@ -16,9 +16,12 @@ def verdicts(designed: bool = False) -> pd.DataFrame:
 
     Args:
         designed: whether of studies on statements of the designed world, or of all others. Those try the tests where the truth
-            is known, these try the paper: each pays for its own number of tests.
+            is known, these try the paper: each pays for its own number of tests. Studies of rungs are left out, since the paper
+        says nothing of rungs (`claims.ladder_claims` judges them).
     """
     table = results.read_all("claims", designed)
+    if not table.empty:
+        table = table[~table["concept_set"].isin(RUNGS).groupby(table["study"]).transform("any")]
     if table.empty:
         return pd.DataFrame(columns=["study", *framework.COLUMNS])
     return framework.decide(table).assign(study=table["study"])

@@ -31,7 +31,7 @@ def _origin() -> dict:
     """Return where a chart comes from: the last chart function its cell names, and the results read in this session."""
     shell = get_ipython()
     cell = shell.user_ns.get("In", [""])[-1] if shell else ""
-    named = re.findall(r"\b((?:charts|explorables|arms)\.[a-z]\w*)\(", cell)
+    named = re.findall(r"\b((?:charts|explorables|arms)\.[a-z]\w*|ladder\.chart)\(", cell)
     origin = {"code": f"{__package__}.{named[-1]}" if named else "", "results": results.read_so_far()}
     return {name: value for name, value in origin.items() if value}
 

@@ -22,8 +22,8 @@ from .sources import DESIGNED, DIMENSIONS, RUNGS, SETS, TOPICAL, available, own_
 
 # Names of `sources` belong here too, for whoever imports the statements themselves.
 __all__ = [
-    "DESIGNED", "DIMENSIONS", "RUNGS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds", "load",
-    "set_name", "subset", "topical",
+    "DESIGNED", "DIMENSIONS", "RUNGS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds",
+    "grammar", "load", "set_name", "subset", "topical",
 ]  # fmt: skip
 
 _OURS = ("hand-written for this book", "CC0-1.0")
@@ -115,6 +115,11 @@ def load(source: str, dimension: str) -> ConceptSet:
     path = own[dimension]
     rows = user_files.read_statements(path.read_bytes(), str(path))
     return _from_table(set_name(source), dimension, datasets.Table(rows, str(path), "the user's own"))
+
+
+def grammar() -> ConceptSet:
+    """Return the zeroth rung, which is of no dimension: grammatical sentences (1), each before its ungrammatical twin (0)."""
+    return _from_table("grammar", "grammar", datasets.Table(rungs.grammar(), *_OURS))
 
 
 def _pocket(file: str) -> datasets.Table:

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from ..core.errors import file_name, unknown
 
-__all__ = ["DESIGNED", "DIMENSIONS", "RUNGS", "SETS", "SUFFIXES", "TOPICAL", "available", "own_files", "set_name"]
+__all__ = ["DESIGNED", "DIMENSIONS", "LADDER", "RUNGS", "SETS", "SUFFIXES", "TOPICAL", "available", "own_files", "set_name"]
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 """The five dimensions of trustworthiness, in the paper's order."""
 
 RUNGS = {"words": DIMENSIONS, "turn": DIMENSIONS[:-1]}
 """The dimensions of each rung below the crossed statements. No context turns a misspelt word into a well-spelt one."""
+
+LADDER = ("grammar", *RUNGS, "pocket")
+"""The rungs from the lowest to the highest. Grammar belongs to no dimension and is judged by likelihood; the others are sets."""
 
 DESIGNED = ("world", "world-never")
 """Sets about the designed world: what its narrators told, and what nobody ever told. It is known what can be known."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core.evaluation import bootstrap_weights
@@ -240,3 +240,14 @@ def test_missing_or_foreign_evidence_is_refused(study, pairs, make_concepts):
         compute(make_concepts(np.arange(20) % 2), evidence, checkpoints)
     with pytest.raises(ValueError, match="statements of privacy; it holds none"):
         compute(make_concepts(np.arange(20) % 2, dimension="privacy"), evidence, checkpoints)
+
+
+def test_evidence_of_a_brief_study_has_changes_and_onset_but_nothing_between_checkpoints(study, rows, pairs, tmp_path):
+    evidence, checkpoints = study
+    brief = {}
+    for name, path in evidence.items():
+        kept = {key: array for key, array in load_file(path).items() if not key.endswith("/middle")}
+        save_file(kept, brief.setdefault(name, tmp_path / path.name))
+    found = compute(pairs, brief, checkpoints)
+    assert {row["metric"] for row in found} == {"change", "onset_step"} < {row["metric"] for row in rows}
+    assert str(found) == str([row for row in rows if row["metric"] in ("change", "onset_step")])

@@ -6,10 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracing_utils.checkpoints.models import load_model
+from tracing_utils.checkpoints import suites
+from tracing_utils.checkpoints.models import load_model, load_tokenizer
 from tracing_utils.experiments.steering.likelihoods import (
     Forest,
     encoded_log_likelihoods,
+    grammatical,
     held_out_pairs,
     multiple_choice,
     neutral_text,
@@ -268,3 +270,15 @@ def test_scoring_from_a_later_position_leaves_out_what_comes_before(model, token
     rest = encoded_log_likelihoods(model, ids, [3] * 4)
     np.testing.assert_allclose(first + rest, whole, rtol=1e-4)
     assert (np.abs(rest - whole) > 1e-3).all()
+
+
+def test_a_trained_model_prefers_the_grammatical_sentence_and_an_untrained_one_neither():
+    checkpoints, read = suites.load("pocket"), []
+    for name in ("step0", "step8192"):
+        read.append(grammatical(load_model(checkpoints[name], head=True), load_tokenizer(checkpoints[name])))
+    untrained, trained = read
+    assert abs(untrained["grammar"].value - 0.5) < 0.05
+    assert trained["grammar"].low > 0.6
+    kinds = [estimate for name, estimate in trained.items() if name != "grammar"]
+    assert sum(each.n for each in kinds) == trained["grammar"].n >= 200
+    assert np.mean([each.value for each in kinds]) == pytest.approx(trained["grammar"].value)

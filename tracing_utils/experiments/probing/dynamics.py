@@ -116,7 +116,7 @@ def compute(concepts: ConceptSet, evidence: dict[str, Path], checkpoints: list[C
     Metrics: `change` (accuracy minus that of the first checkpoint, paired, the refit counted, with `p` corrected for the number
     of checkpoints), `onset_step`, `direction_cosine` and `transfer_accuracy` (of the middle layer, between all checkpoints).
     Their method is `logistic`; `permuted labels` gives the cosines of directions that read nothing. One checkpoint alone
-    has no dynamics: no rows.
+    has no dynamics: no rows. Evidence without activations (`probing: {brief: true}`) has nothing between checkpoints.
 
     Args:
         concepts: the statements probed, after the study's cap.
@@ -130,7 +130,8 @@ def compute(concepts: ConceptSet, evidence: dict[str, Path], checkpoints: list[C
     if len(checkpoints) < 2:
         return []
     files = [_read(concepts, evidence, checkpoint) for checkpoint in checkpoints]
-    return [row for part in (_changes, _between) for row in part(concepts, files, checkpoints)]
+    parts = (_changes, _between) if "middle" in files[0] else (_changes,)
+    return [row for part in parts for row in part(concepts, files, checkpoints)]
 
 
 def _read(concepts: ConceptSet, evidence: dict[str, Path], checkpoint: Checkpoint) -> dict[str, np.ndarray]:

@@ -3,13 +3,14 @@
 Rule: members of a pair or a choice may differ in length, so a preference is always per token.
 
 Public names: `Forest`, `Batch`, `encoded_log_likelihoods`, `token_log_likelihoods`, `held_out_pairs`, `neutral_text`,
-`preference`, `Perplexity`, `perplexity`, `multiple_choice`.
+`preference`, `grammatical`, `Perplexity`, `perplexity`, `multiple_choice`.
 """
 
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...checkpoints import activations, models
 from ...core import evaluation
-from ...statements.concepts import DESIGNED, DIMENSIONS, ConceptSet, load
+from ...statements.concepts import DESIGNED, DIMENSIONS, ConceptSet, grammar, load
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,19 @@ def preference(
     """
     per_token = nats / tokens
     return per_token[pairs[:, 0]] - per_token[pairs[:, 1]]
+
+
+def grammatical(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, evaluation.Estimate]:
+    """Return how often the grammatical sentence of a pair is the likelier one per token: over all kinds, and by kind.
+
+    Source: after BLiMP (Warstadt et al. 2020), which sums over tokens; the pairs are our own (`concepts.grammar`).
+    """
+    chosen = grammar()
+    right = preference(*token_log_likelihoods(model, tokenizer, chosen.statements), np.arange(len(chosen)).reshape(-1, 2)) > 0
+    groups, kinds = chosen.groups[::2], np.array(chosen.categories[::2])
+    parts = {"grammar": np.full(len(kinds), True)} | {kind: kinds == kind for kind in dict.fromkeys(chosen.categories)}
+    drawn = {name: evaluation.bootstrap_weights([*compress(groups, part)], seed=0) for name, part in parts.items()}
+    return {name: evaluation.mean(right[part].astype(float), drawn[name]) for name, part in parts.items()}
 
 
 @dataclass(frozen=True, eq=False)
