@@ -2,4 +2,4 @@
 
 from .. import Experiment
 
-EXPERIMENT = Experiment(pace=4e-6)
+EXPERIMENT = Experiment(pace=3e-6)

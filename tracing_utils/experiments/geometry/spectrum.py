@@ -11,9 +11,11 @@ from jaxtyping import Float
 
 from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet
+from .local import Rows
 
-__all__ = ["alpha_req", "measures", "neutral", "participation_ratio", "rankme", "rows"]
+__all__ = ["alpha_req", "measures", "participation_ratio", "rankme", "rows"]
 
+Acts = Float[np.ndarray, "example layer d_model"]
 Variances = Float[np.ndarray, " direction"]
 Found = tuple[float, Variances]  # a number, and its derivative by each variance
 
@@ -64,7 +66,8 @@ def measures(features: Float[np.ndarray, "text feature"], groups: list[str]) -> 
     centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
     squares = _projections(centred) ** 2
     variances = squares.mean(0)
-    kept = np.flatnonzero(variances > _EMPTY * variances.max())[np.argsort(-variances[variances > _EMPTY * variances.max()])]
+    order = np.argsort(-variances)
+    kept = order[variances[order] > _EMPTY * variances.max()]
     index = np.unique(groups, return_inverse=True)[1]
     for metric, function in _METRICS.items():
         value, slope = function(variances[kept])
@@ -81,20 +84,18 @@ def _projections(centred: Float[np.ndarray, "text feature"]) -> Float[np.ndarray
     return vectors * np.sqrt(values.clip(min=0))
 
 
-def neutral(
-    acts: Mapping[str, np.ndarray], sets: Mapping[str, ConceptSet], dimension: str
-) -> tuple[Float[np.ndarray, "text layer d_model"], list[str]] | None:
-    """Return the activations of the trustworthy statements of the other dimensions, and their groups; None without others."""
+def rows(acts: Mapping[str, Acts], sets: Mapping[str, ConceptSet], dimension: str) -> Rows:
+    """Yield (layer, method, metric, estimate) of the text that is neutral for a dimension; nothing where there is no other.
+
+    Args:
+        acts: activations of each dimension's statements.
+        sets: the statements.
+        dimension: one of them.
+    """
     others = [name for name in sets if name != dimension]
-    if not others:
-        return None
     right = {name: np.flatnonzero(sets[name].labels == 1) for name in others}
     groups = [f"{name}: {sets[name].groups[i]}" for name in others for i in right[name]]
-    return np.concatenate([acts[name][right[name]] for name in others]), groups
-
-
-def rows(texts: Float[np.ndarray, "text layer d_model"], groups: list[str]) -> Iterator[tuple[int, str, str, Estimate]]:
-    """Yield (layer, method, metric, estimate) of the spectrum of neutral text."""
-    for layer in range(texts.shape[1]):
-        for metric, estimate in measures(texts[:, layer], groups):
+    for layer in range(acts[dimension].shape[1] if others else 0):
+        texts = np.concatenate([acts[name][right[name], layer] for name in others])
+        for metric, estimate in measures(texts, groups):
             yield layer, "neutral text", metric, estimate
