@@ -15,13 +15,17 @@ __all__ = ["CLAIMS"]
 
 _KAPPA, _AREA, _SHARE = 0.1, 0.02, 0.05
 
+# First it was kappa over all pairs of groups. In the scrambled arm of the shipped seed, whose probe stays at one half, that is
+# large where groups share a value: what the model knows of a word, not of the label.
+_APART = "no word shared"
+
 
 def _end(rows: pd.DataFrame) -> pd.Series:
     return rows.iloc[-1]
 
 
 def _shared(measured: Measured) -> Found:
-    kappa, null = (_end(measured.curve(method, "kappa")) for method in ("groups", "sign-flip null"))
+    kappa, null = (_end(measured.curve(method, "kappa")) for method in (_APART, f"{_APART}, labels swapped"))
     part = against("kappa minus what swapped labels give", kappa, null, _KAPPA)
     return Found([[part]], [[(measured.steps[-1], measured.steps[-1])]])
 
@@ -29,7 +33,7 @@ def _shared(measured: Measured) -> Found:
 def _grows(measured: Measured) -> Found:
     if len(measured.steps) < 2:
         raise NotTestable("a single checkpoint")
-    kappa = measured.curve("groups", "kappa")
+    kappa = measured.curve(_APART, "kappa")
     part = against("kappa at the last minus at the first checkpoint", _end(kappa), kappa.iloc[0], _KAPPA)
     return Found([[part]], [[(measured.steps[0], measured.steps[-1])]])
 
@@ -61,13 +65,13 @@ CLAIMS: dict[str, Claim] = {
             "common_direction", (), _shared, False, "",
             "Trustworthy and untrustworthy statements differ in one direction in all groups",
             "X-Boundary and Legend: one direction of representation space separates safe from harmful statements",
-            "kappa at the last checkpoint, mean over layers, minus its mean under swapped labels", "above 0", _COSINE,
+            "kappa of crosses that share no word, last checkpoint, mean over layers, minus its mean under swapped labels", "above 0", _COSINE,
         ),
         Claim(
             "direction_grows", (), _grows, True, "",
             "Training brings the groups' differences into one direction",
             "SAE-Track: what a feature stands for draws together in training; SEER: classes come apart",
-            "kappa, mean over layers, at the last minus at the first checkpoint", "above 0", _COSINE,
+            "kappa of crosses that share no word, mean over layers, at the last minus at the first checkpoint", "above 0", _COSINE,
         ),
         Claim(
             "lower_dimension", (), _lower, False, "",
