@@ -65,13 +65,15 @@ CLAIMS: dict[str, Claim] = {
             "common_direction", (), _shared, False, "",
             "Trustworthy and untrustworthy statements differ in one direction in all groups",
             "X-Boundary and Legend: one direction of representation space separates safe from harmful statements",
-            "kappa of crosses that share no word, last checkpoint, mean over layers, minus its mean under swapped labels", "above 0", _COSINE,
+            "kappa of crosses that share no word, last checkpoint, mean over layers, minus its mean under swapped labels",
+            "above 0", _COSINE,
         ),
         Claim(
             "direction_grows", (), _grows, True, "",
             "Training brings the groups' differences into one direction",
             "SAE-Track: what a feature stands for draws together in training; SEER: classes come apart",
-            "kappa of crosses that share no word, mean over layers, at the last minus at the first checkpoint", "above 0", _COSINE,
+            "kappa of crosses that share no word, mean over layers, at the last minus at the first checkpoint",
+            "above 0", _COSINE,
         ),
         Claim(
             "lower_dimension", (), _lower, False, "",
