@@ -35,6 +35,9 @@ TITLES = {
     "cka_x": "debiased CKA to block 0",
     "effective_rank": "effective rank",
     "usable_information": "usable information (bits)",
+    "kappa": "kappa",
+    "lid_auroc": "LID-AUROC",
+    "rankme": "RankMe",
 }
 """What an axis calls each metric."""
 
