@@ -5,7 +5,7 @@ A standard error here is that of the table's own 95 % interval.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ class Measured:
         steps: of the checkpoints, rising; the tuned model's (-1) is not among them unless it stands alone.
         weights: hash of the last checkpoint's weights.
         rows: of the table, those of these checkpoints.
+        study: whose table it is.
     """
 
     suite: str
@@ -40,6 +41,20 @@ class Measured:
     steps: np.ndarray
     weights: str
     rows: pd.DataFrame
+    study: str = ""
+
+    def beside(self, experiment: str) -> "Measured":
+        """Return what the study's table of another experiment holds on the same dimension at the same checkpoints.
+
+        Raises:
+            NotTestable: if the study has no such table.
+        """
+        try:
+            table = results.read(self.study, experiment)
+        except ValueError:
+            raise NotTestable(f"no table of {experiment} in {self.study}") from None
+        same = (table["concept_set"] == self.concept_set) & (table["dimension"] == self.dimension)
+        return replace(self, rows=table[same & table["step"].isin(self.steps)])
 
     def curve(self, method: str, metric: str, layer: int | None = None) -> pd.DataFrame:
         """Return value, low, high and n by step, of a layer or of rows that have none.
@@ -61,7 +76,7 @@ def measured(study: str, experiment: str) -> list[Measured]:
     last = table.sort_values("step")["revision"].iloc[-1]
     keys = ["suite", "concept_set", "dimension"]
     return [
-        Measured(*key, np.sort(rows["step"].unique()), str(ledger.loc[last, "sha256"]), rows)
+        Measured(*key, np.sort(rows["step"].unique()), str(ledger.loc[last, "sha256"]), rows, study)
         for key, rows in table.groupby(keys, sort=False)
     ]
 
