@@ -93,30 +93,32 @@ _WORDS: dict[Callable, tuple[str, ...]] = {
         "A checkpoint prefers one side before a probe can read the sides",
         "This book's own: in the designed world the told value is likely some thousand steps before narrators can be read",
         "checkpoints from the onset of the preferred share to the onset of the probe's accuracy (selected layer)",
-        f"above 0; smallest relevant lead {CHECKPOINTS:g} checkpoint, below which the order is not seen",
+        "above 0",
+        f"a lead of {CHECKPOINTS:g} checkpoint: less is not seen",
     ),
     move_together: (
         "What can be read and what is preferred move together, beyond time",
         "The premise of reading behaviour off probes (Qian et al. 2024, section 3; Legend, Feng et al. 2024)",
         "correlation over checkpoints of the changes in preferred share and in probe accuracy, with the changes of step and of "
         "its logarithm taken out; the number of changes counts for two thirds",
-        f"above 0; smallest relevant correlation {CORRELATION:g}, a tenth of the variance",
+        "above 0",
+        f"a correlation of {CORRELATION:g}: a tenth of the variance",
     ),
     logits_read_like_hidden_state: (
         "The logits of the first token give a linear reader what the hidden state gives, and no more",
         "Zhao et al. 2024 read knowledge off the first token's logits and compare with hidden states",
         "held-out accuracy of a ridge probe of the logits minus that of the vector they are made from, last checkpoint",
-        f"within {EQUIVALENT:g} either way (two one-sided tests); what is outside is relevant",
+        f"within {EQUIVALENT:g} either way, by two one-sided tests",
+        "none: it lies within or it does not",
     ),
     originality_beyond_likelihood: (
         "Originality tells the sides of a pair better than the likelihood does",
         "SPOT (Yvinec and Kasser 2024) scores texts by originality",
         "share of crossed pairs ordered rightly by originality minus that by likelihood per token, last checkpoint",
-        f"above 0; smallest relevant difference {SHARE:g} of the pairs",
+        "above 0",
+        f"a difference of {SHARE:g}: one pair in fifty",
     ),
 }
 
-CLAIMS: dict[str, Claim] = {
-    test.__name__: Claim(test.__name__, (), test, False, "", *words[:3], words[3], words[3]) for test, words in _WORDS.items()
-}
+CLAIMS: dict[str, Claim] = {test.__name__: Claim(test.__name__, (), test, False, "", *words) for test, words in _WORDS.items()}
 """By name."""

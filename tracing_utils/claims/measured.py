@@ -5,7 +5,7 @@ A standard error here is that of the table's own 95 % interval.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from scipy import stats
 
 from .. import results
 from . import framework
-from .framework import Claim, NotTestable, Part
+from .framework import Claim, Evidence, NotTestable, Part
 
 __all__ = ["Measured", "against", "judge", "measured", "onset"]
 
@@ -22,25 +22,17 @@ _DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a study's table of one experiment holds on one dimension of one concept set.
+class Measured(Evidence):
+    """What a study's table of one experiment holds on one dimension of one concept set, as evidence for `framework.judge`.
+
+    Its `steps` are those of the checkpoints, rising; the tuned model's (-1) is not among them unless it stands alone.
 
     Attributes:
-        suite: the checkpoints' suite.
-        concept_set: name of the set.
-        dimension: of the set.
-        steps: of the checkpoints, rising; the tuned model's (-1) is not among them unless it stands alone.
-        weights: hash of the last checkpoint's weights.
         rows: of the table, those of these checkpoints.
         study: whose table it is.
     """
 
-    suite: str
-    concept_set: str
-    dimension: str
-    steps: np.ndarray
-    weights: str
-    rows: pd.DataFrame
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     study: str = ""
 
     def beside(self, experiment: str) -> "Measured":
@@ -73,10 +65,10 @@ def measured(study: str, experiment: str) -> list[Measured]:
     """Return what the table of an experiment in a study holds, by concept set and dimension."""
     table, ledger = results.read(study, experiment), results.read(study, "ledger").set_index("revision")
     table = table[table["step"] >= 0] if (table["step"] >= 0).any() else table
-    last = table.sort_values("step")["revision"].iloc[-1]
+    weights = str(ledger.loc[table.sort_values("step")["revision"].iloc[-1], "sha256"])
     keys = ["suite", "concept_set", "dimension"]
     return [
-        Measured(*key, np.sort(rows["step"].unique()), str(ledger.loc[last, "sha256"]), rows, study)
+        Measured(*key, np.sort(rows["step"].unique()).astype(float), weights=weights, rows=rows, study=study)
         for key, rows in table.groupby(keys, sort=False)
     ]
 
