@@ -53,6 +53,8 @@ def gains(
 def rows(asked: np.ndarray, alone: np.ndarray, concepts: ConceptSet, right: np.ndarray) -> Iterator[Row]:
     """Yield `choice_right` (chance one half), `choice_margin` (nats for the right answer), and `letter_a`, the share of A.
 
+    Over both orders the letters' own likelihood cancels; with one order, A says yes.
+
     Args:
         asked: as of `gains`.
         alone: as of `gains`.
@@ -60,11 +62,12 @@ def rows(asked: np.ndarray, alone: np.ndarray, concepts: ConceptSet, right: np.n
         right: 1 where yes is right.
     """
     weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
-    for prior, kind in ((alone, ""), (0 * alone, ", prior kept")):
-        first = (asked - prior)[..., 0] - (asked - prior)[..., 1]  # for A, which says yes in the first order alone
-        yes = first * np.array([1, -1])
-        for method, margin in (("both orders", yes.mean(1)), ("one order", yes[:, 0])):
-            for_right = np.where(right == 1, margin, -margin)
-            yield None, method + kind, "choice_right", evaluation.mean((np.sign(for_right) + 1) / 2, weights)
-            yield None, method + kind, "choice_margin", evaluation.mean(for_right, weights)
-        yield None, "both orders" + kind, "letter_a", evaluation.mean((first > 0).mean(1), weights)
+    first, kept = ((each[..., 0] - each[..., 1]) for each in (asked - alone, asked))  # nats for A
+    yes = {"both orders": (first[:, 0] - first[:, 1]) / 2, "one order": first[:, 0], "one order, prior kept": kept[:, 0]}
+    for method, margin in yes.items():
+        for_right = np.where(right == 1, margin, -margin)
+        yield None, method, "choice_right", evaluation.mean((np.sign(for_right) + 1) / 2, weights)
+        if method == "both orders":
+            yield None, method, "choice_margin", evaluation.mean(for_right, weights)
+        else:
+            yield None, method, "letter_a", evaluation.mean((np.sign(margin) + 1) / 2, weights)

@@ -52,15 +52,16 @@ def rows(
     concepts: ConceptSet,
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[Row]:
-    """Yield the held-out `accuracy` of the hidden state and of the logits, and their difference over the same folds."""
+    """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same."""
     fold, weights = np.empty((len(seeds), len(concepts)), dtype=int), evaluation.bootstrap_weights(concepts.groups, seed=0)
     for at, seed in enumerate(seeds):
         for k, split in enumerate(folds(concepts, seed)):
             fold[at, split.test] = k
-    right = {}
+    right: dict[str, np.ndarray] = {}
     for method, features in (("hidden state", last), ("first-token logits", logit_features(last, head))):
         said = np.stack([held_out(features, concepts, seed) for seed in seeds])
         right[method] = ((said > 0) == (concepts.labels == 1)).astype(float)
         yield None, method, "accuracy", evaluation.mean(right[method].mean(0), weights)
-    difference = evaluation.paired_refit(right["first-token logits"], right["hidden state"], fold)
-    yield None, "logits minus hidden state", "accuracy", difference
+    hidden, logits = right.values()
+    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, fold)
+    yield None, "logits and hidden state", "agreement", evaluation.mean((logits == hidden).mean(0), weights)

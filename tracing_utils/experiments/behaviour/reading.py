@@ -48,9 +48,10 @@ def read(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> Reading:
             padded = torch.tensor([[*ids[i], *[0] * (lengths[rows[0]] - lengths[i])] for i in rows], device=model.device)
             seen.clear()
             with torch.inference_mode():
-                logp = model(input_ids=padded, use_cache=False).logits[:, :-1].float().log_softmax(-1)
-            said = logp.gather(2, padded[:, 1:, None])[..., 0].double()
-            lacking = logp.amax(-1).double().exp() - said.exp()
+                logits = model(input_ids=padded, use_cache=False).logits[:, :-1].float()
+                spoken = torch.stack([logits.gather(2, padded[:, 1:, None])[..., 0], logits.amax(-1)]) - logits.logsumexp(-1)
+            said, most = spoken.double()
+            lacking = most.exp() - said.exp()
             scored = (
                 torch.arange(padded.shape[1] - 1, device=model.device)
                 < torch.tensor(lengths, device=model.device)[rows, None] - 1
