@@ -37,7 +37,9 @@ def verdict(monkeypatch):
         def read(study, experiment):
             if probe is None:
                 raise ValueError(f"no {experiment} of {study}")
-            return rows("selected layer", "accuracy", probe, half_width).assign(concept_set="made-up", dimension="privacy")
+            return rows("selected layer", "accuracy", probe, half_width).assign(
+                suite="planted", concept_set="made-up", dimension="privacy"
+            )
 
         monkeypatch.setattr(results, "read", read)
         return framework.judge([evidence], {claim: CLAIMS[claim]}, {}).iloc[0]

@@ -13,7 +13,7 @@ def pairs_of(make_concepts):
 
 
 def share(acts, made, pairs, method, lengths=None):
-    lengths = np.full(len(made), 9) if lengths is None else lengths
+    lengths = [9] * len(made) if lengths is None else lengths.tolist()
     rows = margins.rows(acts[:, None].astype(np.float32), made, lengths, pairs)
     found = [estimate for _, m, metric, estimate in rows if (m, metric) == (method, "margin_right")]
     return found[0] if found else None

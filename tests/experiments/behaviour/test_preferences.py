@@ -78,7 +78,7 @@ def test_gains_over_the_first_checkpoint_are_paired_and_what_was_there_before_is
         sets=["mine"],
         dimensions_of=lambda _: ["reliability"],
         concept_set=lambda *_: made,
-        loaded={name: Checkpoint("tiny", name, int(name[4:]), None) for name in later},
+        loaded={name: Checkpoint("tiny", name, int(name[4:]), None, tmp_path, None) for name in later},
     )
     preferences.summarise(study, tmp_path, tmp_path / "gains.csv")
     table = pd.read_csv(tmp_path / "gains.csv").query("method == 'likelihood' and metric == 'preference'").set_index("revision")
