@@ -22,7 +22,7 @@ def share(acts, made, pairs, method, lengths=None):
 def test_a_planted_direction_is_found_in_other_groups_and_beats_random_ones(pairs_of):
     made, pairs = pairs_of
     noise = np.random.default_rng(0).standard_normal((120, 64))
-    planted = noise + 1.5 * made.labels[:, None] * np.eye(64)[0] * 2
+    planted = noise + 5 * made.labels[:, None] * np.eye(64)[0]
     assert share(planted, made, pairs, "other groups").low > 0.9
     assert share(planted, made, pairs, "random direction").high < share(planted, made, pairs, "other groups").low
 
