@@ -18,7 +18,7 @@ def planted(make_concepts):
 def test_features_from_the_gram_matrix_are_read_like_logits_that_are_stored(planted):
     made, hidden, head = planted
     stored = hidden.astype(np.float64) @ head.T
-    made_of = first_token.logit_features(hidden, head)
+    made_of = first_token.logit_features(hidden, head.T @ head)
     assert made_of.shape == hidden.shape
     np.testing.assert_allclose(made_of @ made_of.T, stored @ stored.T, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(first_token.held_out(made_of, made, 0), first_token.held_out(stored, made, 0), atol=1e-4)
@@ -28,7 +28,7 @@ def test_a_head_of_full_rank_loses_nothing_and_one_that_maps_the_label_to_nothin
     made, hidden, head = planted
     blind = head * (np.arange(12) > 0)
     for which, expected in ((head, 0), (blind, -0.4)):
-        found = {(method, metric): value for _, method, metric, value in first_token.rows(hidden, which, made)}
+        found = {(method, metric): value for _, method, metric, value in first_token.rows(hidden, which.T @ which, made)}
         assert found["hidden state", "accuracy"].value > 0.95
         difference = found["logits minus hidden state", "accuracy"]
         assert difference.value == pytest.approx(expected, abs=0.12)
@@ -39,6 +39,6 @@ def test_a_head_of_full_rank_loses_nothing_and_one_that_maps_the_label_to_nothin
 def test_labels_by_chance_are_read_by_neither(planted, make_concepts):
     _, hidden, head = planted
     made = make_concepts(np.random.default_rng(1).permutation(np.tile([1, 0], 60)), groups=[str(i // 2) for i in range(120)])
-    found = {(method, metric): value for _, method, metric, value in first_token.rows(hidden, head, made)}
+    found = {(method, metric): value for _, method, metric, value in first_token.rows(hidden, head.T @ head, made)}
     assert 0.3 < found["hidden state", "accuracy"].value < 0.65
     assert 0.3 < found["first-token logits", "accuracy"].value < 0.65

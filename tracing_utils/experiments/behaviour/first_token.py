@@ -21,10 +21,15 @@ _STRENGTHS = 10.0 ** np.arange(-9, 1)  # of the features' whole variance: down t
 
 
 def logit_features(
-    last: Float[np.ndarray, "example d_model"], head: Float[np.ndarray, "word d_model"]
+    last: Float[np.ndarray, "example d_model"], gram: Float[np.ndarray, "d_model d_model"]
 ) -> Float[np.ndarray, "example d_model"]:
-    """Return features whose inner products are those of the logits, `head @ last`: a rotation of them without the empty axes."""
-    squares, axes = np.linalg.eigh(head.T.astype(np.float64) @ head)
+    """Return features whose inner products are those of the logits: a rotation of these, without the empty axes.
+
+    Args:
+        last: what the head reads.
+        gram: of the head's weights (`reading.gram`).
+    """
+    squares, axes = np.linalg.eigh(gram)
     return last @ (axes * np.sqrt(np.maximum(squares, 0)))
 
 
@@ -48,7 +53,7 @@ def held_out(features: Float[np.ndarray, "example feature"], concepts: ConceptSe
 
 def rows(
     last: Float[np.ndarray, "example d_model"],
-    head: Float[np.ndarray, "word d_model"],
+    gram: Float[np.ndarray, "d_model d_model"],
     concepts: ConceptSet,
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[Row]:
@@ -58,7 +63,7 @@ def rows(
         for k, split in enumerate(folds(concepts, seed)):
             fold[at, split.test] = k
     right: dict[str, np.ndarray] = {}
-    for method, features in (("hidden state", last), ("first-token logits", logit_features(last, head))):
+    for method, features in (("hidden state", last), ("first-token logits", logit_features(last, gram))):
         said = np.stack([held_out(features, concepts, seed) for seed in seeds])
         right[method] = ((said > 0) == (concepts.labels == 1)).astype(float)
         yield None, method, "accuracy", evaluation.mean(right[method].mean(0), weights)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ...checkpoints import activations
 
-__all__ = ["Reading", "frequencies", "head_weight", "read"]
+__all__ = ["Reading", "frequencies", "gram", "read"]
 
 _MOST = 4096  # tokens of a batch: each has a logit for every word
 
@@ -65,9 +65,13 @@ def read(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> Reading:
     return Reading(nats, tokens, lacking / tokens, torch.stack(last).numpy())
 
 
-def head_weight(model: PreTrainedModel) -> Float[np.ndarray, "word d_model"]:
-    """Return the matrix that turns what the head reads into logits; its bias is the same for every text."""
-    return model.get_output_embeddings().weight.detach().float().cpu().numpy()
+def gram(model: PreTrainedModel) -> Float[np.ndarray, "d_model d_model"]:
+    """Return the Gram matrix of what turns the vector that the head reads into logits, before a family's own cap on them.
+
+    A bias of the head is left out: it is the same for every text.
+    """
+    weight = model.get_output_embeddings().weight.detach().double()
+    return (weight.T @ weight).cpu().numpy()
 
 
 def frequencies(ids: Sequence[Sequence[int]]) -> Float[np.ndarray, " example"]:
