@@ -33,6 +33,7 @@ def test_a_head_of_full_rank_loses_nothing_and_one_that_maps_the_label_to_nothin
         difference = found["logits minus hidden state", "accuracy"]
         assert difference.value == pytest.approx(expected, abs=0.12)
         assert (difference.high < -0.2) == (which is blind)
+        assert found["first-token logits", "rank_share"].value == (11 / 12 if which is blind else 1)
     assert found["logits and hidden state", "agreement"].value < 0.7
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...core import evaluation
+from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds
 from .preferences import Row
 
@@ -18,6 +19,8 @@ SEEDS = (0, 1, 2)
 """Assignments of groups to folds."""
 
 _STRENGTHS = 10.0 ** np.arange(-9, 1)  # of the features' whole variance: down to where a penalty is none
+
+_LOST = 1e-8  # of the largest squared length that a direction gets: what is smaller is rounding
 
 
 def logit_features(
@@ -57,7 +60,10 @@ def rows(
     concepts: ConceptSet,
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[Row]:
-    """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same."""
+    """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same.
+
+    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it.
+    """
     fold, weights = np.empty((len(seeds), len(concepts)), dtype=int), evaluation.bootstrap_weights(concepts.groups, seed=0)
     for at, seed in enumerate(seeds):
         for k, split in enumerate(folds(concepts, seed)):
@@ -69,4 +75,7 @@ def rows(
         yield None, method, "accuracy", evaluation.mean(right[method].mean(0), weights)
     hidden, logits = right.values()
     yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, fold)
+    squares = np.linalg.eigvalsh(gram)
+    kept = float((squares > _LOST * squares[-1]).mean())
+    yield None, "first-token logits", "rank_share", Estimate(kept, kept, kept, len(squares))
     yield None, "logits and hidden state", "agreement", evaluation.mean((logits == hidden).mean(0), weights)
