@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from hub_server import HubServer, files_of
 
+from tracing_utils import experiments
 from tracing_utils.core.paths import PROJECT
 
 STEPS = ("step0", "step1", "step8", "step64", "step512", "step1000")
-EXPERIMENTS = ("probing", "mutual_information", "steering")
+EXPERIMENTS = experiments.names()
 
 
 @pytest.fixture

@@ -36,17 +36,22 @@ class Measured(Evidence):
     study: str = ""
 
     def beside(self, experiment: str) -> "Measured":
-        """Return what the study's table of another experiment holds on the same dimension at the same checkpoints.
+        """Return what another experiment's table holds on the same dimension at the same checkpoints.
+
+        It is that of the same study, or else of another study of the suite on these statements.
 
         Raises:
-            NotTestable: if the study has no such table.
+            NotTestable: if there is none.
         """
-        try:
-            table = results.read(self.study, experiment)
-        except ValueError:
-            raise NotTestable(f"no table of {experiment} in {self.study}") from None
-        same = (table["concept_set"] == self.concept_set) & (table["dimension"] == self.dimension)
-        return replace(self, rows=table[same & table["step"].isin(self.steps)])
+        for study in (self.study, *results.studies(experiment)):
+            try:
+                table = results.read(study, experiment)
+            except ValueError:  # the study has none
+                continue
+            same = (table[["suite", "concept_set", "dimension"]] == [self.suite, self.concept_set, self.dimension]).all(axis=1)
+            if len(rows := table[same & table["step"].isin(self.steps)]):
+                return replace(self, rows=rows)
+        raise NotTestable(f"no table of {experiment} on {self.suite}")
 
     def curve(self, method: str, metric: str, layer: int | None = None) -> pd.DataFrame:
         """Return value, low, high and n by step, of a layer or of rows that have none.

@@ -1,0 +1,81 @@
+"""What a linear reader gets from the logits of the first token to be said, beside the vector they are made from.
+
+Rule: logits are a linear map of that vector, so what a reader of them can do follows from the map's Gram matrix: none is stored.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from ...core import evaluation
+from ...core.evaluation import Estimate
+from ...statements.concepts import ConceptSet, folds
+from .preferences import Row
+
+__all__ = ["held_out", "logit_features", "rows"]
+
+SEEDS = (0, 1, 2)
+"""Assignments of groups to folds."""
+
+_STRENGTHS = 10.0 ** np.arange(-9, 1)  # of the features' whole variance: down to where a penalty is none
+
+_LOST = 1e-8  # of the largest squared length that a direction gets: what is smaller is rounding
+
+
+def logit_features(
+    last: Float[np.ndarray, "example d_model"], gram: Float[np.ndarray, "d_model d_model"]
+) -> Float[np.ndarray, "example d_model"]:
+    """Return features whose inner products are those of the logits: a rotation of these, without the empty axes.
+
+    Args:
+        last: what the head reads.
+        gram: of the head's weights (`reading.gram`).
+    """
+    squares, axes = np.linalg.eigh(gram)
+    return last @ (axes * np.sqrt(np.maximum(squares, 0)))
+
+
+def held_out(features: Float[np.ndarray, "example feature"], concepts: ConceptSet, seed: int) -> Float[np.ndarray, " example"]:
+    """Return the score that a ridge regression, which did not see its group, gives each statement; above 0 is trustworthy.
+
+    Features are centred and not scaled, so that the result depends on their inner products alone.
+    """
+    features, signs, out = features.astype(np.float64), 2.0 * concepts.labels - 1, np.empty(len(concepts))
+    for split in folds(concepts, seed):
+        mean, level = features[split.train].mean(0), signs[split.train].mean()
+        train = features[split.train] - mean
+        squares, axes = np.linalg.eigh(train.T @ train)
+        squares = np.maximum(squares, 0)
+        pull = axes.T @ (train.T @ (signs[split.train] - level))
+        weights = axes @ (pull[:, None] / (squares[:, None] + _STRENGTHS * max(squares.sum(), 1e-300)))
+        wrong = ((((features[split.validation] - mean) @ weights + level).T - signs[split.validation]) ** 2).mean(1)
+        out[split.test] = (features[split.test] - mean) @ weights[:, wrong.argmin()] + level
+    return out
+
+
+def rows(
+    last: Float[np.ndarray, "example d_model"],
+    gram: Float[np.ndarray, "d_model d_model"],
+    concepts: ConceptSet,
+    seeds: Sequence[int] = SEEDS,
+) -> Iterator[Row]:
+    """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same.
+
+    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it.
+    """
+    fold, weights = np.empty((len(seeds), len(concepts)), dtype=int), evaluation.bootstrap_weights(concepts.groups, seed=0)
+    for at, seed in enumerate(seeds):
+        for k, split in enumerate(folds(concepts, seed)):
+            fold[at, split.test] = k
+    right: dict[str, np.ndarray] = {}
+    for method, features in (("hidden state", last), ("first-token logits", logit_features(last, gram))):
+        said = np.stack([held_out(features, concepts, seed) for seed in seeds])
+        right[method] = ((said > 0) == (concepts.labels == 1)).astype(float)
+        yield None, method, "accuracy", evaluation.mean(right[method].mean(0), weights)
+    hidden, logits = right.values()
+    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, fold)
+    squares = np.linalg.eigvalsh(gram)
+    kept = float((squares > _LOST * squares[-1]).mean())
+    yield None, "first-token logits", "rank_share", Estimate(kept, kept, kept, len(squares))
+    yield None, "logits and hidden state", "agreement", evaluation.mean((logits == hidden).mean(0), weights)
