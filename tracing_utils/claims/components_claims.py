@@ -51,8 +51,8 @@ CLAIMS: dict[str, Claim] = {
         title="Single heads tell the two sides apart, better than as many numbers that mix all heads.",
         paper="Inference-time intervention (Li et al. 2023) and 2410.18819: few heads tell, and they are the place.",
         statistic=(
-            "accuracy of the head chosen on validation parts, minus one half, and minus that of the best random projection, at the "
-            "last checkpoint"
+            "at the last checkpoint: accuracy of the head chosen on validation parts, minus one half, and minus that of the best "
+            "random projection"
         ),
         threshold="both above 0",
         relevant=f"{ACCURACY}",
@@ -62,8 +62,8 @@ CLAIMS: dict[str, Claim] = {
         title="Pushing the heads that tell best makes the model prefer the trustworthy side, more than pushing others as far.",
         paper="Inference-time intervention (Li et al. 2023): shifting the top heads makes answers truthful.",
         statistic=(
-            "change of preference (nats per token) by the top tenth of heads, and its distance to that by random heads, at the last "
-            "checkpoint"
+            "at the last checkpoint: change of preference (nats per token) by the top tenth of heads, and its distance to "
+            "that by random heads"
         ),
         threshold="both above 0",
         relevant=f"{NATS} nats per token",
@@ -73,8 +73,8 @@ CLAIMS: dict[str, Claim] = {
         title="Training makes two dimensions share weights that matter to both and not to general text.",
         paper="DEAN (2410.16672): neurons of fairness and of privacy are coupled in tuned models.",
         statistic=(
-            "overlap minus that by chance, at the last checkpoint; overlap above chance as a part of what two halves of one dimension "
-            "share, minus the same of the untrained model"
+            "at the last checkpoint: overlap minus that by chance; and overlap above chance as a part of what two halves of one "
+            "dimension share, minus the same of the untrained model"
         ),
         threshold="both above 0",
         relevant=f"{SHARE}",
@@ -82,10 +82,10 @@ CLAIMS: dict[str, Claim] = {
     "zeroing_lifts": Claim(
         "zeroing_lifts", (), _zeroing_lifts, False, "",
         title="Zeroing the shared weights raises the preference for the trustworthy side, more than zeroing others as large.",
-        paper="DEAN (2410.16672), table 1: without the coupled neurons both fairness and privacy rise.",
+        paper="DEAN (2410.16672): without the coupled neurons both fairness and privacy rise.",
         statistic=(
-            "change of preference (nats per token) by zeroing shared weights, and its distance to that by random weights of the same "
-            "norm, at the last checkpoint"
+            "at the last checkpoint: change of preference (nats per token) by zeroing shared weights, and its distance to "
+            "that by random weights of the same norm"
         ),
         threshold="both above 0",
         relevant=f"{NATS} nats per token",

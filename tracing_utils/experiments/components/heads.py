@@ -18,10 +18,24 @@ from ...checkpoints import activations, models
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds, subset
 from ..mutual_information.bits import from_halves
-from ..probing import probes
+from ..probing import controls, probes
 from ..steering import intervention, likelihoods
 
-__all__ = ["KINDS", "SHARE", "Probed", "best", "directions", "gains", "push", "read", "replication", "scorer", "top", "units"]
+__all__ = [
+    "KINDS",
+    "SHARE",
+    "Probed",
+    "best",
+    "directions",
+    "estimates",
+    "gains",
+    "push",
+    "read",
+    "replication",
+    "scorer",
+    "top",
+    "units",
+]
 
 KINDS = ("head", "slice", "random projection")
 """What is probed: heads, and two things that are as wide and as many and are no heads."""
@@ -142,6 +156,30 @@ def best(probed: Probed, concepts: ConceptSet) -> Float[np.ndarray, " example"]:
     for split, unit in zip(folds(concepts, 0), probed.losses.argmin(0), strict=True):
         correct[split.test] = probed.correct[unit, split.test]
     return correct
+
+
+def estimates(
+    features: Mapping[str, Float[np.ndarray, "example layer unit other"]], concepts: ConceptSet
+) -> Iterator[tuple[int | None, int | None, str, str, evaluation.Estimate]]:
+    """Yield (layer, unit, method, metric, estimate): every unit's accuracy, the best one's, replication, and paired differences.
+
+    Args:
+        features: of the units by kind (`units`).
+        concepts: the statements.
+    """
+    weights, right = evaluation.bootstrap_weights(concepts.groups, seed=0), {}
+    for kind, each in features.items():
+        probed = Probed.of(each, concepts)
+        for unit, correct in enumerate(probed.correct):
+            yield *divmod(unit, each.shape[2]), kind, "accuracy", evaluation.mean(correct, weights)
+        right[f"best {kind}"] = best(probed, concepts)
+        yield None, None, kind, "replication", replication(each, concepts)
+    shuffled = Probed.of(features["head"], concepts, controls.shuffled_labels(concepts, 0))
+    right["best head, shuffled labels"] = best(shuffled, concepts)
+    for method, correct in right.items():
+        yield None, None, method, "accuracy", evaluation.mean(correct, weights)
+    for method, metric in (("best random projection", "over_projection"), ("best slice", "over_slice")):
+        yield None, None, "best head", metric, evaluation.paired(right["best head"], right[method], concepts.groups)
 
 
 def replication(features: Float[np.ndarray, "example layer unit width"], concepts: ConceptSet) -> evaluation.Estimate:

@@ -24,8 +24,8 @@ from ...statements.concepts import DESIGNED, DIMENSIONS, ConceptSet, load
 from ..mutual_information.bits import from_halves
 
 __all__ = [
-    "PARTS", "Slab", "general_text", "importance", "index_lists", "largest", "overlaps", "parts", "same_size", "slabs", "zeroed",
-    "zeroing",
+    "PARTS", "Slab", "general_text", "importance", "index_lists", "largest", "overlaps", "parts", "same_size", "slabs",
+    "specific", "zeroed", "zeroing",
 ]  # fmt: skip
 
 PARTS = 6
@@ -66,18 +66,23 @@ def slabs(model: PreTrainedModel, outputs: int) -> list[Slab]:
     return made
 
 
-def general_text(beside: Sequence[str], concept_set: str) -> list[str]:
-    """Return the trustworthy statements of all dimensions but those `beside`: the world's beside its own sets, else pocket's."""
+def general_text(beside: Sequence[str], concept_set: str, most: int) -> list[str]:
+    """Return at most `most` trustworthy statements of all dimensions but those `beside`, in random order.
+
+    They are pocket's; beside the sets of the designed world, whose models know no other words, they are the world's.
+    """
     source = "world" if concept_set in DESIGNED else "pocket"
     kept = (load(source, other) for other in DIMENSIONS if other not in beside)
-    return [chosen.statements[i] for chosen in kept for i in np.flatnonzero(chosen.labels == 1)]
+    texts = [chosen.statements[i] for chosen in kept for i in np.flatnonzero(chosen.labels == 1)]
+    return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:most]]
 
 
-def parts(concepts: ConceptSet, rows: Int[np.ndarray, " row"]) -> list[list[int]]:
-    """Return the trustworthy statements among `rows` in `PARTS` parts of whole groups, in random order."""
+def parts(concepts: ConceptSet, rows: Int[np.ndarray, " row"], most: int) -> list[list[int]]:
+    """Return at most `most` of the trustworthy statements among `rows`, in `PARTS` parts of whole groups in random order."""
     names = np.random.default_rng(0).permutation(sorted({concepts.groups[i] for i in rows}))
     place = {name: at % PARTS for at, name in enumerate(names)}
-    return [[int(i) for i in rows if concepts.labels[i] == 1 and place[concepts.groups[i]] == part] for part in range(PARTS)]
+    kept = [[int(i) for i in rows if concepts.labels[i] == 1 and place[concepts.groups[i]] == part] for part in range(PARTS)]
+    return [part[: most // PARTS] for part in kept]
 
 
 def importance(model: PreTrainedModel, chosen: Sequence[Slab], ids: Sequence[Sequence[int]]) -> list[Float[np.ndarray, "row in"]]:
@@ -126,6 +131,13 @@ def largest(values: Float[np.ndarray, "row in"], share: float) -> Bool[np.ndarra
 
 
 Weighed = list[list[np.ndarray]]  # by part, then by slab
+
+
+def specific(made: Weighed, general: Sequence[np.ndarray], share: float) -> list[Bool[np.ndarray, "row in"]]:
+    """Return, by slab, which weights are among the largest over all parts and not among the largest for general text."""
+    return [
+        largest(sum(each), share) & ~largest(other, share) for each, other in zip(zip(*made, strict=True), general, strict=True)
+    ]
 
 
 def overlaps(
