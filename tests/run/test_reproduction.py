@@ -147,6 +147,15 @@ def test_a_run_on_other_weights_or_with_other_options_is_no_rerun(pair):
     assert found.sentence == "This was no rerun of the published study mine: other weights (step8); other options (probing)."
 
 
+def test_an_option_that_came_after_the_published_run_is_no_difference_at_its_default(pair):
+    published, own, _ = pair
+    seal(published, options={"steering": {"layers": [0]}})
+    seal(own, options={"steering": {"layers": [0], "positions": "first"}})
+    assert "other options (steering)" in reproduction.compared(published, own).sentence
+    seal(own, options={"steering": {"layers": [0], "positions": "all"}})
+    assert reproduction.compared(published, own).reproduced
+
+
 def zipped(folder, out, name="results/{}"):
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in folder.iterdir():

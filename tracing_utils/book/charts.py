@@ -15,6 +15,7 @@ from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fi
 __all__ = [
     "head_map", "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
     "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper", "two_arms",
+    "curves",
 ]  # fmt: skip
 
 _PROTOCOLS = {
@@ -329,6 +330,34 @@ def two_arms(
         alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"step {planted}").encode(x=alt.datum(planted)),
     ]
     return panels(alt.layer(*layers, data=table), table, description, [])
+
+
+_LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", GREY]
+
+
+def curves(table: pd.DataFrame, title: str, description: str, level: float | None = None) -> alt.FacetChart:
+    """Chart rows of one metric over training, one line a method with its interval, one panel a dimension.
+
+    Args:
+        table: tidy rows, one a step, dimension and method, in the order in which the methods shall be named; those of the
+            chat model (step -1) are left out.
+        title: of the vertical axis.
+        description: the alt text.
+        level: where a dashed line lies, such as chance.
+    """
+    methods = list(dict.fromkeys(table["method"]))
+    rows = table[table["step"] >= 0][["step", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+    line = alt.Color("method:N", scale=alt.Scale(domain=methods, range=_LINES[: len(methods)]), legend=legend)
+    base, y = alt.Chart().encode(x=step_axis(rows), color=line).transform_filter(shown("statements")), fitted(title)
+    layers = [
+        base.mark_area(opacity=0.15).encode(**ends(y)),
+        base.mark_line().encode(y=y),
+        base.mark_point(filled=True, size=20).encode(y=y, tooltip=tooltip("step:Q", "method:N", more=("n:Q",))),
+    ]
+    if level is not None:
+        layers.append(alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"{level:g}").encode(y=alt.datum(level)))
+    return panels(alt.layer(*layers, data=rows), rows, description, controls(rows, "statements"))
 
 
 _DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from .. import results
+from .. import experiments, results
 from ..claims import framework
 from ..core.errors import brief, unknown
+from ..experiments import notebook
 
 __all__ = ["COUNTS", "Comparison", "compare", "compared", "opened", "reruns"]
 
@@ -202,7 +203,7 @@ def _apart(published: dict, own: dict) -> tuple[str, ...]:
     lacking = sorted({*published["tables"]} - {*own["tables"]})
     told = [f"no {', '.join(lacking)}"] if lacking else []
     for name in _SAME:
-        here, there = (record.get(name) for record in (published, own))
+        here, there = (_completed(record.get(name)) if name == "options" else record.get(name) for record in (published, own))
         if here == there:
             continue
         parts = (
@@ -212,6 +213,17 @@ def _apart(published: dict, own: dict) -> tuple[str, ...]:
         )
         told.append(f"other {name.replace('_', ' ')}" + (f" ({brief(', '.join(parts))[1:-1]})" if parts else ""))
     return tuple(told)
+
+
+def _completed(options: object) -> object:
+    """Return options with the defaults of those that came after the record was written: a default keeps what was done before."""
+    if not isinstance(options, dict) or not all(isinstance(each, dict) for each in options.values()):
+        return options
+    known = {name: notebook.options(name) for name in options if name in experiments.names()}
+    return {
+        name: {option: parameter.default for option, parameter in known.get(name, {}).items()} | each
+        for name, each in options.items()
+    }
 
 
 def _machine(record: dict) -> pd.Series:
