@@ -298,8 +298,7 @@ def scorer(
 ) -> Callable[[], Float[np.ndarray, " pair"]]:
     """Return a function that gives the preference of the model, as it is then, in pairs among `rows` (nats per token)."""
     forest = likelihoods.Forest(model, [ids[i] for i in rows], [1] * len(rows))
-    nats, tokens = np.full((2, len(ids)), np.nan)
-    tokens[rows] = [len(ids[i]) - 1 for i in rows]
+    nats, tokens = np.full(len(ids), np.nan), np.array([len(text) - 1 for text in ids])
 
     def preferred() -> np.ndarray:
         nats[rows] = forest.nats(lambda batch, _: model(**batch.inputs, use_cache=False).logits)

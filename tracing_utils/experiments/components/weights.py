@@ -85,7 +85,7 @@ def parts(concepts: ConceptSet, rows: Int[np.ndarray, " row"], most: int) -> lis
     return [part[: most // PARTS] for part in kept]
 
 
-def importance(model: PreTrainedModel, chosen: Sequence[Slab], ids: Sequence[Sequence[int]]) -> list[Float[np.ndarray, "row in"]]:
+def importance(model: PreTrainedModel, chosen: Sequence[Slab], ids: Sequence[Sequence[int]]) -> list[Float[np.ndarray, "_ _"]]:
     """Return |W| times the sum over texts of |dL/dW| of each slab, L being a text's mean loss a token.
 
     The gradient of each text alone, from what a map read and the gradient of what it gave; nothing is summed before the
@@ -133,7 +133,7 @@ def largest(values: Float[np.ndarray, "row in"], share: float) -> Bool[np.ndarra
 Weighed = list[list[np.ndarray]]  # by part, then by slab
 
 
-def specific(made: Weighed, general: Sequence[np.ndarray], share: float) -> list[Bool[np.ndarray, "row in"]]:
+def specific(made: Weighed, general: Sequence[np.ndarray], share: float) -> list[Bool[np.ndarray, "_ _"]]:
     """Return, by slab, which weights are among the largest over all parts and not among the largest for general text."""
     return [
         largest(sum(each), share) & ~largest(other, share) for each, other in zip(zip(*made, strict=True), general, strict=True)
@@ -158,7 +158,7 @@ def overlaps(
             sides = [[largest(sum(each[k][at] for k in half), share) & kept for half in split] for each in (a, b)]
             across = [(one, other) for one in sides[0] for other in sides[1]]
             for kind, pairs in enumerate((across, sides)):
-                counts[number, at, kind] = np.mean([_shared(*pair, kept.sum()) for pair in pairs], axis=0)
+                counts[number, at, kind] = np.mean([_shared(*pair, int(kept.sum())) for pair in pairs], axis=0)
         m, n = counts[0, at, 0, 1], kept.sum()
         variance[at] = counts[0, at, 0, 2] * (1 - m / n) ** 2
     layers = np.array([slab.layer for slab in chosen])
@@ -169,11 +169,11 @@ def overlaps(
         chance = (expected / np.maximum(sizes, 1))[:, 0].mean()
         reach = 1.96 * np.sqrt(variance[inside].sum()) / max(sizes[0, 0], 1)
         n, where = round(sizes[0, 0]), None if layer is None else int(layer)
-        yield where, "shared", "overlap", from_halves(shared.mean(), shared, n)
-        yield where, "halves", "overlap", from_halves(halves.mean(), halves, n)
-        yield where, "chance", "overlap", evaluation.Estimate(chance, chance - reach, chance + reach, n)
+        yield where, "shared", "overlap", from_halves(shared.mean(), shared.tolist(), n)
+        yield where, "halves", "overlap", from_halves(halves.mean(), halves.tolist(), n)
+        yield where, "chance", "overlap", evaluation.Estimate(float(chance), float(chance - reach), float(chance + reach), n)
         ratio = (shared - chance) / np.maximum(halves - chance, 1e-9)
-        yield where, "shared", "share_of_halves", from_halves(ratio.mean(), ratio, n)
+        yield where, "shared", "share_of_halves", from_halves(ratio.mean(), ratio.tolist(), n)
 
 
 def _shared(a: np.ndarray, b: np.ndarray, pool: int) -> tuple[float, float, float]:
@@ -215,7 +215,7 @@ def same_size(weights: Float[np.ndarray, "row in"], chosen: Bool[np.ndarray, "ro
 
 
 def zeroing(
-    chosen: Sequence[Slab], marks: Sequence[Bool[np.ndarray, "row in"]], preferred: Callable, groups: Sequence[str], draws: int
+    chosen: Sequence[Slab], marks: Sequence[Bool[np.ndarray, "_ _"]], preferred: Callable, groups: Sequence[str], draws: int
 ) -> dict[str, evaluation.Estimate]:
     """Return the mean change of preference (nats per token) when marked weights are set to 0, and when others as large are.
 
@@ -242,7 +242,7 @@ def zeroing(
 
 
 @contextmanager
-def zeroed(chosen: Sequence[Slab], marks: Sequence[Bool[np.ndarray, "row in"]]) -> Iterator[None]:
+def zeroed(chosen: Sequence[Slab], marks: Sequence[Bool[np.ndarray, "_ _"]]) -> Iterator[None]:
     """Set the marked weights of each slab to 0, inside the `with` block only."""
     before = [slab.weights.clone() for slab in chosen]
     try:
