@@ -97,18 +97,20 @@ def importance(model: PreTrainedModel, chosen: Sequence[Slab], ids: Sequence[Seq
         ids: the tokens of each text.
     """
     sums = [torch.zeros_like(slab.weights, dtype=torch.float32) for slab in chosen]
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     lengths = [len(text) for text in ids]
     with ExitStack() as stack:
-        for slab in chosen:
-            keep = slab.linear.register_forward_hook(lambda _module, inputs, out: seen.append((inputs[0].detach(), out)))
+        for at, slab in enumerate(chosen):
+            keep = slab.linear.register_forward_hook(
+                lambda _module, inputs, out, at=at: seen.update({at: (inputs[0].detach(), out)})
+            )
             stack.callback(keep.remove)
         for rows in activations.batches(lengths, _BATCH):
             seen.clear()
             loss = _loss(model, [ids[i] for i in rows])
-            for at, gradient in enumerate(torch.autograd.grad(loss, [out for _, out in seen])):
-                each = gradient[..., chosen[at].rows].transpose(1, 2) @ seen[at][0]
-                sums[at] += each.abs().sum(0)
+            gradients = torch.autograd.grad(loss, [out for _, out in seen.values()])
+            for (at, (given, _)), gradient in zip(seen.items(), gradients, strict=True):
+                sums[at] += (gradient[..., chosen[at].rows].transpose(1, 2) @ given).abs().sum(0)
     seen.clear()
     return [(slab.weights.abs() * total).float().cpu().numpy() for slab, total in zip(chosen, sums, strict=True)]
 
