@@ -64,7 +64,7 @@ def test_a_push_moves_preferences_as_a_larger_bias_of_the_map_does(make_model):
     with heads.push(model, {2: vector}):  # block 1, head 0
         pushed = preferred()
     linear = models.attention_maps(model)[0][1]
-    linear.bias.data += models.oriented(linear)[:, :WIDTH] @ torch.tensor(vector, dtype=torch.float32)
+    linear.bias.data += models.oriented(linear).detach()[:, :WIDTH] @ torch.tensor(vector, dtype=torch.float32)
     np.testing.assert_allclose(pushed, preferred(), atol=1e-5)
     assert np.abs(pushed - plain).max() > 1e-2
 

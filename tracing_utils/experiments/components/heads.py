@@ -271,7 +271,7 @@ def gains(
         preferred = scorer(model, ids, split.test, pairs)
 
         def score(units: np.ndarray, vectors: np.ndarray, preferred=preferred) -> np.ndarray:
-            with push(model, dict(zip(units, vectors, strict=True))):
+            with push(model, dict(zip(units.tolist(), vectors, strict=True))):
                 return preferred()
 
         along, chosen = alpha * directions(inside[split.train], concepts.labels[split.train]), top(probed.losses[:, fold])
