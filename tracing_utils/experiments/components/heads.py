@@ -173,7 +173,8 @@ def estimates(
         for unit, correct in enumerate(probed.correct):
             yield *divmod(unit, each.shape[2]), kind, "accuracy", evaluation.mean(correct, weights)
         right[f"best {kind}"] = best(probed, concepts)
-        yield None, None, kind, "replication", replication(each, concepts)
+        if len(set(concepts.groups)) >= 10:  # a half needs five, one a fold
+            yield None, None, kind, "replication", replication(each, concepts)
     shuffled = Probed.of(features["head"], concepts, controls.shuffled_labels(concepts, 0))
     right["best head, shuffled labels"] = best(shuffled, concepts)
     for method, correct in right.items():
