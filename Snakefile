@@ -69,6 +69,12 @@ def target(experiment):
     return [f"{RUNS}/activations/{chat}.safetensors"] + ([f"{RUNS}/weights/{chat}"] if described.passes and chat in ON_HUB else [])
 
 
+def own(experiment, revision):
+    """The weights of a checkpoint from the hub, for an experiment that runs that checkpoint's model."""
+    described = experiments.get(experiment)
+    return [f"{RUNS}/weights/{revision}"] if described.passes and not described.target and revision in ON_HUB else []
+
+
 def needed(wildcards, files):
     """These inputs of a notebook, none if its run is done: activations made for one experiment do not run the others again."""
     done = runner.is_done(study, wildcards.set, wildcards.experiment, wildcards.revision, Path(RUNS))
@@ -139,6 +145,7 @@ rule notebook:
     input:
         activations=lambda wildcards: needed(wildcards, [f"{RUNS}/activations/{wildcards.revision}.safetensors"]),
         target=lambda wildcards: needed(wildcards, target(wildcards.experiment)),
+        own=lambda wildcards: needed(wildcards, own(wildcards.experiment, wildcards.revision)),
         floors=lambda wildcards: needed(wildcards, [f"{RESULTS}/concepts.csv"]),  # the floors are computed once, there
     output:
         table=RUNS + "/{set}/{experiment}/{revision}.csv",

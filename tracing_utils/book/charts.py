@@ -13,7 +13,7 @@ import pandas as pd
 from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fitted, options, panels, shown, step_axis, tooltip
 
 __all__ = [
-    "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
+    "head_map", "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
     "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper", "two_arms",
     "curves", "instruments",
 ]  # fmt: skip
@@ -35,6 +35,16 @@ def _by_layer_or_level(table: pd.DataFrame, names: tuple[str, ...]) -> tuple[alt
     """Return the chart of rows with a layer, drawn over the layers, and that of rows without, which are level lines."""
     base = alt.Chart().transform_filter(shown(*names))
     return base.transform_filter("isValid(datum.layer)").encode(x=_BLOCKS), base.transform_filter("!isValid(datum.layer)")
+
+
+def head_map(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the value of every head (columns `layer` and `head`) as a field of cells, one panel a dimension."""
+    rows = table[["revision", "layer", "head", "dimension", "concept_set", "value", "low", "high", "n"]].astype({"head": int})
+    heads = alt.Y("head:O", title="head", scale=alt.Scale(reverse=True))
+    base = alt.Chart(rows).transform_filter(shown("checkpoint", "statements")).encode(x=alt.X("layer:O", title="block"), y=heads)
+    shade = alt.Color("value:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title=TITLES["accuracy"], orient="bottom"))
+    cells = base.mark_rect().encode(color=shade, tooltip=tooltip("layer:O", "head:O", more=("n:Q",)))
+    return panels(cells, rows, description, controls(rows, "checkpoint", "statements"))
 
 
 def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart:

@@ -36,6 +36,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from transformers.utils import logging
 
@@ -45,8 +46,8 @@ from . import files, tokens
 from .types import CHAT_TEMPLATE, Checkpoint, tokenizer_names
 
 __all__ = [
-    "at_hand", "block_output", "blocks", "choose_dtype", "decoder", "first_line", "load_model", "load_tokenizer", "reading",
-    "refuse_left_over", "sizes", "swap", "with_block_output",
+    "at_hand", "attention_maps", "block_output", "blocks", "choose_dtype", "decoder", "dense_maps", "first_line", "load_model",
+    "load_tokenizer", "oriented", "reading", "refuse_left_over", "sizes", "swap", "with_block_output",
 ]  # fmt: skip
 
 logging.set_verbosity_error()  # what a file lacks or holds beyond the model is refused here, in a sentence
@@ -60,6 +61,11 @@ if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
 # Where the block list of a base model lies: gpt2 and bloom call it `h`, all the others `layers` (llama, mistral,
 # qwen3, gpt_neox, olmo, olmo2, olmo3, olmoe, smollm3, apertus).
 _BLOCK_LISTS = ("layers", "h")
+
+# Where a block's attention lies, and what its last map is called: `self_attn.o_proj` in llama and its likes, `attention.dense`
+# in gpt_neox, `self_attention.dense` in bloom, `attn.c_proj` in gpt2, `self_attn.out_proj` in opt.
+_ATTENTION = re.compile(r"(self_attn|self_attention|attention|attn)(\.|$)")
+_ATTENTION_MAP = re.compile(r"(self_attn|self_attention|attention|attn)(\.attention)?\.(o_proj|dense|c_proj|out_proj)")
 
 # Below this size float32 costs seconds, and results stay the same on every machine.
 _LARGE = 100_000_000
@@ -446,6 +452,52 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     if not outer:
         raise ValueError(f"A model must have a list of blocks; {type(model).__name__} has none that could be found.")
     return max(outer, key=len)
+
+
+def attention_maps(model: PreTrainedModel) -> tuple[list[nn.Module], int]:
+    """Return the map out of attention of each block, and the number of heads whose outputs stand side by side in its input.
+
+    Sharing keys and values among heads, or one map for queries, keys and values, changes nothing here: each head has an
+    output of its own.
+
+    Raises:
+        ValueError: if a block has no such map, or its input cannot be that of so many heads.
+    """
+    heads, found = decoder(model).config.num_attention_heads, []
+    for number, block in enumerate(blocks(model)):
+        named = [module for name, module in block.named_modules() if _ATTENTION_MAP.fullmatch(name)]
+        if len(named) != 1 or oriented(named[0]).shape[1] % heads:
+            raise ValueError(
+                f"Each block of a model must have one map out of attention, from the outputs of its {heads} heads; block "
+                f"{number} of {type(model).__name__} has {len(named)} that could be found. Leave components out of the study's "
+                "experiments."
+            )
+        found += named
+    return found, heads
+
+
+def dense_maps(model: PreTrainedModel) -> list[dict[str, nn.Module]]:
+    """Return, for each block, the linear maps outside its attention by name: those of its MLP.
+
+    Raises:
+        ValueError: if a block has none, or has experts, each of which sees other tokens.
+    """
+    found = []
+    for number, block in enumerate(blocks(model)):
+        outside = {name: module for name, module in block.named_modules() if not _ATTENTION.match(name)}
+        dense = {name: module for name, module in outside.items() if isinstance(module, (nn.Linear, Conv1D))}
+        if not dense or any("experts" in name for name in outside):
+            raise ValueError(
+                f"Each block of a model must have a dense MLP; block {number} of {type(model).__name__} has "
+                f"{'experts' if dense else 'none'}. Leave components out of the study's experiments."
+            )
+        found.append(dense)
+    return found
+
+
+def oriented(linear: nn.Module) -> Tensor:
+    """Return the weights `out in` of a linear map, a view; GPT-2's maps hold them the other way round."""
+    return linear.weight.T if isinstance(linear, Conv1D) else linear.weight
 
 
 def block_output(output: Tensor | tuple | list) -> Tensor:
