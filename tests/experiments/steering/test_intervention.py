@@ -376,6 +376,24 @@ def test_a_sweep_gives_what_steering_the_whole_model_gives(model, tokenizer, pai
         assert multiplier == 0 or np.abs(preferences - wrong).max() > 1e-3
 
 
+def test_a_sweep_skips_the_head_where_members_begin_alike_and_only_if_they_are_equally_long(llama, tokenizer, make_concepts):
+    """What a pair begins with adds as much to both likelihoods per token; not so if one member is longer."""
+    texts = ["the red cat sat on a mat", "the red cat sat on a hat", "the old dog ran to it", "the old dog ran to it and on"]
+    made = make_concepts([1, 0, 1, 0], statements=texts, groups=["a", "a", "b", "b"], dimension="privacy")
+    ids = encode(llama, tokenizer, texts)
+    (first, second), (third, fourth) = ids[:2], ids[2:]
+    assert len(first) == len(second) and len(third) != len(fourth)
+    both = np.array([[0, 1], [2, 3]])
+    begins = intervention._telling(ids, both)
+    assert begins == [next(at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)] * 2 + [1, 1]
+    assert begins[0] > 4
+    sweep = Sweep(llama, tokenizer, made, both, [1], NEUTRAL)
+    expected, cost = steered(llama, tokenizer, (made, both), 1, 2 * VECTOR)
+    found, swept = sweep(1, 2 * VECTOR)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(swept.losses, cost.losses, atol=1e-4)
+
+
 def test_a_sweep_at_first_tokens_gives_what_steering_there_gives(llama, tokenizer, pairs):
     preferences, cost = Sweep(llama, tokenizer, *pairs, [1], NEUTRAL, "first")(1, 3 * VECTOR)
     expected, expected_cost = steered(llama, tokenizer, pairs, 1, 3 * VECTOR, "first")
