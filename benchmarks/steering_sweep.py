@@ -9,7 +9,7 @@ Usage: python -m benchmarks.steering_sweep [suite]
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ class Ratio:
 
     suite: str
     layers: tuple[int, ...]
+    multipliers: int
     statements: int
     naive: float
     sweep: float
@@ -60,7 +61,7 @@ class Ways(NamedTuple):
     swept: Callable[[], list[np.ndarray]]
 
 
-def prepared(suite: str = "pocket", asked: int = 120) -> Ways:
+def prepared(suite: str = "pocket", asked: int = 120, multipliers: Sequence[float] = MULTIPLIERS) -> Ways:
     """Return both ways, their model loaded."""
     target = suites.load(suite).chat
     model, tokenizer = models.load_model(target, head=True), models.load_tokenizer(target)
@@ -82,23 +83,23 @@ def prepared(suite: str = "pocket", asked: int = 120) -> Ways:
     def naive() -> list[np.ndarray]:
         found = [scores()]
         for layer in layers:
-            for multiplier in MULTIPLIERS:
+            for multiplier in multipliers:
                 with intervention.steer(model, vector, layer=layer, multiplier=multiplier):
                     found.append(scores())
         return found
 
     def swept() -> list[np.ndarray]:
         sweep = intervention.Sweep(model, tokenizer, chosen, pairs, layers, neutral)
-        response = intervention.dose_response(sweep, layers, np.stack([vector] * len(layers)), MULTIPLIERS, sweep.unsteered())
+        response = intervention.dose_response(sweep, layers, np.stack([vector] * len(layers)), multipliers, sweep.unsteered())
         both = np.concatenate([response.after, response.losses], axis=2)
         return [np.concatenate([response.before, response.plain.losses]), *both.reshape(-1, both.shape[2])]
 
     return Ways(tuple(layers), len(statements), naive, swept)
 
 
-def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS) -> Ratio:
+def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS, multipliers: Sequence[float] = MULTIPLIERS) -> Ratio:
     """Run both ways in turn, so that a busy machine slows both alike."""
-    ways = prepared(suite, asked)
+    ways = prepared(suite, asked, multipliers)
     seconds, results = {ways.naive: [], ways.swept: []}, {}
     for _ in range(repeats):
         for way, spent in seconds.items():
@@ -107,13 +108,13 @@ def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS) -> 
             spent.append(time.process_time() - begun)
     slow, fast = (min(spent) for spent in seconds.values())
     apart = max(float(np.abs(a - b).max()) for a, b in zip(*results.values(), strict=True))
-    return Ratio(suite, ways.layers, ways.statements, slow, fast, apart)
+    return Ratio(suite, ways.layers, len(multipliers), ways.statements, slow, fast, apart)
 
 
 def main(suite: str = "pocket") -> None:
     """Print both times, their ratio, and the largest difference between the results."""
     r = compare(suite)
-    print(f"{r.suite}: layers {r.layers}, {len(MULTIPLIERS)} multipliers, {r.statements} statements")
+    print(f"{r.suite}: layers {r.layers}, {r.multipliers} multipliers, {r.statements} statements")
     print(f"naive {r.naive:.2f} s, sweep {r.sweep:.2f} s, ratio {r.naive / r.sweep:.2f}")
     print(f"results differ by {r.apart:.0e} nats per token at most")
 

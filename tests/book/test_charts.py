@@ -123,6 +123,12 @@ def arms() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "dimension", "step", "arm", "keys", "value"])
 
 
+def verdicts() -> pd.DataFrame:
+    """A claim on two windows in one dimension, and one that could not be tested."""
+    rows = [("fairness", "pocket", "supported", "0-64;64-512"), ("privacy", "pocket", "not testable here", None)]
+    return pd.DataFrame(rows, columns=["dimension", "concept_set", "verdict", "windows"])
+
+
 BOTH_ARMS = [("coherent", "told"), ("scrambled", "told")]
 
 
@@ -133,6 +139,10 @@ CHARTS = {
     ),
     "probe_trajectories": lambda: explorables.probe_trajectories(probing(), "accuracy", TEXT),
     "probe_trajectories of two sets": lambda: explorables.probe_trajectories(two_sets(), "accuracy", TEXT, paper=theirs()),
+    "probe_trajectories with a verdict": lambda: explorables.probe_trajectories(two_sets(), "accuracy", TEXT, claim=verdicts()),
+    "by_layer with a verdict": lambda: charts.by_layer(
+        tidy({"released": LAYERS, "shuffled": LAYERS}, "nhsic_tx"), "nhsic_tx", TEXT, floor="shuffled", claim=verdicts()
+    ),
     "layer_map": lambda: explorables.layer_map(difference(), "accuracy minus floor", TEXT),
     "compare_checkpoints": lambda: explorables.compare_checkpoints(logistic(), "accuracy", TEXT),
     "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
@@ -357,6 +367,21 @@ def test_a_difference_of_checkpoints_has_the_interval_of_two_independent_numbers
     low, high = (eval(formulas[end], {"sqrt": math.sqrt, "pow": pow, "datum": datum}) for end in ("low", "high"))
     assert low == pytest.approx(0.2 - math.hypot(0.03, 0.05))
     assert high == pytest.approx(0.2 + math.hypot(0.2, 0.1))
+
+
+@pytest.mark.parametrize("name", ["by_layer with a verdict", "probe_trajectories with a verdict"])
+def test_the_windows_that_a_verdict_is_about_are_shaded_in_its_own_panel_and_nowhere_else(name):
+    """A chapter that counts another rise than its verdict contradicted it."""
+    facet = CHARTS[name]().to_dict()
+    (rows,) = facet["datasets"].values()
+    shaded = [row for row in rows if row.get("until") is not None]
+    assert [(row["dimension"], row["step"], row["until"]) for row in shaded] == [("fairness", 0, 64), ("fairness", 64, 512)]
+    rects = [layer for layer in facet["spec"]["layer"] if layer["mark"]["type"] == "rect"]
+    assert len(rects) == 1 and rects[0]["encoding"]["x"]["scale"]["domain"] == [0, 512]
+    plain = CHARTS[name.replace("with a verdict", "with a floor" if name.startswith("by") else "of two sets")]().to_dict()
+    assert not [layer for layer in plain["spec"]["layer"] if layer["mark"]["type"] == "rect"]
+    drawn = vl_convert.vegalite_to_vega(facet, vl_version="6.4")
+    assert "isValid(datum[\"until\"])" in json.dumps(drawn) or "isValid(datum.until)" in json.dumps(drawn)
 
 
 def test_step_0_has_a_place_on_the_axis():

@@ -150,11 +150,17 @@ def test_point_1_data_confirm_only_if_their_weights_were_new_when_the_tests_were
 def test_point_1_the_hash_changes_with_a_threshold_and_not_with_a_docstring(tmp_path, monkeypatch):
     before = framework.code()
     for name in framework._TESTS:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(PROJECT / "tracing_utils" / name, tmp_path / name)
     monkeypatch.setattr(framework, "__file__", str(tmp_path / "claims" / "framework.py"))
-    file = tmp_path / "claims" / "paper_claims.py"
-    for old, new, same in (("The same thirds", "Other words", True), ("FALL = 0.1", "FALL = 0.2", False)):
+    steering = "experiments/steering/__init__.py"  # what steered vectors are held against
+    for name, old, new, same in (
+        ("claims/paper_claims.py", "The same thirds", "Other words", True),
+        (steering, "DOSE = 2.0", "DOSE = 1.0", False),
+        (steering, "DOSE = 1.0", "DOSE = 2.0", True),
+        ("claims/paper_claims.py", "FALL = 0.1", "FALL = 0.2", False),
+    ):
+        file = tmp_path / name
         assert old in file.read_text()
         file.write_text(file.read_text().replace(old, new))
         framework.code.cache_clear()

@@ -165,6 +165,8 @@ def test_point_5_a_random_direction_is_no_vector_that_helps_though_pairs_alone_w
 
 
 def test_point_5_random_directions_are_tried_where_the_verdict_looks():
+    """Both numbers stand in one place, whose change counts as a change of the tests."""
+    assert "experiments/steering/__init__.py" in framework._TESTS
     assert (paper_claims.DOSE, paper_claims.PAIRS, paper_claims.TEXTS) == (nulls.DOSE, nulls.PAIRS, nulls.TEXTS)
     assert nulls.METHODS == {"random direction": 99, "shuffled labels": 20}
 

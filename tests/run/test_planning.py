@@ -64,6 +64,15 @@ def test_planning_reads_notebooks_modules_and_sets_once_and_asks_each_run_once(t
     assert counted["identity"] < 5 * first["identity"]  # four times the checkpoints: linear
 
 
+def test_the_time_of_steering_counts_the_directions_of_the_null():
+    """Until then the plan knew doses alone, and a study whose null took hours asked for minutes."""
+    options = {"layers": [2, 4], "doses": [-2.0, 2.0], "asked": 40}
+    experiment = experiments.get("steering")
+    swept, null = 2 * 2 * 40, 2 * (99 + 20) * (40 + 20)
+    assert experiment.passes(options) == swept + null
+    assert experiment.passes(options | {"asked": 1000}) == 2 * 2 * 1000 + 2 * 119 * (120 + 20)  # of 60 pairs at most
+
+
 def test_a_file_of_a_checkpoint_is_hashed_once_as_long_as_it_stays(suite_folder):
     study = studies.Study("s", str(suite_folder), ("pocket",))
     before = ledger._hashed.cache_info().misses

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fitted, options, panels, shown, step_axis, tooltip
+from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fitted, options, panels, shade, shown, step_axis, tooltip, windows
 
 __all__ = [
     "head_map", "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
@@ -96,16 +96,25 @@ def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt
     return panels(cells, rows, description, controls(rows, "statements"), height=165)
 
 
-def by_layer(table: pd.DataFrame, metric: str, description: str, floor: str = "") -> alt.FacetChart:
-    """Chart a metric over steps, one line a layer, one panel a dimension; the mean of the control `floor` is dashed."""
+def by_layer(
+    table: pd.DataFrame, metric: str, description: str, floor: str = "", claim: pd.DataFrame | None = None
+) -> alt.FacetChart:
+    """Chart a metric over steps, one line a layer, one panel a dimension; the mean of the control `floor` is dashed.
+
+    The windows of training that the verdicts on a `claim` are about (its rows of `claims.csv`) are shaded.
+    """
     rows = table[table["metric"] == metric].astype({"layer": int})
     rows = rows[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    judged = claim is not None and claim["windows"].notna().any()
+    if judged:
+        rows = pd.concat([rows.astype({"layer": "Int64"}), windows(claim)])
     base = alt.Chart(rows).encode(x=step_axis(rows)).transform_filter(shown("statements"))
     y = fitted(TITLES[metric])
     legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
     layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=legend)
-    measured = base.transform_filter(f"datum.method != '{floor}'").encode(color=layer)
-    layers = [
+    measured = base.transform_filter(f"datum.method != '{floor}' && isValid(datum.layer)").encode(color=layer)
+    layers = [shade(base, rows)] if judged else []
+    layers += [
         measured.mark_area(opacity=0.12).encode(**ends(y)),
         measured.mark_line(strokeWidth=1.8).encode(y=y),
         measured.mark_point(filled=True, size=22).encode(y=y, tooltip=tooltip("revision", "layer", more=("n",))),

@@ -5,7 +5,7 @@ import pandas as pd
 
 __all__ = [
     "COLOURS", "GREY", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
-    "select", "options", "controls", "shown", "panels",
+    "select", "options", "controls", "shown", "windows", "shade", "panels",
 ]  # fmt: skip
 
 COLOURS = {
@@ -111,6 +111,30 @@ def controls(table: pd.DataFrame, *names: str, middle: bool = False) -> list[alt
 def shown(*names: str) -> str:
     """Return the filter of the rows that the controls of these names choose, as a Vega expression."""
     return " && ".join(f"datum.{_COLUMNS.get(name, name)} == {name}" for name in names)
+
+
+def windows(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return the windows of training that verdicts are about, one row each, to stand among the rows of a chart.
+
+    Args:
+        verdicts: rows of one claim of `claims.csv`.
+
+    Returns:
+        Columns `dimension`, `concept_set`, `method` ("window"), `step` and `until` (its ends), `phase` (which of them, from 0)
+        and `verdict`.
+    """
+    rows = verdicts[["dimension", "concept_set", "verdict", "windows"]].dropna(subset="windows").reset_index(drop=True)
+    rows = rows.assign(window=rows.pop("windows").str.split(";")).explode("window")
+    between = rows.pop("window").str.extract(r"^(\d+)-(\d+)$").astype(float)
+    return rows.assign(method="window", step=between[0], until=between[1], phase=rows.groupby(level=0).cumcount())
+
+
+def shade(base: alt.Chart, table: pd.DataFrame) -> alt.Chart:
+    """Return the `windows` among the rows of a chart as shaded stretches of training, every other one paler."""
+    rows = base.transform_filter("isValid(datum.until)")
+    opacity = alt.condition("datum.phase % 2 == 0", alt.value(0.14), alt.value(0.05))
+    says = [alt.Tooltip(name, title=title) for name, title in {"verdict": "verdict", "step": "from step", "until": "to step"}.items()]
+    return rows.mark_rect(color=GREY).encode(x=step_axis(table), x2="until:Q", opacity=opacity, tooltip=says)
 
 
 def panels(

@@ -151,7 +151,9 @@ def _over_layers(base: alt.Chart, y: alt.Y) -> alt.LayerChart:
     )
 
 
-def probe_trajectories(table: pd.DataFrame, metric: str, description: str, paper: pd.DataFrame | None = None) -> alt.FacetChart:
+def probe_trajectories(
+    table: pd.DataFrame, metric: str, description: str, paper: pd.DataFrame | None = None, claim: pd.DataFrame | None = None
+) -> alt.FacetChart:
     """Chart a probe metric over training steps, one panel a dimension, with controls that can be switched off.
 
     Args:
@@ -159,6 +161,7 @@ def probe_trajectories(table: pd.DataFrame, metric: str, description: str, paper
         metric: `accuracy`, `auroc` or `log_loss`.
         description: the alt text; states the finding.
         paper: columns `dimension`, `concept_set`, `value`: level lines of the paper's, on the statements it shares.
+        claim: rows of one claim of `claims.csv`; the windows of training that its verdicts are about are shaded.
     """
     rows = _wide(table, metric)
     switches = [*_CONTROLS, "untrained"]
@@ -169,6 +172,8 @@ def probe_trajectories(table: pd.DataFrame, metric: str, description: str, paper
     for name in switches:
         box = alt.binding_checkbox(name=name)
         choices.append(alt.param(name=name.replace(" ", "_"), bind=box, value=name != "untrained"))
+    if claim is not None and claim["windows"].notna().any():
+        rows = pd.concat([rows, windows(claim[claim["concept_set"].isin(rows["concept_set"])])])
     return panels(_trajectory(rows, metric), rows, description, choices)
 
 
@@ -182,7 +187,8 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
     switched = ", ".join(f"'{name}': {name.replace(' ', '_')}" for name in _CONTROLS)
     others = _controls_of(base).transform_filter(f"{{{switched}}}[datum.method]")
     points = probe.mark_point(filled=True, size=35, opacity=1)
-    layers = [
+    layers = [shade(alt.Chart(rows).transform_filter(shown("statements")), rows)] if "until" in rows else []
+    layers += [
         probe.mark_area(opacity=0.2).encode(**ends(y)),
         others.mark_line(color=GREY, strokeWidth=1.5, aria=False).encode(x=x, y=y, strokeDash=dash),
         *_level(base.transform_filter("datum.step == 0 && untrained").encode(y=y), "untrained"),

@@ -471,7 +471,7 @@ def summary(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     return wide.reindex(index=names, columns=sets).fillna(VERDICTS[4]).rename(index=titles)
 
 
-_TESTS = ("claims/framework.py", "claims/paper_claims.py", "core/evaluation.py")
+_TESTS = ("claims/framework.py", "claims/paper_claims.py", "core/evaluation.py", "experiments/steering/__init__.py")
 
 
 @cache

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import evaluation, strict_yaml
+from ..experiments.steering import DOSE, PAIRS, TEXTS
 from . import framework
 from .framework import Claim, Evidence, Found, NotTestable, Part
 
@@ -43,10 +44,6 @@ FALL = 0.1
 
 NEAR_ZERO = 0.1
 """Less than this share of the later mean is near zero."""
-
-DOSE, PAIRS, TEXTS = 2.0, 60, 20
-"""What random directions are tried at: standard deviations of the projection (further is what the model itself hardly
-produces), first test pairs, first neutral texts."""
 
 COST = math.log(1.1)
 """Nats per token that steering may add: a tenth of the perplexity, the bound within which settings are chosen."""

@@ -376,6 +376,41 @@ def test_a_sweep_gives_what_steering_the_whole_model_gives(model, tokenizer, pai
         assert multiplier == 0 or np.abs(preferences - wrong).max() > 1e-3
 
 
+@pytest.mark.parametrize("positions", ["all", "first"])
+def test_a_sweep_gives_what_the_whole_model_gives_on_one_statement_at_a_time(model, tokenizer, pairs, positions):
+    """The plain way: no trees, no shared lines, no padding, every block and every logit; to 1e-4 nats per token."""
+    concepts, index = pairs
+    neutral, per_token = NEUTRAL[:6], []
+    preferences, cost = Sweep(model, tokenizer, concepts, index, [1], neutral, positions)(1, 2 * VECTOR)
+    with torch.no_grad(), steer(model, VECTOR, layer=1, multiplier=2.0, positions=positions):
+        for ids in encode(model, tokenizer, [*concepts.statements, *neutral]):
+            logp = model(torch.tensor([ids])).logits[0, :-1].log_softmax(1)
+            per_token.append(float(logp[range(len(ids) - 1), ids[1:]].mean()))
+    plain = np.array(per_token)
+    np.testing.assert_allclose(preferences, plain[index[:, 0]] - plain[index[:, 1]], atol=1e-4)
+    np.testing.assert_allclose(cost.losses, -plain[10:], atol=1e-4)
+    unsteered, _ = Sweep(model, tokenizer, concepts, index, [1], neutral, positions).unsteered()
+    assert np.abs(preferences - unsteered).max() > 1e-3
+
+
+def test_a_sweep_skips_the_head_where_members_begin_alike_and_only_if_they_are_equally_long(llama, tokenizer, make_concepts):
+    """What a pair begins with adds as much to both likelihoods per token; not so if one member is longer."""
+    texts = ["the red cat sat on a mat", "the red cat sat on a hat", "the old dog ran to it", "the old dog ran to it and on"]
+    made = make_concepts([1, 0, 1, 0], statements=texts, groups=["a", "a", "b", "b"], dimension="privacy")
+    ids = encode(llama, tokenizer, texts)
+    (first, second), (third, fourth) = ids[:2], ids[2:]
+    assert len(first) == len(second) and len(third) != len(fourth)
+    both = np.array([[0, 1], [2, 3]])
+    begins = intervention._telling(ids, both)
+    assert begins == [next(at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)] * 2 + [1, 1]
+    assert begins[0] > 4
+    sweep = Sweep(llama, tokenizer, made, both, [1], NEUTRAL)
+    expected, cost = steered(llama, tokenizer, (made, both), 1, 2 * VECTOR)
+    found, swept = sweep(1, 2 * VECTOR)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(swept.losses, cost.losses, atol=1e-4)
+
+
 def test_a_sweep_at_first_tokens_gives_what_steering_there_gives(llama, tokenizer, pairs):
     preferences, cost = Sweep(llama, tokenizer, *pairs, [1], NEUTRAL, "first")(1, 3 * VECTOR)
     expected, expected_cost = steered(llama, tokenizer, pairs, 1, 3 * VECTOR, "first")

@@ -97,6 +97,19 @@ def test_what_rows_begin_with_is_run_once_where_the_model_sees_by_the_mask_and_e
         assert places == sum(len(row) - 1 for row in alike)
 
 
+def test_short_trees_share_a_line_so_that_little_is_padding(llama, alike):
+    """A tree a line, padded to the largest, ran up to half as many nodes again."""
+    ids = [*alike, *([20 + first, 5, 6, 7, 8, *range(9, 9 + size)] for first in range(6) for size in range(1, 3))]
+    nodes = {tuple(row[:end]) for row in ids for end in range(1, len(row))}
+    forest = Forest(llama, ids, [1] * len(ids))
+    alone = sum(len(row) - 1 for row in ids)
+    assert len(nodes) <= count(forest) < min(1.3 * len(nodes), alone)
+    assert sum(len(batch.inputs["input_ids"]) for batch in forest.batches) < sum(len(batch.roots) for batch in forest.batches)
+    expected = [direct_log_likelihood(llama, row) if len(row) > 1 else 0.0 for row in ids]
+    found = encoded_log_likelihoods(llama, ids, [1] * len(ids))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_head_runs_only_where_a_token_is_scored_and_is_left_as_it_was(llama, alike):
     seen = []
     handle = llama.lm_head.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[1]))

@@ -5,6 +5,16 @@ import os
 from ...core.errors import brief
 from .. import Experiment, Summary
 
+METHODS = {"random direction": 99, "shuffled labels": 20}
+"""Directions that mean nothing, and how many of each: random ones, and differences of means under labels in random order."""
+DOSE = 2.0
+"""The dose at which they are measured, in standard deviations of the target's projections: further is what the model itself
+hardly produces."""
+PAIRS = 60
+"""Most pairs they are measured on, the first of a set; an effect is held against them on these pairs."""
+TEXTS = 20
+"""Neutral texts that their cost is measured on, the first ones."""
+
 
 def _check(options: dict, layers: int | None) -> None:
     path = options["preferences"]
@@ -18,9 +28,15 @@ def _check(options: dict, layers: int | None) -> None:
         )
 
 
+def _passes(options: dict) -> int:
+    """Count the statements that are read: under every dose, and under every direction of the null (once for a chat model)."""
+    nulled = min(options["asked"] or 2 * PAIRS, 2 * PAIRS) + TEXTS
+    return len(options["layers"]) * (len(options["doses"]) * options["asked"] + sum(METHODS.values()) * nulled)
+
+
 EXPERIMENT = Experiment(
-    pace=3e-9,
-    passes=lambda options: options["asked"] * len(options["layers"]) * len(options["doses"]),
+    pace=7e-10,
+    passes=_passes,
     target=True,
     target_files=("answers",),
     in_depth=("measures",),

@@ -5,6 +5,7 @@ Rule: a positive dose always means "more trustworthy"; `steer` restores the mode
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...checkpoints import activations, models
@@ -223,14 +226,19 @@ def _adder(shift: torch.Tensor, positions: str, passing: dict | None):
         if positions == "last":
             return models.with_block_output(output, torch.cat([stream[:, :-1], stream[:, -1:] + shift], dim=1))
         if positions == "first" and not passing["continues"]:
-            return models.with_block_output(output, stream + _at_first(stream, passing["mask"]) * shift)
+            return models.with_block_output(output, stream + _at_first(stream, passing["mask"], passing["places"]) * shift)
         return output
 
     return add
 
 
-def _at_first(stream: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Return 1 at the first token of each text and 0 elsewhere, `text token 1`; only a mask `text token` tells of padding."""
+def _at_first(stream: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor | None) -> torch.Tensor:
+    """Return 1 at the first token of each text and 0 elsewhere, `text token 1`.
+
+    A mask `text token` tells of padding, and places in their texts of texts that stand in one line.
+    """
+    if places is not None and (mask is None or mask.dim() != 2):
+        return (places == 0).to(stream)[..., None]
     at = torch.zeros_like(stream[..., :1])
     first = mask.argmax(1) if mask is not None and mask.dim() == 2 else torch.zeros(len(stream), dtype=torch.long)
     at[torch.arange(len(stream)), first.to(at.device)] = 1
@@ -238,12 +246,13 @@ def _at_first(stream: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def _watched(model: PreTrainedModel, stack: ExitStack) -> dict:
-    """Return what tells, during each pass, whether it `continues` a cache, and its attention `mask`."""
+    """Return what tells, during each pass, whether it `continues` a cache, its attention `mask`, and the tokens' `places`."""
     passing = {}
 
     def look(_module, _args, kwargs) -> None:
         cache = kwargs.get("past_key_values")
-        passing.update(continues=cache is not None and cache.get_seq_length() > 0, mask=kwargs.get("attention_mask"))
+        passing.update(continues=cache is not None and cache.get_seq_length() > 0)
+        passing.update(mask=kwargs.get("attention_mask"), places=kwargs.get("position_ids"))
 
     handle = models.decoder(model).register_forward_pre_hook(look, with_kwargs=True)
     stack.callback(handle.remove)
@@ -268,6 +277,26 @@ class _Passed(torch.nn.Module):
     def forward(self, hidden_states: torch.Tensor, *_args, **_kwargs) -> torch.Tensor | tuple:
         stream = hidden_states if self.stream is None else self.stream
         return (stream,) if self.in_tuple else stream
+
+
+def _telling(ids: Sequence[Sequence[int]], pairs: Int[np.ndarray, "pair 2"]) -> list[int]:
+    """Return from where on each row must be scored: what rows of one length begin with alike takes nothing from a preference.
+
+    Only where all rows that pairs tie together are equally long; others, and rows in no pair, are scored from their second
+    token on.
+    """
+    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(ids), len(ids)))
+    tied = defaultdict(list)
+    for row, component in enumerate(connected_components(graph, directed=False)[1]):
+        tied[component].append(row)
+    begins = [1] * len(ids)
+    for rows in tied.values():
+        columns = list(zip(*(ids[row] for row in rows), strict=False))
+        if len(rows) > 1 and len({len(ids[row]) for row in rows}) == 1:
+            alike = next((at for at, column in enumerate(columns) if len(set(column)) > 1), len(columns))
+            for row in rows:
+                begins[row] = max(1, alike)
+    return begins
 
 
 class _Reached(Exception):  # noqa: N818 - nothing is wrong
@@ -302,7 +331,7 @@ class Sweep:
         """
         if positions not in POSITIONS[:2]:
             raise unknown("positions of a sweep", positions, POSITIONS[:2])
-        self._added = slice(None) if positions == "all" else slice(0, 1)  # the texts of a tree begin with one token
+        self._everywhere = positions == "all"
         needed = np.unique(pairs)
         self._pairs = np.searchsorted(needed, pairs)
         self._paired = len(needed)
@@ -312,7 +341,7 @@ class Sweep:
         self._in_tuple = False
         self._streams: dict[int, list[torch.Tensor]] = {layer: [] for layer in sorted(set(layers))}
         blocks = {layer: _block(model, layer) for layer in self._streams}
-        self._forest = Forest(model, ids, [1] * len(ids))
+        self._forest = Forest(model, ids, _telling(ids, self._pairs))
         with torch.inference_mode(), ExitStack() as stack:
             for layer, block in blocks.items():
                 stack.callback(block.register_forward_hook(self._keeper(layer)).remove)
@@ -349,7 +378,7 @@ class Sweep:
 
             def run(batch: Batch, number: int) -> torch.Tensor:
                 last.stream = self._streams[layer][number].clone()
-                last.stream[:, self._added] += added
+                last.stream.flatten(0, 1)[slice(None) if self._everywhere else batch.roots] += added
                 return self._model(**batch.inputs, use_cache=False).logits
 
             nats = self._forest.nats(run)

@@ -27,7 +27,8 @@ class Batch:
     """Trees of tokens that run together, and what is read off them.
 
     Attributes:
-        inputs: what the model is called with; tokens `tree node`, padded on the right.
+        inputs: what the model is called with; tokens `line node`, one tree behind the other, padded on the right.
+        roots: the nodes, counted through the batch, that begin a tree.
         places: the nodes, counted through the batch, after which something is scored.
         slots: for each scored token, which of `places` it follows.
         targets: the scored tokens.
@@ -35,6 +36,7 @@ class Batch:
     """
 
     inputs: dict[str, torch.Tensor]
+    roots: Int[torch.Tensor, " tree"]
     places: Int[torch.Tensor, " place"]
     slots: Int[torch.Tensor, " scored"]
     targets: Int[torch.Tensor, " scored"]
@@ -44,8 +46,9 @@ class Batch:
 class Forest:
     """Rows of tokens as trees: what rows begin with alike is run once, and the head only where a token is scored.
 
-    A node sees its ancestors and nothing else, by an attention mask and position ids. Models that do not follow those
-    to the letter (BLOOM, windows shorter than a row) are found by a trial, and then each row is a tree of its own.
+    A node sees its ancestors and nothing else, by an attention mask and position ids, so short trees stand in one line
+    and little is padding. Models that do not follow those to the letter (BLOOM, windows shorter than a row) are found by
+    a trial, and then each row is a tree and a line of its own.
 
     Example:
         forest = Forest(model, ids, [1] * len(ids))
@@ -61,46 +64,53 @@ class Forest:
             begins: position in each row from which on its tokens are scored (1 at least: the first conditions).
         """
         self._model, self._ids, self._begins = model, ids, begins
-        grown = _grown(ids)
-        if any(tree.forks for tree in grown) and not self._holds(max((t for t in grown if t.forks), key=lambda t: max(t.depths))):
-            grown = [_Tree.of(ids, [row]) for row in range(len(ids)) if len(ids[row]) > 1]
-        budget = activations.BUDGET[model.device.type]
-        order = activations.batches([len(tree.tokens) for tree in grown], budget)
-        self.batches = [self._batch([grown[i] for i in rows]) for rows in order]
+        grown = sorted(_grown(ids), key=lambda tree: (tree.forks, max(tree.depths)))
+        if grown and grown[-1].forks and self._holds(grown[-2:]):
+            lines = _lined_up(grown)
+        else:
+            lines = [[_Tree.of(ids, [row])] for row in range(len(ids)) if len(ids[row]) > 1]
+        order = activations.batches([_length(line) for line in lines], activations.BUDGET[model.device.type])
+        self.batches = [self._batch([lines[i] for i in some]) for some in order]
 
-    def _holds(self, tree: "_Tree") -> bool:
-        """Return whether the model gives at the leaves of a tree what it gives at the ends of its rows run alone."""
+    def _holds(self, trees: Sequence["_Tree"]) -> bool:
+        """Return whether the model gives at the leaves of trees in one line what it gives at the ends of their rows run alone."""
         part = models.decoder(self._model)
         if "position_ids" not in inspect.signature(part.forward).parameters:
             return False
-        alone = self._batch([_Tree.of(self._ids, [row]) for row in tree.paths]).inputs
+        begins = np.cumsum([0, *(len(tree.tokens) for tree in trees)])
+        leaves = [int(begin) + path[-1] for begin, tree in zip(begins, trees, strict=False) for path in tree.paths.values()]
+        rows = [row for tree in trees for row in tree.paths]
+        alone = self._batch([[_Tree.of(self._ids, [row])] for row in rows]).inputs
         with torch.inference_mode():
-            grown = part(**self._batch([tree]).inputs, use_cache=False).last_hidden_state[0]
+            grown = part(**self._batch([trees]).inputs, use_cache=False).last_hidden_state[0, leaves].float()
             straight = part(**alone, use_cache=False).last_hidden_state
-        ends = [len(path) - 1 for path in tree.paths.values()]
-        straight = straight[torch.arange(len(ends)), torch.tensor(ends)].float()
-        off = (grown[[path[-1] for path in tree.paths.values()]].float() - straight).abs().median(1).values
+        straight = straight[torch.arange(len(rows)), torch.tensor([len(self._ids[row]) - 2 for row in rows])].float()
+        off = (grown - straight).abs().median(1).values
         return bool((off <= _TOLERANCE[self._model.dtype] * straight.abs().median(1).values).all())
 
-    def _batch(self, trees: Sequence["_Tree"]) -> Batch:
-        device, width = self._model.device, max(len(tree.tokens) for tree in trees)
-        inputs = {"input_ids": np.zeros((len(trees), width), dtype=np.int64)}
-        if any(tree.forks for tree in trees):
+    def _batch(self, lines: Sequence[Sequence["_Tree"]]) -> Batch:
+        device, width = self._model.device, max(map(_length, lines))
+        inputs = {"input_ids": np.zeros((len(lines), width), dtype=np.int64)}
+        if any(len(line) > 1 or line[0].forks for line in lines):
             inputs |= {
                 "position_ids": inputs["input_ids"].copy(),
-                "attention_mask": np.tile(np.eye(width, dtype=bool), (len(trees), 1, 1, 1)),
+                "attention_mask": np.tile(np.eye(width, dtype=bool), (len(lines), 1, 1, 1)),
             }
         scored: dict[int, int] = {}
-        found = []
-        for k, tree in enumerate(trees):
-            size = len(tree.tokens)
-            inputs["input_ids"][k, :size] = tree.tokens
-            if "position_ids" in inputs:
-                inputs["position_ids"][k, :size], inputs["attention_mask"][k, 0, :size, :size] = tree.depths, tree.sees
-            for row, path in tree.paths.items():
-                for at in range(self._begins[row], len(self._ids[row])):
-                    slot = scored.setdefault(k * width + path[at - 1], len(scored))
-                    found.append((slot, self._ids[row][at], row))
+        found, roots = [], []
+        for k, line in enumerate(lines):
+            begin = 0
+            for tree in line:
+                here = slice(begin, begin + len(tree.tokens))
+                inputs["input_ids"][k, here] = tree.tokens
+                if "position_ids" in inputs:
+                    inputs["position_ids"][k, here], inputs["attention_mask"][k, 0, here, here] = tree.depths, tree.sees
+                roots.append(k * width + begin)
+                for row, path in tree.paths.items():
+                    for at in range(self._begins[row], len(self._ids[row])):
+                        slot = scored.setdefault(roots[-1] + path[at - 1], len(scored))
+                        found.append((slot, self._ids[row][at], row))
+                begin = here.stop
         slots, targets, rows = torch.tensor(found, device=device, dtype=torch.long).reshape(-1, 3).T
         made = {name: torch.tensor(value, device=device) for name, value in inputs.items()}
         if "attention_mask" in made:  # added to the scores, which all kinds of attention understand
@@ -108,7 +118,8 @@ class Forest:
             made["attention_mask"] = torch.zeros(
                 made["attention_mask"].shape, dtype=self._model.dtype, device=device
             ).masked_fill(~made["attention_mask"], least)
-        return Batch(made, torch.tensor(list(scored), device=device, dtype=torch.long), slots, targets, rows)
+        places = torch.tensor(list(scored), device=device, dtype=torch.long)
+        return Batch(made, torch.tensor(roots, device=device), places, slots, targets, rows)
 
     def nats(self, run: Callable[[Batch, int], torch.Tensor]) -> Float[np.ndarray, " row"]:
         """Return the log-likelihood of each row of tokens, summed from where it begins to be scored.
@@ -188,6 +199,22 @@ def _grown(ids: Sequence[Sequence[int]]) -> list[_Tree]:
         grown[-1].append(row)
         before = ids[row]
     return [_Tree.of(ids, rows) for rows in grown]
+
+
+def _length(line: Sequence[_Tree]) -> int:
+    return sum(len(tree.tokens) for tree in line)
+
+
+def _lined_up(trees: Sequence[_Tree]) -> list[list[_Tree]]:
+    """Return lines no longer than the largest tree: each tree, the larger first, stands in the first line with room."""
+    lines: list[list[_Tree]] = []
+    most = max(len(tree.tokens) for tree in trees)
+    for tree in sorted(trees, key=lambda tree: -len(tree.tokens)):
+        line = next((line for line in lines if _length(line) + len(tree.tokens) <= most), None)
+        if line is None:
+            lines.append(line := [])
+        line.append(tree)
+    return lines
 
 
 def encoded_log_likelihoods(

@@ -17,18 +17,10 @@ from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet
 from ..cached import kept
 from ..probing import controls
+from . import DOSE, METHODS, PAIRS, TEXTS
 from .intervention import Sweep, mean_difference, one_deviation
 
-__all__ = ["DOSE", "METHODS", "PAIRS", "TEXTS", "Null", "directions", "p_values", "random_directions", "read"]
-
-METHODS = {"random direction": 99, "shuffled labels": 20}
-"""Kinds of null directions, and how many of each: random ones, and differences of means under labels in random order."""
-DOSE = 2.0
-"""The dose at which they are measured, in standard deviations of the target's projections."""
-PAIRS = 60
-"""Most pairs they are measured on, the first of a set; an effect is held against them on these pairs."""
-TEXTS = 20
-"""Neutral texts that their cost is measured on, the first ones."""
+__all__ = ["Null", "directions", "p_values", "random_directions", "read"]
 
 
 @dataclass(frozen=True, eq=False)
