@@ -22,7 +22,7 @@ from sphinx.config import Config
 from .. import results
 from . import contents, credits, handouts, terms, vega
 
-__all__ = ["PRINTED", "setup"]
+__all__ = ["PRINTED", "pictures", "setup"]
 
 PRINTED = "book.html"
 """The book in one page, with a title page, in the folder of the builder `singlehtml`."""
@@ -110,6 +110,11 @@ def _picture(match: re.Match[str]) -> str:
     return f'<img class="print-chart" alt="{alt}" src="data:image/svg+xml;base64,{source}">'
 
 
+def pictures(page: str) -> str:
+    """Return a page whose charts are pictures, as they open: for paper and for slides."""
+    return _CHART.sub(_picture, page)
+
+
 def _on_paper(page: str, root: Path) -> str:
     """Return the book in one page, as Sphinx wrote it, with a title page, and without links to files, which paper cannot open."""
     book = credits.citations(root)[0]
@@ -124,7 +129,7 @@ def _on_paper(page: str, root: Path) -> str:
     heading = re.compile(r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', flags=re.S)
     page = heading.sub(lambda match: match[1] + title, page, count=1)
     page = re.sub(r'(<a\b[^>]*?)\shref="(?!#|[a-z]+:)[^"]*"', r"\1", page)
-    return _CHART.sub(_picture, page)
+    return pictures(page)
 
 
 def _print(app: Sphinx, error: Exception | None) -> None:
