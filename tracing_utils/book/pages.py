@@ -12,12 +12,15 @@ import html
 import json
 import re
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import vl_convert
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ExtensionError
 
 from .. import results
 from . import contents, credits, handouts, terms, vega
@@ -102,6 +105,18 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
             shutil.copyfile(table, target / table.name)
 
 
+def _slides(app: Sphinx, error: Exception | None) -> None:
+    """Build the slides beside the book, as `make slides` does."""
+    source, out = Path(app.srcdir) / "book" / "teach" / "slides", Path(app.outdir) / "slides"
+    if error or app.builder.name != "html" or not source.is_dir():
+        return
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "revealjs", "-d", str(out) + ".doctrees", str(source), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    shutil.rmtree(str(out) + ".doctrees", ignore_errors=True)
+    if done.returncode:
+        raise ExtensionError(f"The slides must build as the book does; they did not: {done.stderr[-2000:]}")
+
+
 def _picture(match: re.Match[str]) -> str:
     """Return a chart as a picture that paper can hold: sharp at any size, with the chart's alt text."""
     spec = json.loads(match[1])
@@ -154,5 +169,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", _launch)
     app.connect("html-page-context", _mend_roles)
     app.connect("build-finished", _copy)
+    app.connect("build-finished", _slides)
     app.connect("build-finished", _print)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,8 +6,7 @@ from pathlib import Path
 from tracing_utils.book import pages
 
 project, copyright, html_copy_source = "Slides", "", False
-extensions = ["myst_nb", "sphinx_revealjs", "sphinxcontrib.bibtex"]
-bibtex_bibfiles, bibtex_reference_style = ["../../references.bib"], "author_year"
+extensions = ["myst_nb", "sphinx_revealjs"]
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 300, True
 nb_mime_priority_overrides = [
