@@ -11,7 +11,7 @@ DOSED ?= 1
 FORGETTING ?= 1
 OUT ?= runs/world
 
-.PHONY: help book pdf study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data grammar world audit clean
+.PHONY: help book pdf slides study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data grammar world audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -24,6 +24,9 @@ pdf: book  ## print the book to _build/book.pdf (needs Chromium)
 	@$(VENV)/bin/jupyter-book build . --builder custom --custom-builder singlehtml --quiet -n
 	@$(CHROMIUM) --headless --no-sandbox --disable-gpu --allow-file-access-from-files --no-pdf-header-footer --generate-pdf-document-outline \
 	  --virtual-time-budget=120000 --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/book.html"
+
+slides: $(VENV)/.ready  ## build the slides alone: _build/html/slides/index.html
+	@$(PYTHON) -m sphinx -q -b revealjs -d _build/.slides book/teach/slides _build/html/slides
 
 study: $(VENV)/.ready  ## trace another study: make study STUDY=pocket
 	@$(PYTHON) -m tracing_utils run --study studies/$(STUDY).yml

@@ -1,23 +1,29 @@
 """Compute what the book and the README show and no run makes.
 
-Usage: python -m benchmarks.pages power | register | picture | released-data | grammar
+Usage: python -m benchmarks.pages power | register | picture | released-data | grammar | expected
 """
 
+import contextlib
+import io
+import json
 import sys
+import tempfile
 from datetime import date
+from pathlib import Path
 
+import nbformat
 import pandas as pd
 import vl_convert
 
 from tracing_utils import results
-from tracing_utils.book import arms
+from tracing_utils.book import arms, handouts
 from tracing_utils.checkpoints import models, suites
 from tracing_utils.claims import framework, released_data, simulation
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import controls
 from tracing_utils.experiments.steering import likelihoods
-from tracing_utils.run import processes
+from tracing_utils.run import processes, runner
 from tracing_utils.statements import concepts
 
 
@@ -60,7 +66,38 @@ def grammar() -> None:
     results.write(rows, PROJECT / "results" / "grammar.csv")
 
 
-PAGES = {"power": power, "register": register, "picture": picture, "released-data": released, "grammar": grammar}
+def expected() -> None:
+    """Write what each solution prints, for `book/teach/expected.md`: of the exercises, and of the notebooks as they come."""
+    text = (PROJECT / "book" / "teach" / "exercises.md").read_text(encoding="utf-8")
+    shared, names = handouts.shared(text), {}
+    exec(shared, names)
+    printed = {}
+    for title, code in zip(handouts.titles(text), handouts.solutions(text), strict=True):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(code, dict(names))
+        printed[title] = out.getvalue()
+    for path in sorted((PROJECT / "notebooks").glob("*.md")):
+        printed |= {f"{path.stem} {number}": text for number, text in enumerate(_solved(path), 1)}
+    file = PROJECT / "book" / "teach" / "expected.json"
+    file.write_text(json.dumps(printed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _solved(path: Path) -> list[str]:
+    """Return what the solutions of a notebook print after it has run."""
+    text = path.read_text(encoding="utf-8")
+    solved = handouts.solutions(text)
+    with tempfile.TemporaryDirectory() as folder:
+        both, out = Path(folder) / path.name, Path(folder) / "out.ipynb"
+        both.write_text(text + "".join(f"\n```{{code-cell}} python\n{code}```\n" for code in solved), encoding="utf-8")
+        runner.execute(both, {}, out, Path(folder) / "failed.ipynb")
+        cells = nbformat.read(out, 4).cells[-len(solved) :]
+    return ["".join(output["text"] for output in cell.outputs if output.output_type == "stream") for cell in cells]
+
+
+PAGES = {
+    "power": power, "register": register, "picture": picture, "released-data": released, "grammar": grammar,
+    "expected": expected,
+}  # fmt: skip
 
 
 def main() -> None:

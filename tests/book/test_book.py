@@ -366,6 +366,35 @@ def test_every_chart_names_its_code_and_links_to_it(visits):
     assert not dead
 
 
+def test_the_slides_carry_reveal_alone_and_each_chart_as_a_picture_with_its_alt_text(html, guilty):
+    deck = html / "slides" / "index.html"
+    assert other_hosts(guilty.read_text())
+    assert not other_hosts(deck.read_text())
+    assert {path.suffix for path in (html / "slides" / "_static" / "revealjs").rglob("*.*")} == {".js", ".css"}
+    pictures = read(deck).pictures
+    assert len(pictures) >= 4
+    assert not [alt for _, alt in pictures if is_no_alt_text(alt)]
+    assert "vega-chart" not in deck.read_text()
+    assert "glue:text" not in deck.read_text()
+
+
+@needs_chromium
+def test_the_slides_turn_and_none_is_taller_than_the_screen(html, browser):
+    page, asked = browser.new_page(viewport={"width": 1280, "height": 720}), []
+    page.on("request", lambda request: asked.append(request.url) if request.url[:4] == "http" else None)
+    page.goto((html / "slides" / "index.html").as_uri())
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    heights = []
+    for _ in range(page.evaluate("Reveal.getTotalSlides()")):
+        heights.append(page.evaluate("Reveal.getCurrentSlide().scrollHeight"))
+        page.evaluate("Reveal.next()")
+    assert page.evaluate("Reveal.isLastSlide()")
+    assert len(heights) >= 10
+    assert max(heights) <= 720
+    assert asked == []
+    page.close()
+
+
 @needs_chromium
 def test_a_chart_gives_its_data_as_a_table_and_a_csv_and_its_picture(html, browser):
     page = browser.new_page()

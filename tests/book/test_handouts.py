@@ -1,5 +1,6 @@
 """Every exercise has a solution that runs, and what is handed out has none."""
 
+import json
 import re
 import subprocess
 import sys
@@ -14,9 +15,15 @@ from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import runner
 
 PAGE = PROJECT / "book" / "teach" / "exercises.md"
-SHARED = re.search(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)[1]
+SHARED = handouts.shared(PAGE.read_text())
 SOLUTIONS = handouts.solutions(PAGE.read_text())
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.md"))
+EXPECTED = json.loads((PROJECT / "book" / "teach" / "expected.json").read_text())
+
+
+def without_numbers(printed):
+    """What was printed, without numbers and blanks, which differ a little from machine to machine."""
+    return re.sub(r"[-+]?[\d.]+|\s+", "", printed)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,24 @@ def test_there_are_fifteen_exercises_or_more_in_three_levels_each_with_a_solutio
 @pytest.mark.parametrize("number", range(len(SOLUTIONS)), ids=headings(PAGE.read_text(), 3))
 def test_a_solution_runs_and_shows_something(number, shared, capsys):
     exec(SOLUTIONS[number], dict(shared))
-    assert capsys.readouterr().out.strip()
+    printed, title = capsys.readouterr().out, headings(PAGE.read_text(), 3)[number]
+    assert printed.strip()
+    assert without_numbers(printed) == without_numbers(EXPECTED[title])
+
+
+def test_what_is_expected_is_there_for_every_solution_and_a_word_more_would_be_seen():
+    notebooks = {f"{path.stem} {n}" for path in NOTEBOOKS for n in range(1, 1 + len(handouts.solutions(path.read_text())))}
+    assert set(EXPECTED) == {*headings(PAGE.read_text(), 3), *notebooks}
+    assert without_numbers("a  0.51\n") == without_numbers("a -12.3 ")
+    assert without_numbers("a 0.51") != without_numbers("a 0.51 higher")
+
+
+def test_each_exercise_says_how_hard_it_is_and_how_long_it_takes():
+    said = r"\b(easy|medium|hard), \d+ minutes\b"
+    text = PAGE.read_text()
+    assert len(re.findall(said, text, flags=re.I)) == len(SOLUTIONS)
+    for path in NOTEBOOKS:
+        assert len(re.findall(said, path.read_text(), flags=re.I)) == len(handouts.solutions(path.read_text()))
 
 
 def test_a_solution_needs_the_shared_lines():

@@ -16,7 +16,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 __all__ = [
-    "SOLUTION", "LAUNCHED", "solutions", "starter", "standalone", "write_starters", "write_standalone",
+    "SOLUTION", "LAUNCHED", "solutions", "shared", "titles", "starter", "standalone", "write_starters", "write_standalone",
     "repository", "launchers",
 ]  # fmt: skip
 
@@ -36,6 +36,16 @@ _INSTALL = Path(__file__).with_name("install_cell.txt").read_text(encoding="utf-
 def solutions(text: str) -> list[str]:
     """Return the code of the folded solutions of a page or notebook."""
     return ["\n".join(re.findall(r"```python\n(.*?)```", block, flags=re.S)) for block in SOLUTION.findall(text)]
+
+
+def shared(text: str) -> str:
+    """Return the first code of a page, which its solutions share."""
+    return re.search(r"```python\n(.*?)```", text, flags=re.S)[1]
+
+
+def titles(text: str) -> list[str]:
+    """Return the titles of a page's exercises."""
+    return re.findall(r"^### (.*)$", text, flags=re.M)
 
 
 def _references(project: Path) -> dict[str, str]:

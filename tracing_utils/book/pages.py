@@ -12,17 +12,20 @@ import html
 import json
 import re
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import vl_convert
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ExtensionError
 
 from .. import results
 from . import contents, credits, handouts, terms, vega
 
-__all__ = ["PRINTED", "setup"]
+__all__ = ["PRINTED", "pictures", "setup"]
 
 PRINTED = "book.html"
 """The book in one page, with a title page, in the folder of the builder `singlehtml`."""
@@ -102,12 +105,29 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
             shutil.copyfile(table, target / table.name)
 
 
+def _slides(app: Sphinx, error: Exception | None) -> None:
+    """Build the slides beside the book, as `make slides` does."""
+    source, out = Path(app.srcdir) / "book" / "teach" / "slides", Path(app.outdir) / "slides"
+    if error or app.builder.name != "html" or not source.is_dir():
+        return
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "revealjs", "-d", str(out) + ".doctrees", str(source), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    shutil.rmtree(str(out) + ".doctrees", ignore_errors=True)
+    if done.returncode:
+        raise ExtensionError(f"The slides must build as the book does; they did not: {done.stderr[-2000:]}")
+
+
 def _picture(match: re.Match[str]) -> str:
     """Return a chart as a picture that paper can hold: sharp at any size, with the chart's alt text."""
     spec = json.loads(match[1])
     source = base64.b64encode(vl_convert.vegalite_to_svg(spec, vl_version=vega.VEGA_LITE).encode()).decode()
     alt = html.escape(spec["description"], quote=True)
     return f'<img class="print-chart" alt="{alt}" src="data:image/svg+xml;base64,{source}">'
+
+
+def pictures(page: str) -> str:
+    """Return a page whose charts are pictures, as they open: for paper and for slides."""
+    return _CHART.sub(_picture, page)
 
 
 def _on_paper(page: str, root: Path) -> str:
@@ -124,7 +144,7 @@ def _on_paper(page: str, root: Path) -> str:
     heading = re.compile(r'(id="jb-print-docs-body" class="onlyprint">)\s*<h1>.*?</h1>', flags=re.S)
     page = heading.sub(lambda match: match[1] + title, page, count=1)
     page = re.sub(r'(<a\b[^>]*?)\shref="(?!#|[a-z]+:)[^"]*"', r"\1", page)
-    return _CHART.sub(_picture, page)
+    return pictures(page)
 
 
 def _print(app: Sphinx, error: Exception | None) -> None:
@@ -149,5 +169,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", _launch)
     app.connect("html-page-context", _mend_roles)
     app.connect("build-finished", _copy)
+    app.connect("build-finished", _slides)
     app.connect("build-finished", _print)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

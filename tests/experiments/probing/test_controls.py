@@ -243,16 +243,3 @@ def test_compression_is_one_bit_a_label_over_the_code(make_concepts):
     assert found[1, "online code, shuffled labels"].value == pytest.approx(1, abs=0.06)
     spent = np.mean([code(acts[:, 1], made.labels, made, seed) for seed in range(2)], axis=0)
     assert found[1, "online code"].value == pytest.approx(300 / spent.sum(), rel=1e-3)
-
-
-def test_a_brief_table_keeps_the_probe_s_accuracy_and_what_it_must_beat():
-    methods = ("logistic", "ridge", "selected layer", "shuffled labels", "floor", "words", "control task")
-    rows = [
-        {"method": method, "metric": metric, "layer": layer}
-        for method in methods
-        for metric in ("accuracy", "auroc")
-        for layer in (None, 0)
-    ]
-    kept = [(row["method"], row["layer"]) for row in rows if controls.in_brief(row)]
-    assert kept == [("logistic", None), ("logistic", 0), ("selected layer", None), ("shuffled labels", None), ("floor", None)]
-    assert {row["metric"] for row in rows if controls.in_brief(row)} == {"accuracy"}

@@ -25,8 +25,8 @@ from ..cached import kept
 from . import floors, probes
 
 __all__ = [
-    "compressions", "conditional_gain", "conditional_gains", "control_task", "describe", "in_brief", "online_code",
-    "selectivities", "shuffled_labels", "text_axes",
+    "compressions", "conditional_gain", "conditional_gains", "control_task", "describe", "online_code", "selectivities",
+    "shuffled_labels", "text_axes",
 ]  # fmt: skip
 
 _HIGH_FLOOR = 0.9
@@ -210,12 +210,6 @@ def compressions(acts: Acts, concepts: ConceptSet, shuffled: Int[np.ndarray, "se
         bits = np.mean([online_code(acts[:, layer], concepts, task, seed) for seed, task in enumerate(tasks)], axis=0)
         for method, spent in zip(("online code", "online code, shuffled labels"), bits, strict=True):
             yield layer, method, "compression", evaluation.ratio(np.ones(len(spent)), spent, weights)
-
-
-def in_brief(row: dict) -> bool:
-    """Return whether a row of results stays where a study asks for a brief table: the probe's accuracy, and what it must beat."""
-    level = row["layer"] is None and row["method"] in ("selected layer", "shuffled labels", "floor", "lexical floor")
-    return row["metric"] == "accuracy" and (level or row["method"] == "logistic")
 
 
 def describe(sets: Iterable[ConceptSet]) -> pd.DataFrame:
