@@ -93,7 +93,9 @@ def faults(sentence):
     verb = re.search(rf"\b(?:{'|'.join(VERBS)})\b", sentence, flags=re.I)
     commas = sentence[: verb.start() if verb else None].count(",")
     found += [f"{commas} commas before the verb"] if commas > MOST_COMMAS else []
-    return found + [f"{match[0]!r}: {plain}" for form, plain in PLAINER.items() if (match := re.search(form, sentence, flags=re.I))]
+    return found + [
+        f"{match[0]!r}: {plain}" for form, plain in PLAINER.items() if (match := re.search(form, sentence, flags=re.I))
+    ]
 
 
 def flagged(name, text):
