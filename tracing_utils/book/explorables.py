@@ -4,7 +4,8 @@ Rule: like `charts`, these draw the table they get (columns `step`, `revision`, 
 `low`, `high`) and save nothing; only the difference of two checkpoints that the reader picks is computed in the page. Only
 pages show them: no notebook depends on this file. A chart's `usermeta` says what the page's script adds to Vega's own
 controls: `ticks` (a slider over places shows the training step of its place, and can be played), `pick` (a click or a drag
-on a mark sets a control from the mark's data), `scenes` (buttons that set several parameters at once) and `link` (a parameter that holds the address of a checkpoint's page).
+on a mark sets a control from the mark's data), `scenes` (buttons that set several parameters at once) and `link` (a
+parameter that holds the address of a checkpoint's page).
 """
 
 import itertools
@@ -116,15 +117,16 @@ def _scenes(rows: pd.DataFrame) -> tuple[str, dict[str, dict]]:
     """Return the dimension that rises most on the first statements, and what each button sets."""
     sets = options(rows, "concept_set")
     first = rows[rows["concept_set"] == sets[0]]
-    ends = (
-        first[first["step"] == step].groupby("dimension")["value"].mean() for step in (first["step"].min(), first["step"].max())
+    start, end = (
+        first[first["step"] == step].groupby("dimension")["value"].mean() for step in (min(first["step"]), max(first["step"]))
     )
-    start, end = ends
     scenes = {
         "What the paper shows": {"statements": sets[0], "controls": False},
         "Add the floor": {"statements": sets[0], "controls": True},
     }
-    return (end - start).idxmax(), scenes | {"Balance the words": {"statements": name, "controls": True} for name in sets[1:2]}
+    if len(sets) > 1:
+        scenes["Balance the words"] = {"statements": sets[1], "controls": True}
+    return (end - start).idxmax(), scenes
 
 
 def _dash() -> alt.StrokeDash:
