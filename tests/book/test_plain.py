@@ -74,9 +74,10 @@ def sentences(text):
     """
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
     captions = re.findall(r"^    caption: \|\n((?:      .*\n)+)", text, flags=re.M)
-    text = without_code(text) + "".join(f"\n\n{caption}\n" for caption in captions)
+    text = without_code(re.sub(r"^(?=\s*(?:`{3,}|~{3,}))", "\n", text, flags=re.M)) + "".join(f"\n\n{caption}\n" for caption in captions)
     text = re.sub(r"\$\$.*?\$\$|<!--.*?-->|<[^>]+>|^%[^\n]*$|\(eq-[\w-]+\)", " ", text, flags=re.S | re.M)
-    text = re.sub(r"^(?:\||#|`{3,}|:{3,}|\(|:\w+:).*$", "", text, flags=re.M)
+    text = re.sub(r"\|", "\n\n", text)
+    text = re.sub(r"^(?:#|`{3,}|:{3,}|\(|:\w+:).*$", "", text, flags=re.M)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"\{cite\}`[^`]*`|\[\^[^\]]*\]", "", text)
     text = re.sub(r"(?:\{[^}\s]+\})?`[^`]*`|\$[^$\n]+\$", "X", text)
@@ -91,7 +92,7 @@ def faults(sentence):
     words = re.findall(r"[\w'’.,/-]*\w[\w'’/-]*", sentence)
     found = [f"{len(words)} words"] if len(words) > MOST_WORDS else []
     verb = re.search(rf"\b(?:{'|'.join(VERBS)})\b", sentence, flags=re.I)
-    commas = sentence[: verb.start() if verb else None].count(",")
+    commas = sentence[: verb.start()].count(",") if verb else 0
     found += [f"{commas} commas before the verb"] if commas > MOST_COMMAS else []
     return found + [
         f"{match[0]!r}: {plain}" for form, plain in PLAINER.items() if (match := re.search(form, sentence, flags=re.I))
