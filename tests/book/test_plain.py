@@ -110,7 +110,7 @@ def flagged(name, text):
 
 def test_each_kind_of_fault_is_found_and_a_plain_sentence_has_none():
     assert faults("The probe reads the label at every layer, and its accuracy rises with training.") == []
-    assert faults("word " * (MOST_WORDS + 1) + "is.") == [f"{MOST_WORDS + 1} words"]
+    assert faults("word " * MOST_WORDS + "is.") == [f"{MOST_WORDS + 1} words"]
     assert faults("In each layer, at each step, on both kinds, the probe rises.") == ["3 commas before the verb"]
     assert faults("The probe rises in each layer, at each step, on both kinds, of all.") == []
     for sample in (
