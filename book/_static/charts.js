@@ -127,9 +127,9 @@
 
   // Panels that would be narrower than four fifths of what was asked for move to another row, and so does a legend on a phone.
   function wrap(spec, room) {
-    let columns = spec.columns;
-    while (columns > 1 && 0.8 * breadth(spec, columns) + 40 * columns > room) columns -= 1;
     const panels = spec.facet?.sort?.length;
+    let columns = panels || spec.columns; // where there is room, all in one row
+    while (columns > 1 && 0.8 * breadth(spec, columns) + 40 * columns > room) columns -= 1;
     if (panels) columns = Math.ceil(panels / Math.ceil(panels / columns)); // three and two, not four and one
     const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, 2) } : value);
     const narrow = room < 420 ? JSON.parse(JSON.stringify(spec), fewer) : spec;
@@ -148,7 +148,7 @@
     await resize((width) => 4 * width); // so wide that no legend is wider: what is left over is axes and gaps
     const row = breadth(spec);
     const kept = view.container().querySelector("svg").viewBox.baseVal.width - 4 * row;
-    const factor = Math.min(1.25, (room - kept) / row);
+    const factor = Math.min(1.6, (room - kept) / row);
     const stacked = spec.concat && spec.columns === 1;
     await resize((width) => Math.max(40, Math.floor((stacked ? row : width) * factor)));
   }

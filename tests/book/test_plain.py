@@ -20,7 +20,7 @@ PLAINER = {
     r"\b(?:stands?|lies?|lay) (?:beside|next to)\b|\bbeside (?:it|them|each|that) (?:stands?|lies?)\b": "is shown with",
     r"\b(?:holds?|held) [\w ]{0,30}?against\b": "compare with",
     r"\b(?:gives?|gave|given) away\b|\bgive [\w ]{1,20} away\b": "reveal",
-    r"\b(?:is|are|was|were|be|been) told\b|; told\b|\| told\b": "is reported",
+    r"\b(?:is|are|was|were|be|been) told\b(?! apart)|; told\b": "is reported",
     r"\bis to be\b|\bare to be\b|\bis to say\b|\bto be had\b": "must, can, will",
     r"\bnothing but\b": "only",
     r"\bone in (?:ten|twenty|forty|a hundred)\b|thirty-nine times in forty": "1 time in 40",
@@ -54,14 +54,21 @@ VERBS = (
 ).replace(" ", "|")
 """Finite verbs of the book, as a pattern. A sentence without any of them is a fragment, whose commas are not counted."""
 
-PAGES = [*sorted((PROJECT / "book").glob("*.md")), PROJECT / "README.md"]
 EXCEPTIONS = {
-    "changelog.md": "includes CHANGELOG.md: entries in note form, for people who know the code",
+    "book/changelog.md": "includes CHANGELOG.md: entries in note form, for people who know the code",
+    "book/teach": "rewritten apart from this check; take it out once its sentences pass",
+    "notebooks": "as book/teach",
 }
-"""Pages that are not checked, with the reason."""
+"""Pages and folders that are not checked, with the reason."""
+
+PAGES = [
+    page
+    for page in [*sorted((PROJECT / "book").rglob("*.md")), *sorted((PROJECT / "notebooks").glob("*.md")), PROJECT / "README.md"]
+    if not any(page.relative_to(PROJECT).as_posix().startswith(name) for name in EXCEPTIONS)
+]
 
 WORLD = "narrators of the designed world tell their keys: there, `told` is exact"
-TELLS = {"world.md": WORLD, "index.md": WORLD, "README.md": WORLD, "dimensions.md": WORLD}
+TELLS = dict.fromkeys(("world.md", "origins.md", "index.md", "README.md", "dimensions.md"), WORLD)
 """Pages that may say that something is told."""
 
 
@@ -163,7 +170,7 @@ The solution is prose.
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_sentence_of_the_book_and_the_readme_is_plain(page):
-    found = [] if page.name in EXCEPTIONS else flagged(page.name, page.read_text())
+    found = flagged(page.name, page.read_text())
     assert not found, "\n" + "\n".join(found)
 
 
