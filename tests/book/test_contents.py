@@ -74,6 +74,7 @@ def test_executed_notebooks_of_any_experiment_and_study_lie_below_its_page_by_na
     toc = filled(PAGES | runs | {"book/toy", "book/toy_box"})
     assert below(toc, "book/toy") == ["book/runs/mine/toy-step0", *(f"book/runs/pocket/toy-step{step}" for step in (8, 64, 512))]
     assert below(toc, "book/toy_box") == []
+    assert contents.RUNS in [item for part in parse_toc_yaml(PROJECT / "_toc.yml").root.subtrees for item in part.items]
 
 
 def test_a_part_without_pages_is_left_out_so_that_a_book_without_chapters_builds():

@@ -62,8 +62,9 @@ def test_a_link_to_a_term_shows_its_definition_and_another_link_shows_none():
     tree = new_document("page", get_default_settings())
     for words, classes in (("Probes", ["std-term"]), ("a page", [])):
         tree += nodes.paragraph("", "", nodes.reference("", "", nodes.inline(words, words, classes=classes), refuri="a.html"))
+    tree += nodes.paragraph("", "", nodes.reference("", "a link of plain text", refuri="b.html"))
     terms.define(tree, {"probe": "A linear classifier.", "page": "Not this one."})
-    assert [node.get("reftitle") for node in tree.findall(nodes.reference)] == ["A linear classifier.", None]
+    assert [node.get("reftitle") for node in tree.findall(nodes.reference)] == ["A linear classifier.", None, None]
 
 
 def test_a_word_in_another_sense_is_no_use(page):

@@ -18,10 +18,13 @@ from sphinx_external_toc.api import Document, FileItem, GlobItem, SiteMap, TocTr
 
 import tracing_utils
 
-__all__ = ["API", "fill", "neighbours", "sections", "on_config", "on_outdated", "on_page", "on_source"]
+__all__ = ["API", "RUNS", "fill", "neighbours", "sections", "on_config", "on_outdated", "on_page", "on_source"]
 
 API = "book/api"
 """The page that describes the modules; they replace its comment `<!-- modules -->`."""
+
+RUNS = "book/runs/*/*"
+"""The executed notebooks; the contents name this pattern, or they would not be built."""
 
 
 def _order(root: Path, page: str) -> tuple:
@@ -34,23 +37,25 @@ def _order(root: Path, page: str) -> tuple:
 def fill(contents: SiteMap, pages: set[str], root: Path) -> None:
     """Replace each pattern in the contents by those of `pages` that match it and that no entry names; drop empty parts.
 
-    Executed notebooks, `book/runs/<study>/<experiment>-<revision>`, go below `book/<experiment>`.
+    Executed notebooks, `book/runs/<study>/<experiment>-<revision>`, go below `book/<experiment>`, and into no part.
     """
+    notebooks = {page for page in pages if patmatch(page, RUNS)}
     for document in list(contents.values()):
         for part in document.subtrees:
             items = []
             for item in part.items:
-                matches = [page for page in pages - set(contents) if patmatch(page, item)] if isinstance(item, GlobItem) else []
+                free = pages - notebooks - set(contents) if isinstance(item, GlobItem) else set()
+                matches = patfilter(free, item)
                 contents.update({page: Document(page) for page in matches})
                 items += [FileItem(page) for page in sorted(matches, key=lambda page: _order(root, page))]
                 items += [] if isinstance(item, GlobItem) else [item]
             part.items = items
         document.subtrees = [part for part in document.subtrees if part.items]
     for chapter in list(contents):
-        notebooks = patfilter(pages - set(contents), f"book/runs/*/{chapter.removeprefix('book/')}-*")
-        if notebooks := sorted(notebooks, key=lambda page: _order(root, page)):
-            contents.update({page: Document(page) for page in notebooks})
-            contents[chapter].subtrees.append(TocTree([FileItem(page) for page in notebooks]))
+        below = patfilter(notebooks, f"{RUNS[:-1]}{chapter.removeprefix('book/')}-*")
+        if below := sorted(below, key=lambda page: _order(root, page)):
+            contents.update({page: Document(page) for page in below})
+            contents[chapter].subtrees.append(TocTree([FileItem(page) for page in below]))
 
 
 def neighbours(contents: SiteMap, page: str) -> tuple[str | None, str | None]:

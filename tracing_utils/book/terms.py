@@ -96,7 +96,7 @@ def define(tree: nodes.document, terms: dict[str, str]) -> None:
     """Give each link to a term its definition as a title."""
     forms = [(pattern([term]), words) for term, words in terms.items()]
     for node in tree.findall(nodes.reference):
-        if node.children and "std-term" in node.children[0].get("classes", ()):
+        if any("std-term" in inner["classes"] for inner in node.findall(nodes.inline)):
             node["reftitle"] = next((words for form, words in forms if form.fullmatch(node.astext())), "")
 
 
