@@ -150,7 +150,10 @@
     const kept = view.container().querySelector("svg").viewBox.baseVal.width - 4 * row;
     const factor = Math.min(1.6, (room - kept) / row);
     const stacked = spec.concat && spec.columns === 1;
-    await resize((width) => Math.max(40, Math.floor((stacked ? row : width) * factor)));
+    const scale = (by) => resize((width) => Math.max(40, Math.floor((stacked ? row : width) * by)));
+    await scale(factor);
+    const over = view.container().querySelector("svg").viewBox.baseVal.width - room; // a long title in a narrow panel
+    if (over > 0) await scale(factor - over / row);
   }
 
   // A slider over places shows the training step of its place, and can be played.

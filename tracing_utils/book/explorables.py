@@ -249,7 +249,7 @@ def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatCh
     at_step, of_layer = base.transform_filter("datum.step == step"), base.transform_filter("datum.layer == layer")
     column = _section(base, at_step.encode(y=rows.title(None)), "x", title, "layer").properties(title=_title("'at step ' + step"))
     row = _section(base, of_layer.encode(x=columns), "y", title, "step").properties(title=_title("'of layer ' + layer"))
-    sizes = ((area, 400, 150), (column, 110, 150), (row, 400, 120))
+    sizes = ((area, 370, 150), (column, 140, 150), (row, 370, 120))
     parts = (part.properties(width=width, height=height) for part, width, height in sizes)
     slider, meta = _slider(steps, "layer")
     chart = alt.concat(*parts, columns=2, spacing=10).add_params(*slider, *choices)
