@@ -16,8 +16,8 @@
     return {
       background: "transparent",
       font,
-      axis: { labelColor: text, titleColor: text, domainColor: muted, tickColor: muted, gridColor: line },
-      legend: { labelColor: text, titleColor: text, titleLimit: 400 },
+      axis: { labelColor: text, titleColor: text, domainColor: muted, tickColor: muted, gridColor: line, labelFontSize: 12, titleFontSize: 12 },
+      legend: { labelColor: text, titleColor: text, titleLimit: 400, labelFontSize: 12, titleFontSize: 12 },
       header: { labelColor: text, titleColor: text },
       title: { color: text },
       text: { color: text },
@@ -127,8 +127,10 @@
 
   // Panels that would be narrower than four fifths of what was asked for move to another row, and so does a legend on a phone.
   function wrap(spec, room) {
-    let columns = spec.columns;
+    const panels = spec.facet?.sort?.length;
+    let columns = panels || spec.columns; // where there is room, all in one row
     while (columns > 1 && 0.8 * breadth(spec, columns) + 40 * columns > room) columns -= 1;
+    if (panels) columns = Math.ceil(panels / Math.ceil(panels / columns)); // three and two, not four and one
     const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, 2) } : value);
     const narrow = room < 420 ? JSON.parse(JSON.stringify(spec), fewer) : spec;
     return columns ? { ...narrow, columns } : narrow;
@@ -146,9 +148,12 @@
     await resize((width) => 4 * width); // so wide that no legend is wider: what is left over is axes and gaps
     const row = breadth(spec);
     const kept = view.container().querySelector("svg").viewBox.baseVal.width - 4 * row;
-    const factor = Math.min(1.25, (room - kept) / row);
+    const factor = Math.min(1.6, (room - kept) / row);
     const stacked = spec.concat && spec.columns === 1;
-    await resize((width) => Math.max(40, Math.floor((stacked ? row : width) * factor)));
+    const scale = (by) => resize((width) => Math.max(40, Math.floor((stacked ? row : width) * by)));
+    await scale(factor);
+    const over = view.container().querySelector("svg").viewBox.baseVal.width - room; // a long title in a narrow panel
+    if (over > 0) await scale(factor - over / row);
   }
 
   // A slider over places shows the training step of its place, and can be played.
@@ -204,7 +209,25 @@
     show(name, view.signal(name));
   }
 
-  function enliven(element, view, { ticks = {}, pick: fields, link: page }) {
+  // Buttons that set several parameters at once; the one whose values are all on show is pressed.
+  function scenes(element, view, named) {
+    const buttons = Object.entries(named).map(([textContent, values]) => {
+      const button = make("button", { type: "button", className: "chart-scene", textContent });
+      const set = Object.entries(values);
+      button.onclick = () => {
+        set.forEach(([name, value]) => view.signal(name, value));
+        view.runAsync();
+      };
+      const show = () => button.setAttribute("aria-pressed", String(set.every(([name, value]) => view.signal(name) === value)));
+      set.forEach(([name]) => view.addSignalListener(name, show));
+      show();
+      return button;
+    });
+    element.querySelector(".chart-controls").prepend(...buttons);
+  }
+
+  function enliven(element, view, { ticks = {}, pick: fields, link: page, scenes: named }) {
+    if (named) scenes(element, view, named);
     for (const [name, steps] of Object.entries(ticks)) slider(element, view, name, steps);
     if (fields) pick(view, fields, ticks);
     if (page) link(element, view, page);
@@ -212,8 +235,8 @@
   }
 
   async function draw(element) {
-    const asked = JSON.parse(element.querySelector('script[type="application/json"]').textContent);
-    const chosen = element.chartView ? choices(element.chartView, asked) : [];
+    const asked = specification(element);
+    const kept = element.chartView ? choices(element.chartView, asked) : [];
     clearInterval(element.playing);
     element.playing = 0;
     let controls = element.querySelector(".chart-controls");
@@ -233,13 +256,49 @@
       renderer: "svg",
     });
     element.chartView = view;
-    chosen.forEach(([name, value]) => view.signal(name, value));
-    await view.runAsync();
+    kept.forEach(([name, value]) => view.signal(name, value));
+    await apply(element, view);
     await fit(view, spec, stage.clientWidth);
     enliven(element, view, asked.usermeta || {});
     element.dataset.room = stage.clientWidth;
     if (stage.scrollWidth > stage.clientWidth) stage.tabIndex = 0; // what scrolls must scroll by keyboard too
     element.dataset.drawn = document.documentElement.dataset.theme;
+  }
+
+  // One choice of dimension and statements for all figures of a page that offer it; it stays in sight.
+  const SHARED = ["dimension", "statements"];
+
+  function picker(charts) {
+    const offers = (name) =>
+      charts.flatMap((chart) => specification(chart).params?.filter((param) => param.name === name && param.bind?.options) || []);
+    const lists = SHARED.map((name) => [name, offers(name)]).filter(([, found]) => found.length > 1);
+    if (!lists.length) return;
+    const bar = make("div", { className: "chart-picker" }, make("span", { textContent: "All figures:" }));
+    bar.setAttribute("role", "group");
+    bar.setAttribute("aria-label", "Choices for all figures");
+    for (const [name, found] of lists) {
+      const values = [...new Set(found.flatMap((param) => param.bind.options))];
+      const list = make("select", { name: `all-${name}` }, ...values.map((value) => make("option", { value, textContent: value })));
+      list.value = chosen[name] = found[0].value;
+      document.body.classList.add(`one-${name}`);
+      list.onchange = () => {
+        chosen[name] = list.value;
+        charts.filter((chart) => chart.chartView).forEach((chart) => apply(chart, chart.chartView));
+      };
+      bar.append(make("label", { textContent: `${name} ` }, list));
+    }
+    const page = document.querySelector(".bd-article section");
+    page.insertBefore(bar, [...page.children].find((part) => part.contains(charts[0])));
+  }
+
+  const chosen = {};
+  const specification = (chart) => JSON.parse(chart.querySelector('script[type="application/json"]').textContent);
+
+  // What was chosen for all figures, where this one offers it.
+  function apply(element, view) {
+    const lists = (specification(element).params || []).filter(({ name, bind }) => bind?.options?.includes(chosen[name]));
+    lists.forEach(({ name }) => view.signal(name, chosen[name]));
+    return view.runAsync();
   }
 
   function start() {
@@ -252,12 +311,15 @@
       let waiting = 0;
       const drawAll = (some) => some.forEach((chart) => draw(chart).catch((error) => console.error(error)));
       const all = () => drawAll(charts);
+      picker(charts);
       all();
+      const changed = (chart) => +chart.dataset.room !== chart.querySelector(".vega-stage").clientWidth;
       window.addEventListener("resize", () => {
         clearTimeout(waiting);
-        const changed = (chart) => +chart.dataset.room !== chart.querySelector(".vega-stage").clientWidth;
         waiting = setTimeout(() => drawAll(charts.filter(changed)), 200);
       });
+      // What is folded has no width until it is opened.
+      document.addEventListener("toggle", () => drawAll(charts.filter(changed)), true);
       new MutationObserver(() => {
         if (theme === document.documentElement.dataset.theme) return;
         theme = document.documentElement.dataset.theme;

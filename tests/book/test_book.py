@@ -485,12 +485,49 @@ def test_training_can_be_played_and_stops_at_its_end(opened):
     slider, button = chart.get_by_role("slider"), chart.get_by_role("button", name="Play")
     slider.press("Home")
     sync_api.expect(slider).to_have_attribute("aria-valuetext", "0")
+    length = "chart => chart.querySelector('.mark-line.role-mark path').getTotalLength()"
+    before = chart.evaluate(length)
     button.press("Enter")
     sync_api.expect(slider).to_have_attribute("aria-valuetext", "8")
     sync_api.expect(chart.get_by_role("button", name="Pause")).to_be_visible()
     slider.press("End")
     sync_api.expect(chart.get_by_role("button", name="Play")).to_be_visible()
     sync_api.expect(slider).to_have_attribute("aria-valuetext", "8192")
+    assert chart.evaluate(length) > before  # the line is drawn up to the slider
+
+
+@needs_chromium
+def test_buttons_add_the_floor_and_balance_the_words(opened):
+    chart = opened("index.html", "fig-landing")
+    paper, floor, words = chart.locator(".chart-scene").all()
+    sync_api.expect(paper).to_have_attribute("aria-pressed", "true")
+    bare = drawing(chart)
+    floor.press("Enter")
+    sync_api.expect(floor).to_have_attribute("aria-pressed", "true")
+    sync_api.expect(paper).to_have_attribute("aria-pressed", "false")
+    assert len(drawing(chart)) > len(bare)
+    words.press("Enter")
+    sync_api.expect(chart.locator("select[name=statements]")).to_have_value("pocket")
+    paper.press("Enter")
+    assert drawing(chart) == bare
+
+
+@needs_chromium
+def test_one_choice_of_statements_holds_for_all_figures_of_a_page_and_is_kept_in_another_theme(opened):
+    page = opened("probing.html", "fig-gain").page
+    drawn = "[...document.querySelectorAll('.vega-chart')].every(chart => chart.dataset.drawn === '{}')"
+    shown = (
+        "[...document.querySelectorAll('.vega-chart')].filter(chart => chart.querySelector('select[name=statements]'))"
+        ".map(chart => chart.chartView.signal('statements'))"
+    )
+    page.wait_for_function(drawn.format("light"))
+    assert set(page.evaluate(shown)) == {"tracingllm"}
+    page.locator("select[name=all-statements]").select_option("pocket")
+    page.wait_for_function(f"{shown}.every(name => name === 'pocket')")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(drawn.format("dark"))
+    assert set(page.evaluate(shown)) == {"pocket"}
+    assert len(page.evaluate(shown)) > 2
 
 
 @needs_chromium

@@ -311,6 +311,16 @@ def test_a_slider_stands_at_a_step_of_the_table_and_a_click_can_set_it(name):
     assert all(field in row for field in fields.values() for row in values(spec) if "dimension" in row)
 
 
+def test_training_opens_as_the_paper_shows_it_and_buttons_add_the_controls_and_balance_the_words():
+    spec = explorables.training(two_sets(), "Accuracy over training.").to_dict()
+    opened = {parameter["name"]: parameter.get("value") for parameter in spec["params"]}
+    first, floor, balanced = spec["usermeta"]["scenes"].values()
+    assert first == {name: opened[name] for name in first}
+    assert floor == first | {"controls": True}
+    assert balanced == floor | {"statements": balanced["statements"]} != floor
+    assert len(CHARTS["training"]().to_dict()["usermeta"]["scenes"]) == 2  # of one set of statements
+
+
 def svg(spec: dict, **parameters) -> str:
     """The picture of a chart with some of its parameters at other values."""
     moved = json.loads(json.dumps(spec))
@@ -328,6 +338,7 @@ SWITCHES = ("floor", "lexical_floor", "shuffled_labels", "control_task", "untrai
     ("name", "moves"),
     [
         *((name, [{"at": 1}]) for name in SLIDERS),
+        ("training", [{"controls": True}]),
         ("probe_trajectories", [{name: name == "untrained"} for name in SWITCHES]),
         ("probe_trajectories of two sets", [{"statements": "tracingllm"}]),
         ("layer_map", [{"layer": 0}]),

@@ -15,42 +15,74 @@ PAGES = {str(path.relative_to(PROJECT).with_suffix("")) for path in (PROJECT / "
 
 def parts(pages, root=PROJECT):
     """The pages of each part of the real contents, filled from these pages."""
-    toc = parse_toc_yaml(PROJECT / "_toc.yml")
-    contents.fill(toc, pages, root)
-    assert set(toc) == {toc.root.docname, *(item for part in toc.root.subtrees for item in part.items)}
+    toc = filled(pages, root)
     return {part.caption: [str(item) for item in part.items] for part in toc.root.subtrees}
 
 
+def filled(pages, root=PROJECT):
+    toc = parse_toc_yaml(PROJECT / "_toc.yml")
+    contents.fill(toc, pages, root)
+    return toc
+
+
+def below(toc, page):
+    """The pages that are folded below a page."""
+    return [str(item) for part in toc[page].subtrees for item in part.items]
+
+
 def test_every_page_is_in_the_contents_once_and_every_page_of_the_contents_exists():
-    pages = [page for part in parts(PAGES).values() for page in part]
-    assert sorted([*pages, "book/index"]) == sorted(PAGES)
+    toc = filled(PAGES)
+    assert sorted(["book/index", *(item for page in toc for item in below(toc, page))]) == sorted(PAGES) == sorted(toc)
+
+
+def test_a_reader_sees_about_two_dozen_pages_and_finds_the_rest_folded_below_them():
+    seen = ["book/index", *(page for part in parts(PAGES).values() for page in part)]
+    assert 20 <= len(seen) <= 28  # the five chapters to come among them
+    assert {"book/datasheet", "book/costs", "book/faults", "book/api"} <= set(below(filled(PAGES), "book/appendix")) - set(seen)
+
+
+def test_next_leads_from_a_finding_to_the_next_finding_and_never_into_an_executed_notebook():
+    runs = {f"book/runs/pocket/{name}-step{step}" for name in ("probing", "steering") for step in (0, 64)}
+    toc = filled(PAGES | runs)
+    assert below(toc, "book/probing") == ["book/runs/pocket/probing-step0", "book/runs/pocket/probing-step64"]
+    assert contents.neighbours(toc, "book/probing") == ("book/suite", "book/mutual_information")
+    assert contents.neighbours(toc, "book/index") == (None, "book/world")
+    assert contents.neighbours(toc, "book/runs/pocket/probing-step0") == ("book/probing", None)
+    seen, page = [], "book/index"
+    while page:
+        seen.append(page)
+        page = contents.neighbours(toc, page)[1]
+    assert seen == ["book/index", *(page for part in parts(PAGES).values() for page in part)]
 
 
 def test_chapters_stand_in_the_order_of_their_front_matter_between_the_pages_that_the_contents_name():
     read = parts(PAGES)["Read"]
     first = read.index("book/probing")
     assert read[first : first + 3] == ["book/probing", "book/mutual_information", "book/steering"]
-    assert read[-1] == "book/what_stands"
+    assert read[-2:] == ["book/what_stands", "book/deviations"]
 
 
 def test_a_chapter_without_a_place_comes_last_and_no_other_part_changes():
     before, after = parts(PAGES), parts(PAGES | {"book/a_toy", "book/teach/not_a_chapter"})
     read = after.pop("Read")
-    assert read == [*before.pop("Read")[:-1], "book/a_toy", "book/what_stands"]
+    assert read == [*before.pop("Read")[:-2], "book/a_toy", "book/what_stands", "book/deviations"]
     assert after == before
 
 
-def test_executed_notebooks_of_any_experiment_and_study_are_listed_by_name_and_number():
-    runs = {f"book/runs/pocket/toy-step{step}" for step in (64, 8, 512)} | {"book/runs/mine/probing-step0"}
-    notebooks = ["book/runs/mine/probing-step0", *(f"book/runs/pocket/toy-step{step}" for step in (8, 64, 512))]
-    assert parts(PAGES | runs)["Executed notebooks"] == notebooks
+def test_executed_notebooks_of_any_experiment_and_study_lie_below_its_page_by_name_and_number():
+    runs = {f"book/runs/pocket/toy-step{step}" for step in (64, 8, 512)} | {"book/runs/mine/toy-step0"}
+    toc = filled(PAGES | runs | {"book/toy", "book/toy_box"})
+    assert below(toc, "book/toy") == ["book/runs/mine/toy-step0", *(f"book/runs/pocket/toy-step{step}" for step in (8, 64, 512))]
+    assert below(toc, "book/toy_box") == []
+    assert contents.RUNS in [item for part in parse_toc_yaml(PROJECT / "_toc.yml").root.subtrees for item in part.items]
 
 
-def test_a_part_without_pages_is_left_out_so_that_a_book_without_runs_builds():
+def test_a_part_without_pages_is_left_out_so_that_a_book_without_chapters_builds():
     toc = parse_toc_yaml(PROJECT / "_toc.yml")
     assert any(isinstance(item, GlobItem) for part in toc.root.subtrees for item in part.items)
-    assert "Executed notebooks" in [part.caption for part in toc.root.subtrees]
-    assert "Executed notebooks" not in parts(PAGES)
+    toc.root.subtrees[0].items = [item for item in toc.root.subtrees[0].items if isinstance(item, GlobItem)]
+    contents.fill(toc, set(), PROJECT)
+    assert "Read" not in [part.caption for part in toc.root.subtrees]
 
 
 @pytest.fixture

@@ -58,13 +58,22 @@ def test_what_a_page_marks_itself_is_the_first_use(page):
     assert page(nodes.paragraph("", "", marked), "A probe.") == [("readers", "probe")]
 
 
+def test_a_link_to_a_term_shows_its_definition_and_another_link_shows_none():
+    tree = new_document("page", get_default_settings())
+    for words, classes in (("Probes", ["std-term"]), ("a page", [])):
+        tree += nodes.paragraph("", "", nodes.reference("", "", nodes.inline(words, words, classes=classes), refuri="a.html"))
+    tree += nodes.paragraph("", "", nodes.reference("", "a link of plain text", refuri="b.html"))
+    terms.define(tree, {"probe": "A linear classifier.", "page": "Not this one."})
+    assert [node.get("reftitle") for node in tree.findall(nodes.reference)] == ["A linear classifier.", None, None]
+
+
 def test_a_word_in_another_sense_is_no_use(page):
     assert page("Groups of people.", "A group.") == [("group", "group")]
 
 
 def test_the_glossary_is_in_order_has_no_term_twice_and_explains_each():
     text = GLOSSARY.read_text()
-    found = terms.of(text)
+    found = list(terms.of(text))
     assert len(found) > 40
     assert found == sorted(found, key=str.lower)
     assert len({term.lower() for term in found}) == len(found)

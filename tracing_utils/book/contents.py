@@ -1,6 +1,7 @@
 """What the book finds by itself: chapters and executed notebooks for its contents, modules for the API page.
 
-Rule: an experiment, a notebook or a module appears in the book because its file exists, not because a list names it.
+Rule: an experiment, a notebook or a module appears in the book because its file exists, not because a list names it. An
+executed notebook lies below the page of its experiment, and "Next" leads from one page of the top level to another.
 """
 
 import math
@@ -12,15 +13,18 @@ from types import ModuleType
 import jupytext
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.util.matching import Matcher, patmatch
-from sphinx_external_toc.api import Document, FileItem, GlobItem, SiteMap
+from sphinx.util.matching import Matcher, patfilter, patmatch
+from sphinx_external_toc.api import Document, FileItem, GlobItem, SiteMap, TocTree
 
 import tracing_utils
 
-__all__ = ["API", "fill", "sections", "on_config", "on_outdated", "on_source"]
+__all__ = ["API", "RUNS", "fill", "neighbours", "sections", "on_config", "on_outdated", "on_page", "on_source"]
 
 API = "book/api"
 """The page that describes the modules; they replace its comment `<!-- modules -->`."""
+
+RUNS = "book/runs/*/*"
+"""The executed notebooks; the contents name this pattern, or they would not be built."""
 
 
 def _order(root: Path, page: str) -> tuple:
@@ -31,17 +35,37 @@ def _order(root: Path, page: str) -> tuple:
 
 
 def fill(contents: SiteMap, pages: set[str], root: Path) -> None:
-    """Replace each pattern in the contents by those of `pages` that match it and that no entry names; drop empty parts."""
+    """Replace each pattern in the contents by those of `pages` that match it and that no entry names; drop empty parts.
+
+    Executed notebooks, `book/runs/<study>/<experiment>-<revision>`, go below `book/<experiment>`, and into no part.
+    """
+    notebooks = {page for page in pages if patmatch(page, RUNS)}
     for document in list(contents.values()):
         for part in document.subtrees:
             items = []
             for item in part.items:
-                matches = [page for page in pages - set(contents) if patmatch(page, item)] if isinstance(item, GlobItem) else []
+                free = pages - notebooks - set(contents) if isinstance(item, GlobItem) else set()
+                matches = patfilter(free, item)
                 contents.update({page: Document(page) for page in matches})
                 items += [FileItem(page) for page in sorted(matches, key=lambda page: _order(root, page))]
                 items += [] if isinstance(item, GlobItem) else [item]
             part.items = items
         document.subtrees = [part for part in document.subtrees if part.items]
+    for chapter in list(contents):
+        below = patfilter(notebooks, f"{RUNS[:-1]}{chapter.removeprefix('book/')}-*")
+        if below := sorted(below, key=lambda page: _order(root, page)):
+            contents.update({page: Document(page) for page in below})
+            contents[chapter].subtrees.append(TocTree([FileItem(page) for page in below]))
+
+
+def neighbours(contents: SiteMap, page: str) -> tuple[str | None, str | None]:
+    """Return the pages before and after a page; one that is folded below another has that one before it, and none after."""
+    line = [None, contents.root.docname, *(str(item) for part in contents.root.subtrees for item in part.items), None]
+    if page in line:
+        place = line.index(page)
+        return line[place - 1], line[place + 1]
+    above = (name for name, document in contents.items() for part in document.subtrees if page in map(str, part.items))
+    return next(above, None), None
 
 
 def on_config(app: Sphinx, config: Config) -> None:
@@ -72,3 +96,10 @@ def on_source(_app: Sphinx, page: str, text: list[str]) -> None:
     """Write the modules into the API page."""
     if page == API:
         text[0] = text[0].replace("<!-- modules -->", sections())
+
+
+def on_page(app: Sphinx, page: str, _template: str, context: dict, _doctree: object) -> None:
+    """Lead from a page to its neighbours."""
+    for name, target in zip(("prev", "next"), neighbours(app.config.external_site_map, page), strict=True):
+        known = target in app.env.titles
+        context[name] = known and {"link": app.builder.get_relative_uri(page, target), "title": app.env.titles[target].astext()}

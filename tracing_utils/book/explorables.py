@@ -4,7 +4,8 @@ Rule: like `charts`, these draw the table they get (columns `step`, `revision`, 
 `low`, `high`) and save nothing; only the difference of two checkpoints that the reader picks is computed in the page. Only
 pages show them: no notebook depends on this file. A chart's `usermeta` says what the page's script adds to Vega's own
 controls: `ticks` (a slider over places shows the training step of its place, and can be played), `pick` (a click or a drag
-on a mark sets a control from the mark's data) and `link` (a parameter that holds the address of a checkpoint's page).
+on a mark sets a control from the mark's data), `scenes` (buttons that set several parameters at once) and `link` (a
+parameter that holds the address of a checkpoint's page).
 """
 
 import itertools
@@ -80,7 +81,10 @@ def _controls_of(base: alt.Chart) -> alt.Chart:
 
 
 def training(table: pd.DataFrame, description: str, page: str = "") -> alt.ConcatChart:
-    """Chart held-out accuracy over training, and the accuracy over the layers at the step that the reader drags to.
+    """Chart held-out accuracy over training, up to the step that the reader drags to, and over the layers at that step.
+
+    It opens without controls on the first statements, in the dimension that rises most, as the paper shows it. Buttons add the
+    controls, and show the second statements where there are any.
 
     Args:
         table: rows of `probing.csv`.
@@ -92,18 +96,37 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
         table = table.assign(href=[f"{page}{revision}.html" if there else "" for revision, there in addresses])
     rows = _wide(table, "accuracy")
     steps, choices = options(rows, "step"), controls(rows, "dimension", "statements", "layer", middle=True)
+    most, scenes = _scenes(rows)
+    choices = [select("dimension", options(rows, "dimension"), most), *choices[1:], alt.param(name="controls", value=False)]
     y = fitted(TITLES["accuracy"], domain=_range(rows))
     base = alt.Chart(rows).transform_filter(_PICKED).encode(color=colour())
     over, across = _over_training(base, rows, steps, y), _over_layers(base, y)
     over = over.properties(width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'"))
     across = across.properties(width=150, height=270, title=_title("'all layers, at step ' + step"))
     slider, meta = _slider(steps, "layer")
+    meta["scenes"] = scenes
     if page:
         linked = {f"{row.concept_set} {row.step}": row.href for row in rows.itertuples() if row.href}
         choices.append(alt.param(name="notebook", expr=f"{linked}[statements + ' ' + step]"))
         meta["link"] = "notebook"
     chart = alt.concat(over, across, columns=2, spacing=25).resolve_scale(y="shared")
     return chart.add_params(*slider, *choices).properties(description=description, usermeta=meta)
+
+
+def _scenes(rows: pd.DataFrame) -> tuple[str, dict[str, dict]]:
+    """Return the dimension that rises most on the first statements, and what each button sets."""
+    sets = options(rows, "concept_set")
+    first = rows[rows["concept_set"] == sets[0]]
+    start, end = (
+        first[first["step"] == step].groupby("dimension")["value"].mean() for step in (min(first["step"]), max(first["step"]))
+    )
+    scenes = {
+        "What the paper shows": {"statements": sets[0], "controls": False},
+        "Add the floor": {"statements": sets[0], "controls": True},
+    }
+    if len(sets) > 1:
+        scenes["Balance the words"] = {"statements": sets[1], "controls": True}
+    return (end - start).idxmax(), scenes
 
 
 def _dash() -> alt.StrokeDash:
@@ -121,7 +144,8 @@ def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt
     span = {"x": alt.X("left:Q", scale=x["scale"], axis=x["axis"], title="training step"), "x2": "right:Q"}
     probe = base.transform_calculate(method="'probe'").encode(x=x)
     line = probe.transform_filter("datum.layer == layer")
-    others = _controls_of(base.transform_filter("datum.layer == layer"))
+    drawn, pale = (part.transform_filter("datum.step <= step") for part in (line, probe))
+    others = _controls_of(base.transform_filter("controls && datum.layer == layer && datum.step <= step"))
     says = tooltip("revision", "layer")
     points = line.mark_point(filled=True, opacity=1).encode(y=y, size=_large_where("datum.step == step", 120, 35), tooltip=says)
     if "href" in rows:
@@ -129,10 +153,10 @@ def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt
         points = alt.layer(points.encode(href="href:N"), rings.encode(y=y, href="href:N", tooltip=says))
     return alt.layer(
         here,
-        probe.mark_line(strokeWidth=1, opacity=0.3).encode(y=y, detail="layer:N"),
-        others.mark_line(strokeWidth=1.5).encode(x=x, y=y, strokeDash=dash, color=alt.value(GREY)),
-        line.mark_area(opacity=0.2).encode(**ends(y)),
-        line.mark_line(strokeWidth=2.5).encode(y=y, strokeDash=dash),
+        pale.mark_line(strokeWidth=1, opacity=0.3).encode(y=y, detail="layer:N"),
+        others.mark_line(strokeWidth=1.5, aria=False).encode(x=x, y=y, strokeDash=dash, color=alt.value(GREY)),
+        drawn.mark_area(opacity=0.2).encode(**ends(y)),
+        drawn.mark_line(strokeWidth=2.5).encode(y=y, strokeDash=dash),
         strips.mark_rect(opacity=0, cursor="ew-resize").encode(**span),
         points,
     )
@@ -145,7 +169,9 @@ def _over_layers(base: alt.Chart, y: alt.Y) -> alt.LayerChart:
     at = at.encode(x=alt.X("layer:O", axis=alt.Axis(labelAngle=0, labelOverlap="greedy"), title="layer"))
     points = at.mark_point(filled=True, opacity=1, cursor="pointer")
     return alt.layer(
-        _controls_of(at).mark_line(strokeWidth=1.5).encode(y=y, strokeDash=_dash(), color=alt.value(GREY)),
+        _controls_of(at.transform_filter("controls"))
+        .mark_line(strokeWidth=1.5, aria=False)
+        .encode(y=y, strokeDash=_dash(), color=alt.value(GREY)),
         at.mark_rule(strokeWidth=3, opacity=0.3).encode(**ends(y)),
         points.encode(y=y, size=_large_where("datum.layer == layer", 120, 35), tooltip=tooltip("revision", "layer")),
     )
@@ -229,7 +255,7 @@ def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatCh
     at_step, of_layer = base.transform_filter("datum.step == step"), base.transform_filter("datum.layer == layer")
     column = _section(base, at_step.encode(y=rows.title(None)), "x", title, "layer").properties(title=_title("'at step ' + step"))
     row = _section(base, of_layer.encode(x=columns), "y", title, "step").properties(title=_title("'of layer ' + layer"))
-    sizes = ((area, 400, 150), (column, 110, 150), (row, 400, 120))
+    sizes = ((area, 370, 150), (column, 140, 150), (row, 370, 120))
     parts = (part.properties(width=width, height=height) for part, width, height in sizes)
     slider, meta = _slider(steps, "layer")
     chart = alt.concat(*parts, columns=2, spacing=10).add_params(*slider, *choices)

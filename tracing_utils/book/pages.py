@@ -165,6 +165,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-process-docstring", _plain_signs)
     app.connect("autodoc-skip-member", _without_fields)
     app.connect("doctree-read", terms.on_read)
+    app.connect("doctree-resolved", terms.on_resolved)
+    app.connect("html-page-context", contents.on_page)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _launch)
     app.connect("html-page-context", _mend_roles)

@@ -8,7 +8,21 @@ from .. import results
 from ..claims import framework
 from ..statements.concepts import DIMENSIONS, RUNGS
 
-__all__ = ["listed", "dimensions", "verdicts"]
+__all__ = ["NAMES", "listed", "dimensions", "verdicts"]
+
+NAMES = {
+    "answer_accuracy": "right answers (0 or 1)",
+    "answer_margin": "margin of the right answer",
+    "answer_neither": "neither 0 nor 1",
+    "mc1": "MC1",
+    "mc2": "MC2",
+    "mmlu": "MMLU",
+    "openbookqa": "OpenBookQA",
+    "piqa": "PIQA",
+    "preferred": "pairs preferred rightly",
+    "smollm2-135m-instruct-wheel": "SmolLM2 (135M)",
+}
+"""What tables of the book call metrics and suites."""
 
 
 def verdicts(designed: bool = False) -> pd.DataFrame:

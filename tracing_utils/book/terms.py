@@ -2,7 +2,7 @@
 
 Rule: the glossary page decides what is a term. A new term is linked on every page that uses it. A page need not mark its
 words; a word that it marks (the role `term`) counts as that term's first use. Code, headings, captions, links and computed
-words are not linked, and neither are the glossary and the API.
+words are not linked, and neither are the glossary and the API. A link shows the definition when the pointer rests on it.
 """
 
 import re
@@ -13,7 +13,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
-__all__ = ["GLOSSARY", "EVERYDAY", "of", "pattern", "link", "on_read"]
+__all__ = ["GLOSSARY", "EVERYDAY", "of", "pattern", "link", "define", "on_read", "on_resolved"]
 
 GLOSSARY = "book/glossary"
 """The page that lists the terms."""
@@ -33,15 +33,16 @@ _CLOSED = (
 )  # fmt: skip
 
 
-def of(glossary: str) -> list[str]:
-    """Return the terms of a glossary page's text, in its order.
+def of(glossary: str) -> dict[str, str]:
+    """Return the terms of a glossary page's text, in its order, with their definitions.
 
     Example:
-        >>> of(Path("book/glossary.md").read_text())[0]
-        'accuracy'
+        >>> of(Path("book/glossary.md").read_text())["label"]
+        '1 = the trustworthy side, in every set.'
     """
-    lines = re.search(r"^```\{glossary\}\n(.*?)^```", glossary, flags=re.S | re.M)[1].splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith((" ", ":"))]
+    entries = re.search(r"^```\{glossary\}\n(.*?)^```", glossary, flags=re.S | re.M)[1].strip().split("\n\n")
+    found = (entry.partition("\n") for entry in entries)
+    return {term.strip(): re.sub(r"[*`]", "", " ".join(words.split())) for term, _, words in found}
 
 
 def pattern(terms: Iterable[str]) -> re.Pattern[str]:
@@ -91,10 +92,28 @@ def link(tree: nodes.document, terms: Iterable[str], page: str) -> None:
             node.parent.replace(node, [piece for piece in [*pieces, nodes.Text(text[end:])] if piece.astext()])
 
 
+def define(tree: nodes.document, terms: dict[str, str]) -> None:
+    """Give each link to a term its definition as a title."""
+    forms = [(pattern([term]), words) for term, words in terms.items()]
+    for node in tree.findall(nodes.reference):
+        if any("std-term" in inner["classes"] for inner in node.findall(nodes.inline)):
+            node["reftitle"] = next((words for form, words in forms if form.fullmatch(node.astext())), "")
+
+
+def _known(app: Sphinx) -> dict[str, str]:
+    """Return the terms of a book and their definitions; none where it has no glossary."""
+    glossary = Path(app.srcdir) / f"{GLOSSARY}.md"
+    return of(glossary.read_text(encoding="utf-8")) if glossary.is_file() else {}
+
+
 def on_read(app: Sphinx, tree: nodes.document) -> None:
     """Link a page's terms once it was read."""
-    page = app.env.docname
-    glossary = Path(app.srcdir) / f"{GLOSSARY}.md"
-    if page != GLOSSARY and glossary.is_file():
-        app.env.note_dependency(str(glossary))
-        link(tree, [term for term in of(glossary.read_text(encoding="utf-8")) if term not in EVERYDAY], page)
+    page, known = app.env.docname, _known(app)
+    if page != GLOSSARY and known:
+        app.env.note_dependency(str(Path(app.srcdir) / f"{GLOSSARY}.md"))
+        link(tree, [term for term in known if term not in EVERYDAY], page)
+
+
+def on_resolved(app: Sphinx, tree: nodes.document, _page: str) -> None:
+    """Define a page's terms once its links lead somewhere."""
+    define(tree, _known(app))

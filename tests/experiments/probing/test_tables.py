@@ -15,7 +15,7 @@ def test_a_brief_table_has_the_probe_s_accuracy_and_what_it_must_beat_and_its_nu
     traced = {"privacy": tables.probed(acts["privacy"], chosen, seeds=1)}
     made = {brief: Table(suites.load("world-coherent")["step0"]) for brief in (False, True)}
     for brief, table in made.items():
-        tables.fill(table, acts, {"privacy": chosen}, traced, ["corrected"], ("world", 0, None), brief)
+        tables.fill(table, acts, {"privacy": chosen}, traced, ["corrected"], ("world", 0, lambda third: third), brief)
         tables.save_evidence(traced, acts, str(tmp_path / f"{brief}.safetensors"), brief)
     keys = ["layer", "method", "metric"]
     whole, brief = (table.frame for table in made.values())
