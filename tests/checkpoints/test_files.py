@@ -361,8 +361,8 @@ def test_a_second_head_of_the_kind_a_model_has_is_left_over_and_one_of_another_k
     weights, path = load_file(folder / "step8" / "model.safetensors"), folder / "step8" / "model.safetensors"
     save_file(weights | {"score.weight": torch.ones(2, 16)}, path)
     load_model(at(folder / "step8"), head=True)
-    save_file(weights | {"model.lm_head.weight": weights["lm_head.weight"] + 1}, path)
-    with pytest.raises(ValueError, match=r"1 would be left over: 'model\.lm_head\.weight'"):
+    save_file(weights | {"module.lm_head.weight": weights["lm_head.weight"] + 1}, path)
+    with pytest.raises(ValueError, match=r"1 would be left over: 'module\.lm_head\.weight'"):
         load_model(at(folder / "step8"), head=True)
 
 
