@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from hub_server import HubServer, files_of
 
+from tracing_utils import experiments
 from tracing_utils.core.paths import PROJECT
 
 STEPS = ("step0", "step1", "step8", "step64", "step512", "step1000")
-EXPERIMENTS = ("probing", "mutual_information", "steering")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_six_checkpoints_of_a_hub_are_traced_through_all_experiments_and_nothing
     }  # fmt: skip
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    for experiment in EXPERIMENTS:
+    for experiment in experiments.names():
         table = pd.read_csv(project / f"runs/tiny/results/{experiment}.csv")
         assert set(table["suite"]) == {"tiny-pythia"}
         assert set(STEPS) <= set(table["revision"])
