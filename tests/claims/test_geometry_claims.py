@@ -68,11 +68,11 @@ def test_a_direction_grows_cannot_be_asked_of_a_single_checkpoint_or_without_ste
 
 
 @pytest.mark.parametrize(
-    ("twins", "alone", "expected"), [(0.9, 0.9, "supported"), (0.9, 0.5, "inconclusive"), (0.1, 0.4, "not supported")]
+    ("twins", "alone", "expected"), [(0.9, 0.9, "supported"), (0.9, 0.5, "no relevant effect"), (0.1, 0.4, "not supported")]
 )
 def test_a_lower_dimension_is_one_without_twins(twins, alone, expected):
     areas = [(method, "lid_auroc", None, [value] * 5) for method, value in (("k = 20", twins), ("group left out", alone))]
-    assert verdict("lower_dimension", *areas) == expected
+    assert verdict("lower_dimension", *areas, half_width=0.01) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,12 @@ def test_a_lower_dimension_is_one_without_twins(twins, alone, expected):
         ([50, 20, 30, 45, 45], "no relevant effect"),  # never compressed again
         ([50, 40, 30, 20, 10], "not supported"),  # falls only
         ([10, 20, 30, 40, 50], "not supported"),  # rises only
-        ([20, 30, 50, 30, 20], "no relevant effect"),  # no collapse first
+        ([20, 30, 50, 30, 20], "not supported"),  # no collapse first
         ([30] * 5, "no relevant effect"),
     ],
 )
 def test_three_phases_are_a_fall_a_rise_and_a_fall(values, expected):
-    found = verdict("three_phases", ("neutral text", "rankme", 1, values), half_width=0.5)
-    assert found in {expected, "not supported"} if expected != "supported" else found == expected
+    assert verdict("three_phases", ("neutral text", "rankme", 1, values), half_width=0.5) == expected
 
 
 def test_what_was_not_measured_is_told_and_not_judged():

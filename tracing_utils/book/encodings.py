@@ -36,7 +36,6 @@ TITLES = {
     "effective_rank": "effective rank",
     "usable_information": "usable information (bits)",
     "kappa": "kappa",
-    "lid_auroc": "LID-AUROC",
     "rankme": "RankMe",
 }
 """What an axis calls each metric."""

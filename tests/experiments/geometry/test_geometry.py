@@ -30,7 +30,7 @@ def sample(make_concepts, groups=60, direction=0.0, own=0.0, words=3.0, width=24
     chosen = make_concepts(labels, groups=names, statements=[f"S{i} {k}." for i, k in enumerate(names)])
     a, b, private = rng(2).standard_normal((3, groups, 1, width))
     first, second, side = np.array([1, -1, 1, -1]), np.array([1, -1, -1, 1]), np.array([1, 1, -1, -1])
-    shared, common = rng(3).standard_normal((2, width))
+    shared, common = rng(3).standard_normal((2, width)) * [[1], [2]]
     acts = words * ((a + common) * first[:, None] + (b + common) * second[:, None]) + own * private * side[:, None]
     acts = acts + direction * shared * side[:, None] + 0.3 * rng(4).standard_normal((groups, 4, width))
     return np.repeat(acts.reshape(-1, 1, width), layers, axis=1), chosen
@@ -93,8 +93,8 @@ def test_near_twins_of_one_label_fake_a_score_which_leaving_the_group_out_takes_
     wrong, right = (mean_row(found, "lid_auroc", method) for method in ("k = 20", "group left out"))
     assert wrong["high"] < 0.2
     assert right["low"] < 0.5 < right["high"]
-    assert found.loc[("two_nn", "whole groups"), "value"].item() < 2
-    assert found.loc[("two_nn", "one a group"), "value"].item() > 10
+    assert found.loc[[("two_nn", "whole groups")], "value"].iloc[0] < 2
+    assert found.loc[[("two_nn", "one a group")], "value"].iloc[0] > 7
 
 
 def test_statements_of_a_truly_lower_dimension_are_told_without_twins(make_concepts):
@@ -166,11 +166,11 @@ def test_a_shared_direction_is_found_and_directions_of_each_groups_own_are_not(m
             kappa, null = (mean_row(found, "kappa", each) for each in (method, f"{method}, labels swapped"))
             assert (kappa["low"] > null["high"]) == clear
             assert abs(null["value"]) < 0.02
-    assert found.loc[("scatter_ratio", "groups"), "value"].item() < 0.01
+    assert found.loc[[("scatter_ratio", "groups")], "value"].max() < 0.01
 
 
 def test_labels_permuted_at_random_hide_a_direction_in_crossed_groups_that_swapped_ones_show(make_concepts):
-    acts, chosen = sample(make_concepts, groups=30, direction=0.3, words=3.0)
+    acts, chosen = sample(make_concepts, groups=30, direction=0.025)
     groups = np.unique(chosen.groups, return_inverse=True)[1]
     pairs = ~np.eye(30, dtype=bool)
 
@@ -181,21 +181,20 @@ def test_labels_permuted_at_random_hide_a_direction_in_crossed_groups_that_swapp
     permuted = [kappa(rng(seed).permutation(chosen.labels)) for seed in range(100)]
     found = table(classes.rows(acts, chosen))
     swapped = mean_row(found, "kappa", "groups, labels swapped")
-    assert kappa(chosen.labels) > 2 * swapped["high"]
-    assert np.quantile(permuted, 0.975) > 2 * swapped["high"]  # what words share across groups, not what labels do
+    assert swapped["high"] < kappa(chosen.labels) < np.quantile(permuted, 0.975)  # words are alike across groups
 
 
 def test_what_is_known_of_a_shared_word_is_no_direction_of_the_label(make_concepts):
     # Each word has a direction of its own by which a true use differs from a false one; five words, in many groups.
     n, values, width = 60, 5, 40
     chosen_words = np.stack([rng(s).permutation(values)[:2] for s in range(n)])
-    known, labels = rng(1).standard_normal((values, width)), np.tile([1, 1, 0, 0], n)
+    known, labels = np.eye(width)[:values], np.tile([1, 1, 0, 0], n)
     statements, acts = [], []
     for g, (x, y) in enumerate(chosen_words):
         for subject, word, true in (("a", x, 1), ("b", y, 1), ("a", y, -1), ("b", x, -1)):
             statements.append(f"{subject}{g} likes value{word}")
             acts.append(true * known[word])
-    acts = np.array(acts)[:, None] + 0.1 * rng(2).standard_normal((4 * n, 1, width))
+    acts = np.array(acts)[:, None] + 0.02 * rng(2).standard_normal((4 * n, 1, width))
     made = make_concepts(labels, statements=statements, groups=[f"g{i}" for i in range(n) for _ in range(4)])
     found = table(classes.rows(acts, made))
     assert mean_row(found, "kappa", "groups")["low"] > 0.2
@@ -220,7 +219,7 @@ def test_an_interval_of_kappa_holds_nothing_where_nothing_is_planted(make_concep
         labels, names = crossed(25)
         chosen = make_concepts(labels, groups=names)
         found = table(classes.rows(rng(seed).standard_normal((100, 1, 16)), chosen))
-        row = found.loc[("kappa", "groups")].iloc[0]
+        row = found.loc[[("kappa", "groups")]].iloc[0]
         missed += not row["low"] < 0 < row["high"]
     assert missed <= 4
 
