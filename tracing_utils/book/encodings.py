@@ -35,6 +35,7 @@ TITLES = {
     "cka_x": "debiased CKA to block 0",
     "effective_rank": "effective rank",
     "usable_information": "usable information (bits)",
+    "margin_right": "pairs with a margin above 0",
 }
 """What an axis calls each metric."""
 
