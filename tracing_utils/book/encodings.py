@@ -37,6 +37,7 @@ TITLES = {
     "usable_information": "usable information (bits)",
     "kappa": "kappa",
     "rankme": "RankMe",
+    "margin_right": "pairs with a margin above 0",
 }
 """What an axis calls each metric."""
 
