@@ -145,6 +145,9 @@ CHARTS = {
     ),
     "layer_map": lambda: explorables.layer_map(difference(), "accuracy minus floor", TEXT),
     "compare_checkpoints": lambda: explorables.compare_checkpoints(logistic(), "accuracy", TEXT),
+    "head_map": lambda: charts.head_map(
+        pd.concat([logistic().query("step == 64").assign(head=head) for head in range(3)]), TEXT
+    ),
     "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
     "protocol_comparison": lambda: charts.protocol_comparison(protocols().query("step == 64"), TEXT),
     "protocol_comparison of checkpoints and sets": lambda: charts.protocol_comparison(
