@@ -129,7 +129,7 @@
   function wrap(spec, room) {
     const panels = spec.facet?.sort?.length;
     let columns = panels || spec.columns; // where there is room, all in one row
-    while (columns > 1 && 0.8 * breadth(spec, columns) + 40 * columns > room) columns -= 1;
+    while (columns > 1 && 0.8 * breadth(spec, columns) + 55 * columns > room) columns -= 1;
     if (panels) columns = Math.ceil(panels / Math.ceil(panels / columns)); // three and two, not four and one
     const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, 2) } : value);
     const narrow = room < 420 ? JSON.parse(JSON.stringify(spec), fewer) : spec;
@@ -152,8 +152,8 @@
     const stacked = spec.concat && spec.columns === 1;
     const scale = (by) => resize((width) => Math.max(40, Math.floor((stacked ? row : width) * by)));
     await scale(factor);
-    const over = view.container().querySelector("svg").viewBox.baseVal.width - room; // a long title in a narrow panel
-    if (over > 0) await scale(factor - over / row);
+    const over = () => view.container().querySelector("svg").viewBox.baseVal.width - room;
+    for (let by = factor; over() > 0 && by > 0.5 * factor; await scale(by)) by -= Math.max(over() / row, 0.01); // a long title in a narrow panel
   }
 
   // A slider over places shows the training step of its place, and can be played.

@@ -315,13 +315,14 @@ def test_a_slider_stands_at_a_step_of_the_table_and_a_click_can_set_it(name):
 
 
 def test_training_opens_as_the_paper_shows_it_and_buttons_add_the_controls_and_balance_the_words():
-    spec = explorables.training(two_sets(), "Accuracy over training.").to_dict()
+    spec = explorables.training(two_sets(), TEXT).to_dict()
     opened = {parameter["name"]: parameter.get("value") for parameter in spec["params"]}
     first, floor, balanced = spec["usermeta"]["scenes"].values()
     assert first == {name: opened[name] for name in first}
     assert floor == first | {"controls": True}
     assert balanced == floor | {"statements": balanced["statements"]} != floor
-    assert len(CHARTS["training"]().to_dict()["usermeta"]["scenes"]) == 2  # of one set of statements
+    one = two_sets().query("concept_set == 'pocket'")
+    assert len(explorables.training(one, TEXT).to_dict()["usermeta"]["scenes"]) == 2
 
 
 def svg(spec: dict, **parameters) -> str:

@@ -148,9 +148,9 @@ def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt
     drawn, pale = (part.transform_filter("datum.step <= step") for part in (line, probe))
     others = _controls_of(base.transform_filter("controls && datum.layer == layer && datum.step <= step"))
     says = tooltip("revision", "layer")
-    points = line.mark_point(filled=True, opacity=1).encode(y=y, size=_large_where("datum.step == step", 120, 35), tooltip=says)
+    points = drawn.mark_point(filled=True, opacity=1).encode(y=y, size=_large_where("datum.step == step", 120, 35), tooltip=says)
     if "href" in rows:
-        rings = line.transform_filter("datum.href != ''").mark_point(size=150, strokeWidth=1.5, opacity=1, aria=False)
+        rings = drawn.transform_filter("datum.href != ''").mark_point(size=150, strokeWidth=1.5, opacity=1, aria=False)
         points = alt.layer(points.encode(href="href:N"), rings.encode(y=y, href="href:N", tooltip=says))
     return alt.layer(
         here,
