@@ -471,15 +471,21 @@ def summary(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     return wide.reindex(index=names, columns=sets).fillna(VERDICTS[4]).rename(index=titles)
 
 
-_TESTS = ("claims/framework.py", "claims/paper_claims.py", "core/evaluation.py", "experiments/steering/__init__.py")
+_TESTS = (
+    "claims/framework.py",
+    "claims/measured.py",
+    "claims/*_claims.py",
+    "core/evaluation.py",
+    "experiments/steering/__init__.py",
+)
 
 
 @cache
 def code() -> str:
     """Return a hash of the code that decides verdicts, without what only explains it: docstrings and lines of comment."""
-    text = []
-    for name in _TESTS:
-        source = (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+    text, package = [], Path(__file__).parents[1]
+    for path in (path for name in _TESTS for path in sorted(package.glob(name))):
+        source = path.read_text(encoding="utf-8")
         told = [
             node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         ]
