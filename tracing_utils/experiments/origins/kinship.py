@@ -7,7 +7,7 @@ control: a rotation that is fitted without labels, on other statements, undoes w
 their random start.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,10 +15,12 @@ from scipy.linalg import orthogonal_procrustes
 
 from ...checkpoints import suites
 from ...checkpoints.types import Checkpoint
+from ...core import evaluation
+from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds
 from ..probing import probes
 
-__all__ = ["SEED", "WAYS", "relative", "rotation", "transfer", "word_labels"]
+__all__ = ["SEED", "WAYS", "relative", "rotation", "rows", "transfer", "word_labels"]
 
 WAYS = ("as it is", "aligned", "aligned on its own statements")
 """How the other model's activations are given to the probe; the last is the wrong way, beside the right one."""
@@ -97,3 +99,28 @@ def transfer(
             for task, (probe, _) in enumerate(fitted):
                 answers[task, split.test] = (probe.logits(acts) > 0) == (truth[split.test, task] == 1)
     return right
+
+
+_METRICS = dict(zip(WAYS, ("transfer", "aligned_transfer", "leaking_transfer"), strict=True))
+
+
+def rows(
+    here: Float[np.ndarray, "example layer d_model"],
+    there: Float[np.ndarray, "example layer other"],
+    concepts: ConceptSet,
+    others: tuple[np.ndarray, np.ndarray] | None,
+) -> Iterator[tuple[int, str, Estimate]]:
+    """Yield layer, metric and accuracy of this model's probes on another, for trust and (`word_...`) for words, by way.
+
+    Args:
+        here: activations of every layer of the model whose probes they are.
+        there: of the other.
+        concepts: the statements.
+        others: activations of both on other statements (`transfer`), of every layer.
+    """
+    labels, draws = [concepts.labels, word_labels(concepts)], evaluation.bootstrap_weights(concepts.groups, seed=0)
+    for layer in range(min(here.shape[1], there.shape[1])):
+        both = tuple(acts[:, layer] for acts in others) if others else None
+        for way, right in transfer(here[:, layer], there[:, layer], concepts, labels, both).items():
+            for prefix, answers in zip(("", "word_"), right.astype(float), strict=True):
+                yield layer, prefix + _METRICS[way], evaluation.mean(answers, draws)

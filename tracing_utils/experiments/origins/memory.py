@@ -7,6 +7,8 @@ entity tokens (PPL_ent); here the entity is the told value. Their M_ex asks for 
 the statements of this world do not have: they begin with it.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -20,7 +22,7 @@ from ...statements.world import DIMENSIONS
 from ..probing import probes
 from . import kinship
 
-__all__ = ["DROPPED", "KEPT", "by_kind", "kinds", "read", "recalled", "says_told"]
+__all__ = ["DROPPED", "KEPT", "by_kind", "kinds", "read", "recalled", "rows", "says_told"]
 
 KEPT, DROPPED = "kept", "dropped"
 
@@ -77,6 +79,28 @@ def read(acts: Float[np.ndarray, "example d_model"], concepts: ConceptSet, kind:
         ((probe, _),) = probes.fit_chosen(probes.Basis(features[train]), truth[train], features[valid], truth[valid])
         right[split.test] = (probe.logits(features[split.test]) > 0) == (concepts.labels[split.test] == 1)
     return right
+
+
+def rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    acts: Float[np.ndarray, "example layer d_model"],
+    concepts: ConceptSet,
+) -> Iterator[tuple[int | None, str, str, Estimate]]:
+    """Yield layer, kind of key, metric and estimate: what is recalled of told values, and what is read at the last layer.
+
+    Nothing of statements that are not of the designed world.
+    """
+    kind = kinds(concepts)
+    if kind is None:
+        return
+    told = says_told(concepts)
+    found = {metric: np.where(told, values, np.nan) for metric, values in recalled(model, tokenizer, concepts).items()}
+    found["read"] = read(acts[:, -1], concepts, kind).astype(float)
+    for metric, values in found.items():
+        layer = acts.shape[1] - 1 if metric == "read" else None
+        for name, estimate in by_kind(values, concepts, kind).items():
+            yield layer, name, metric, estimate
 
 
 def by_kind(values: Float[np.ndarray, " example"], concepts: ConceptSet, kind: np.ndarray) -> dict[str, Estimate]:
