@@ -15,7 +15,7 @@ INSTRUMENTS = {
     "likelihood": ("behaviour", "likelihood", "preferred"),
     "head": ("components", "best head", "accuracy"),
     "probe": ("probing", "selected layer", "accuracy"),
-    "geometry": ("geometry", "groups", "kappa"),
+    "geometry": ("geometry", "no word shared", "kappa"),
     "information": ("mutual_information", "probe", "usable_information"),
     "other run's probe": ("origins", "other seed", "aligned_transfer"),
     "steering": ("steering", "vector", "gain"),

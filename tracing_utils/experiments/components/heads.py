@@ -174,7 +174,9 @@ def estimates(
             yield *divmod(unit, each.shape[2]), kind, "accuracy", evaluation.mean(correct, weights)
         right[f"best {kind}"] = best(probed, concepts)
         if len(set(concepts.groups)) >= 10:  # a half needs five, one a fold
-            yield None, None, kind, "replication", replication(each, concepts)
+            found = replication(each, concepts)
+            if not np.isnan(found.value):  # units of one accuracy have no order
+                yield None, None, kind, "replication", found
     shuffled = Probed.of(features["head"], concepts, controls.shuffled_labels(concepts, 0))
     right["best head, shuffled labels"] = best(shuffled, concepts)
     for method, correct in right.items():
