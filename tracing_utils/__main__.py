@@ -17,7 +17,7 @@ from .run import processes
 
 # ruff: noqa: PLC0415 - see the rule
 
-_BUNDLED = [PROJECT / "studies" / f"{name}.yml" for name in ("world-coherent", "world-scrambled", "pocket")]
+_BUNDLED = [PROJECT / "studies" / f"{name}.yml" for name in ("world-coherent", "world-scrambled")]
 _parser = argparse.ArgumentParser(prog="python -m tracing_utils", description="Trace trustworthiness through pre-training.")
 _commands = _parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -41,7 +41,7 @@ def command(*arguments: tuple[tuple[str, ...], dict]) -> Callable:
 
 
 @command(
-    argument("--study", nargs="+", default=_BUNDLED, help="one or more files of studies/ (default: those of the bundled suites)"),
+    argument("--study", nargs="+", default=_BUNDLED, help="one or more files of studies/ (default: both arms of the designed world)"),
     argument("--concepts", help="pocket, tracingllm, or a folder of statements; replaces the study's own"),
     argument("--cores", type=int, help="jobs at a time (default: as many as there are cores)"),
     argument("--profile", type=Path, help="a folder that places jobs elsewhere: profiles/slurm, for a cluster"),
