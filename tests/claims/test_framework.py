@@ -149,9 +149,11 @@ def test_point_1_data_confirm_only_if_their_weights_were_new_when_the_tests_were
 
 def test_point_1_the_hash_changes_with_a_threshold_and_not_with_a_docstring(tmp_path, monkeypatch):
     before = framework.code()
-    for name in framework._TESTS:
-        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
-        shutil.copy(PROJECT / "tracing_utils" / name, tmp_path / name)
+    package = PROJECT / "tracing_utils"
+    for file in (file for name in framework._TESTS for file in package.glob(name)):
+        copy = tmp_path / file.relative_to(package)
+        copy.parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(file, copy)
     monkeypatch.setattr(framework, "__file__", str(tmp_path / "claims" / "framework.py"))
     steering = "experiments/steering/__init__.py"  # what steered vectors are held against
     for name, old, new, same in (

@@ -21,7 +21,7 @@ def verdict(claim, *curves, steps=STEPS, half_width=0.02):
         for step, value in zip(steps, values, strict=True)
     ]  # fmt: skip
     table = pd.DataFrame(rows).astype({"layer": "Int64"})
-    planted = measured.Measured("planted", "made-up", "privacy", np.array(steps), "", table)
+    planted = measured.Measured("planted", "made-up", "privacy", np.array(steps, dtype=float), rows=table)
     return framework.judge([planted], {claim: geometry_claims.CLAIMS[claim]}, {})["verdict"].iloc[0]
 
 
@@ -63,8 +63,8 @@ def test_a_direction_grows_only_if_it_was_not_there_at_step_0(values, expected):
 
 
 def test_a_direction_grows_cannot_be_asked_of_a_single_checkpoint_or_without_step_0():
-    assert verdict("direction_grows", *kappa([0.5]), steps=[0]) == "not testable here"
-    assert verdict("direction_grows", *kappa([0.1, 0.2, 0.3, 0.4]), steps=STEPS[1:]) == "not testable here"
+    assert verdict("direction_grows", *kappa([0.5], [0.0]), steps=[0]) == "not testable here"
+    assert verdict("direction_grows", *kappa([0.1, 0.2, 0.3, 0.4], FLAT[1:]), steps=STEPS[1:]) == "not testable here"
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_the_table_of_faults_is_tidy(corrected, monkeypatch, make_concepts):
 def test_the_words_that_the_page_names_are_those_of_most_weight():
     table = pd.read_csv(PUBLISHED / "words.csv").set_index(["concept_set", "dimension"])
     page = (PROJECT / "book" / "dimensions.md").read_text()
-    sentence = page[page.index("The words that weigh most") :].split("```")[0]
+    sentence = page[page.index("These words weigh most") :].split("```")[0]
     named = {
         ("corrected", "reliability", "trustworthy"): ("no", "not", "nothing"),
         ("tracingllm", "privacy", "untrustworthy"): ("without",),

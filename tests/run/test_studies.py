@@ -122,7 +122,7 @@ def test_only_the_experiments_a_study_names_are_run(write):
 
 
 def test_a_study_makes_the_tables_of_the_experiments_it_runs_and_no_others(write):
-    assert read(write(checkpoints=2)).summaries() == ["reweighting", "dynamics", "answers"]
+    assert read(write(checkpoints=2)).summaries() == ["preference_gains", "reweighting", "dynamics", "answers"]
     assert read(write(checkpoints=2, experiments=["mutual_information"])).summaries() == ["reweighting"]
     assert read(write(revisions=["step8"], experiments=["probing"])).summaries() == []  # one checkpoint has no dynamics
 

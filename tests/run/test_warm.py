@@ -1,5 +1,6 @@
 """What is forked from the server of a run is as if it had been started anew, ends as it would, and reads our code itself."""
 
+import ast
 import os
 import shutil
 import signal
@@ -160,7 +161,7 @@ def test_a_notebook_leaves_the_same_bytes_forked_and_started(served, suite_folde
 
 def test_what_notebooks_import_beyond_our_own_code_has_been_imported(served, start, tmp_path):
     cells = [
-        "\n".join(line for line in cell.source.splitlines() if line.startswith(("import ", "from ")))
+        "\n".join(ast.unparse(node) for node in ast.parse(cell.source).body if isinstance(node, ast.Import | ast.ImportFrom))
         for path in (PROJECT / "notebooks").glob("*.md")
         for cell in notebook.read(path.stem).cells
         if cell.cell_type == "code"

@@ -6,7 +6,7 @@ dimension small, and where one label has more twins than the other they alone te
 Distances are Euclidean; those of references that do not count are infinite.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -100,7 +100,7 @@ def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet)
         yield layer, "Gaussian", "lid", _mean(lid(same), weights)
         for method, used in (("one a group", one), ("whole groups", whole)):
             yield layer, method, "two_nn", _two_nn(far[np.ix_(used, used)], [concepts.groups[i] for i in used])
-        yield layer, "Gaussian", "two_nn", _two_nn(same[: len(one), : len(one)], groups)
+        yield layer, "Gaussian", "two_nn", _two_nn(same[: len(one), : len(one)], groups.tolist())
         right = concepts.labels == 1
         for method, value in _dimensions(far[:, right], twins[:, right]).items():
             scores.setdefault(method, []).append(-value)
@@ -123,7 +123,7 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> evaluation.Estimate:
     return evaluation.ratio(np.ones(len(values)), 1 / values, weights)
 
 
-def _two_nn(far: Distances, groups: list[str] | np.ndarray) -> evaluation.Estimate:
+def _two_nn(far: Distances, groups: Sequence[str]) -> evaluation.Estimate:
     return two_nn(far, evaluation.bootstrap_weights(groups, seed=0))
 
 
