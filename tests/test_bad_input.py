@@ -246,6 +246,7 @@ STATEMENTS: dict[str, Case] = {
     "a comma outside quotes": table(csv_of(more="One, two,1\n"), "row 26: it has more fields than the header", "in quotes"),
     "a quote that is not closed": table(csv_of(more='"one,1\n'), "must be a CSV table"),
     "Latin 1": table(csv_of(more="caf\xe9 ole,1\n").encode("latin-1"), "must be UTF-8; byte", "Save it as UTF-8"),
+    "a pointer": table(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a pointer of git-lfs in its place"),
     "UTF-16": table(csv_of().encode("utf-16"), "must be UTF-8; byte 0 is not. Save it as UTF-8"),
     "two encodings": table(csv_of().encode() + "ol\xe9 caf\xe9,1\n".encode("cp1252"), "must be UTF-8; byte"),
     "no text": table(b"\x00\x01\x02\n\x03", "must have the columns statement and label"),

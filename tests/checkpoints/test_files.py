@@ -95,7 +95,8 @@ def test_an_index_that_names_its_shards_otherwise_decides_which_files_are_read(f
     made = ledger.table(suites.load(str(folder)).checkpoints)
     assert made["faults"].tolist() == [""] * 5
     (folder / "step8" / INDEX).unlink()
-    assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()[3] == "no weights"
+    alone = "no weights (transformers does not read consolidated-1-2.safetensors, consolidated-2-2.safetensors)"
+    assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()[3] == alone
 
 
 def test_a_stale_shard_is_not_read_not_hashed_and_told(folder):
@@ -129,6 +130,16 @@ def one_weight_twice(folder: Path) -> None:
 def a_shard_lost(folder: Path) -> None:
     in_shards(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def a_link_in_place_of_a_shard(folder: Path) -> None:
+    a_shard_lost(folder)
+    (folder / "model-00002-of-00002.safetensors").symlink_to("../../blobs/shard")
+
+
+def a_link_in_place_of_the_index(folder: Path) -> None:
+    no_index(folder)
+    (folder / INDEX).symlink_to("../../blobs/index")
 
 
 def no_index(folder: Path) -> None:
@@ -225,6 +236,8 @@ REFUSED = {
     one_weight_in_two_pickles: "two saves of weights: pytorch_model-00001-of-00002.bin and pytorch_model-00002-of-00002.bin both",
     an_index_that_leads_out: "no index that fits: model.safetensors.index.json names '../elsewhere.safetensors', which is not in",
     a_shard_lost: "no index that fits: model.safetensors.index.json names 'model-00002-of-00002.safetensors', which is not here",
+    a_link_in_place_of_a_shard: "a link to nothing in place of model-00002-of-00002.safetensors: copy what it leads to",
+    a_link_in_place_of_the_index: "a link to nothing in place of model.safetensors.index.json: copy",
     no_index: "no index that fits: model.safetensors.index.json is not there",
     an_index_without_metadata: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
     of_a_distributed_save: "two saves of weights, model.safetensors and shard-00000-model-00001-of-00001.safetensors",
@@ -255,7 +268,7 @@ def test_a_folder_that_leaves_open_what_its_weights_are_is_refused_by_ledger_loa
 
 
 def test_what_lies_beside_and_is_no_second_save_is_let_pass(folder):
-    for name in ("optimizer.bin", "training_args.bin", "consolidated.safetensors", "scheduler.pt", "adapters.md"):
+    for name in ("optimizer.bin", "training_args.bin", "scheduler.pt", "adapters.md"):
         (folder / "step8" / name).write_bytes(b"other")
     assert files.faults(folder / "step8") == []
     (folder / "step8" / "tuned").mkdir()
@@ -272,6 +285,16 @@ def test_a_pickle_beside_safetensors_is_told(folder):
     made = ledger.table([suites.load(str(folder))["step1"]])
     assert made["faults"].item() == "not used, since there are safetensors: pytorch_model.bin"
     ledger.check(made)
+
+
+@pytest.mark.parametrize("name", ["consolidated.safetensors", "model.fp16.safetensors", "consolidated.00.pth", "model.gguf"])
+def test_weights_that_other_programs_read_are_told_beside_ours_and_named_where_they_are_alone(folder, name):
+    shutil.copy(folder / "step8" / "model.safetensors", folder / "step8" / name)
+    assert files.faults(folder / "step8") == [f"not used, since transformers reads model.safetensors: {name}"]
+    ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+    (folder / "step8" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=rf"step8 \(no weights \(transformers does not read {re.escape(name)}\)\)"):
+        ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
 
 
 def test_a_tokenizer_that_is_a_pointer_is_called_one(folder):

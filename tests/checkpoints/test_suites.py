@@ -381,8 +381,8 @@ def test_weights_that_are_links_to_nothing_are_called_that(suite_folder, tmp_pat
     (copy / "step8" / "model.safetensors").unlink()
     (copy / "step8" / "model.safetensors").symlink_to("../../blobs/model")
     made = ledger.table(load(str(copy)).checkpoints)
-    assert made["faults"].tolist()[3] == "no weights (model.safetensors: links to nothing)"
-    with pytest.raises(ValueError, match=r"step8 \(no weights"):
+    assert made["faults"].tolist()[3] == "a link to nothing in place of model.safetensors: copy what it leads to"
+    with pytest.raises(ValueError, match=r"step8 \(a link to nothing"):
         ledger.check(made)
 
 

@@ -72,11 +72,15 @@ def test_each_checkpoint_and_the_chat_model_are_read_with_their_own_tokenizer_wh
     assert load_tokenizer(suite.chat).decode(asked[0]).endswith("[Why?]")
 
 
-def test_a_chat_model_that_brings_a_template_alone_has_the_words_of_its_base_and_its_own_template(own_words):
+@pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
+def test_a_chat_model_that_brings_a_template_alone_has_the_words_of_its_base_and_its_own_template(own_words, file):
     plain = ledger.tokenizer_identity(suites.load(str(own_words))["step0"])
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (own_words / "chat" / name).unlink()
-    (own_words / "chat" / "chat_template.jinja").write_text("{% for m in messages %}<{{ m['content'] }}>{% endfor %}")
+    (own_words / "chat" / "chat_template.jinja").unlink(missing_ok=True)
+    template = "{% for m in messages %}<{{ m['content'] }}>{% endfor %}"
+    stored = template if file.endswith(".jinja") else json.dumps({"chat_template": template})
+    (own_words / "chat" / file).write_text(stored)
     chat = suites.load(str(own_words)).chat
     assert chat.tokenizer == own_words / "tokenizer"
     read = load_tokenizer(chat)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from zipfile import is_zipfile
 
 from ..core.errors import brief
-from .types import INDICES, is_weights, tokenizer_names, weight_names
+from .types import CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "CONSTANTS", "HEADS", "NOTE", "REFUSED", "adapters", "configuration", "content", "dangling", "faults", "indices",
-    "is_adapter", "is_pointer", "pointers", "quantisation", "quantised", "refuse", "same", "weights",
+    "CONSTANTS", "HEADS", "NOTE", "REFUSED", "adapters", "chat_template", "configuration", "content", "dangling", "faults",
+    "indices", "is_adapter", "is_pointer", "other_saves", "pointers", "quantisation", "quantised", "refuse", "same", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"([\w.-]*[_.-])?(adapters?|lora)([_.-][\w.-]*)?\.(json|safetensors|bin|pth?|npz|ckpt)", re.IGNORECASE)
@@ -27,10 +27,14 @@ _MOST_OF_A_POINTER = 1024  # bytes, as git-lfs has it
 
 _SMALL = re.compile(r"F[48]_|[IU][48]$")  # dtypes, as safetensors writes them, that need scales
 
+_OTHER_SAVE = re.compile(
+    r".+\.(safetensors|gguf|msgpack|h5)|consolidated.*\.pth|(pytorch_)?model.*\.(bin|pth?)|mp_rank_.*_model_states\.pt"
+)
+
 _MERGE = "merge it into its base first (peft's merge_and_unload, then save_pretrained of what that gives)"
-_AN_ADAPTER, _A_POINTER, _TWO_SAVES, _UNFIT, _UNSCALED = REFUSED = (
-    "an adapter, which would not be used", "a pointer of git-lfs", "two saves of weights", "no index that fits",
-    "small whole numbers or fp8 without a word on their scales",
+_AN_ADAPTER, _A_POINTER, _A_LINK, _TWO_SAVES, _UNFIT, _UNSCALED = REFUSED = (
+    "an adapter, which would not be used", "a pointer of git-lfs", "a link to nothing", "two saves of weights",
+    "no index that fits", "small whole numbers or fp8 without a word on their scales",
 )  # fmt: skip
 """What a fault begins with that no weights are read in spite of."""
 
@@ -86,6 +90,22 @@ def dangling(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
 
 
+def chat_template(folder: Path) -> tuple[Path, str] | None:
+    """Return the file of a folder that holds a chat template as text, and that text; older versions stored it elsewhere."""
+    if (file := folder / CHAT_TEMPLATE).is_file():
+        return file, file.read_text(encoding="utf-8")
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        told = (_object(folder / name) or {}).get("chat_template")
+        if isinstance(told, str):
+            return folder / name, told
+    return None
+
+
+def other_saves(names: Iterable[str]) -> list[str]:
+    """Return which files are named as other programs, or variants of a save, name weights; transformers does not read them."""
+    return sorted(name for name in names if _OTHER_SAVE.fullmatch(name) and not is_weights(name) and not is_adapter(name))
+
+
 def is_pointer(path: Path) -> bool:
     """Return whether a file says only where git-lfs keeps its content."""
     small = path.is_file() and path.stat().st_size <= _MOST_OF_A_POINTER
@@ -113,13 +133,20 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     found += [f"adapters inside it, not used: {', '.join(sorted(nested))}"] if nested else []
     for place, names in places:
         found += pointers(place, names)
+    needed = {*INDICES, *(name for names in indices(folder).values() for name in names)}
+    if lost := [name for name in dangling(folder) if is_weights(name) or name in needed]:
+        return [*found, f"{_A_LINK} in place of {', '.join(lost)}: copy what it leads to"]
     found += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
     if not read:
         named = ((index, names[0]) for index, names in indices(folder).items() if names)
         return found + [f"{_UNFIT}: {index} names {brief(name)}, which is not in the folder" for index, name in named][:1]
     pickled = sorted(name for name in here if is_weights(name) and not read[0].endswith(".bin") and name.endswith(".bin"))
     found += [f"not used, since there are safetensors: {', '.join(pickled)}"] if pickled else []
-    return found + _of_weights(folder, read, sorted(filter(is_weights, here)))
+    found += _of_weights(folder, read, sorted(filter(is_weights, here)))
+    beside = [name for name in other_saves(here) if name not in read]
+    if beside and not any(fault.startswith(REFUSED) for fault in found):
+        found.append(f"not used, since transformers reads {read[0]}: {', '.join(beside)}")
+    return found
 
 
 def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
@@ -157,8 +184,12 @@ def refuse(folder: Path, tokenizer: Path | None = None) -> None:
 
 def configuration(folder: Path) -> dict | None:
     """Return what the config.json of a folder holds; None where that is no JSON object."""
+    return _object(folder / "config.json")
+
+
+def _object(file: Path) -> dict | None:
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from ..core import downloads
 from ..core.downloads import blob_id
 from . import files
-from .types import CHAT_TEMPLATE, Checkpoint, tokenizer_names, weight_names
+from .types import Checkpoint, tokenizer_names, weight_names
 
 __all__ = ["check", "identity", "sizes", "table", "tokenizer_identity", "weights", "weights_sha256"]
 
@@ -98,15 +98,14 @@ def identity(checkpoint: Checkpoint) -> list[str]:
 def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
     """Return the hashes of a checkpoint's tokenizer files; none where it has no tokenizer."""
     if checkpoint.remote:
-        files = (checkpoint.remote.tokenizer or checkpoint.remote).files
-        known = {file.name: file.digest for file in files}
+        known = {file.name: file.digest for file in (checkpoint.remote.tokenizer or checkpoint.remote).files}
         return [known[name] for name in tokenizer_names(known)]
     folder = checkpoint.tokenizer
     here = folder.iterdir() if folder and folder.is_dir() else ()
     names = tokenizer_names(path.name for path in here if path.is_file())
     known = [_once(blob_id, folder / name) for name in names]
-    template = checkpoint.folder / CHAT_TEMPLATE  # of a chat model that has no vocabulary of its own
-    own = [_once(blob_id, template)] if known and template.is_file() else []
+    template = files.chat_template(checkpoint.folder)  # of a chat model that has no vocabulary of its own
+    own = [_once(blob_id, template[0])] if known and template else []
     return known + [digest for digest in own if digest not in known]
 
 
@@ -208,10 +207,9 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
 
 
 def _no_weights(checkpoint: Checkpoint) -> str:
-    """Return that a checkpoint has no weights, and what may be why."""
-    if checkpoint.remote or not (links := files.dangling(checkpoint.folder)):
-        return NO_WEIGHTS
-    return f"{NO_WEIGHTS} ({', '.join(links)}: links to nothing)"
+    """Return that a checkpoint has no weights, and what there is of another kind."""
+    others = [] if checkpoint.remote else files.other_saves(path.name for path in checkpoint.folder.iterdir())
+    return f"{NO_WEIGHTS} (transformers does not read {', '.join(others)})" if others else NO_WEIGHTS
 
 
 def _damages(folder: Path, weights: Sequence[str]) -> list[str]:

@@ -43,7 +43,7 @@ from transformers.utils import logging
 from ..core import downloads
 from ..core.errors import brief
 from . import files, tokens
-from .types import CHAT_TEMPLATE, Checkpoint, tokenizer_names
+from .types import Checkpoint, tokenizer_names
 
 __all__ = [
     "at_hand", "attention_maps", "block_output", "blocks", "choose_dtype", "decoder", "dense_maps", "first_line", "load_model",
@@ -123,8 +123,8 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
         tokenizer = kind.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if plain:
         tokens.compare(tokenizer, stored)
-    if (template := checkpoint.folder / CHAT_TEMPLATE).is_file():  # a chat model may bring a template and no vocabulary
-        tokenizer.chat_template = template.read_text(encoding="utf-8")
+    if template := files.chat_template(checkpoint.folder):  # a chat model may bring a template and no vocabulary
+        tokenizer.chat_template = template[1]
     return tokenizer
 
 

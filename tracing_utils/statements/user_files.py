@@ -102,6 +102,8 @@ def _rows(data: bytes, file: str, needed: Sequence[str]) -> list[tuple[int, dict
 
 
 def _decoded(data: bytes, file: str) -> str:
+    if data.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{file} must be a table of statements; it is a pointer of git-lfs in its place: run `git lfs pull`.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
