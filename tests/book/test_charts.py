@@ -180,7 +180,7 @@ CHARTS = {
     "two_arms": lambda: charts.two_arms(arms(), BOTH_ARMS, arms().query("seed == 1"), 8, TEXT),
     "curves": lambda: charts.curves(probing().query("layer == 1"), "accuracy", TEXT, level=0.5),
     "curves of two sets": lambda: charts.curves(two_sets().query("layer == 1"), "accuracy", TEXT),
-    "instruments": lambda: charts.instruments(onsets().assign(instrument=lambda t: "probe of " + t["layer"].astype(str)), TEXT),
+    "instruments": lambda: charts.instruments(onsets().assign(instrument=lambda t: "probe of " + t["layer"].fillna(9).astype(str)), TEXT),
     "loss_curve": lambda: charts.loss_curve(pd.DataFrame({"step": [16, 32, 48], "loss": [6.0, 5.0, 4.5]}), TEXT),
 }
 

@@ -48,14 +48,17 @@ _LAST = {"layer", "source", "checkpoint", "dose"}  # controls that begin with th
 
 
 def step_axis(table: pd.DataFrame, column: str = "step", title: str = "training step", last: str = "step") -> alt.X:
-    """Return the axis of training steps: linear up to step 8, then logarithmic, so that step 0 has a place.
+    """Return the axis of training steps: linear up to the first step after 0, then logarithmic, so that step 0 has a place.
 
-    It draws `column` and ends at the largest value of the column `last`.
+    It draws `column` and ends at the largest value of the column `last`. Steps of a run that begins late begin there.
     """
-    end = int(table[last].max())
-    ticks = [tick for tick in _TICKS if tick <= end]
-    axis = alt.Axis(values=ticks, format="d", labelOverlap="greedy", labelSeparation=4, grid=False, title=title)
-    return alt.X(f"{column}:Q", scale=alt.Scale(type="symlog", constant=8, domain=[0, end], nice=False), axis=axis)
+    steps = table[last].astype(float)
+    end, least = int(steps.max()), max(8, int(steps[steps > 0].min())) if (steps > 0).any() else 8
+    begin = 0 if last != "step" or steps.min() <= 0 or least == 8 else least
+    ticks = [tick for tick in _TICKS if begin <= tick <= end and (tick == 0 or tick >= least)]
+    some = {"values": ticks} if len(ticks) > 2 else {"tickCount": 4}
+    axis = alt.Axis(**some, format="d", labelOverlap="greedy", labelSeparation=4, grid=False, title=title)
+    return alt.X(f"{column}:Q", scale=alt.Scale(type="symlog", constant=least, domain=[begin, end], nice=False), axis=axis)
 
 
 def colour(legend: alt.Legend | None = None) -> alt.Color:

@@ -9,7 +9,7 @@ from .. import results
 from ..claims import measured
 from ..claims.framework import NotTestable
 
-__all__ = ["INSTRUMENTS", "curves", "onsets"]
+__all__ = ["INSTRUMENTS", "changes", "curves", "onsets"]
 
 INSTRUMENTS = {
     "likelihood": ("behaviour", "likelihood", "preferred"),
@@ -40,6 +40,13 @@ def curves(study: str) -> dict[tuple[str, str], pd.DataFrame]:
             except NotTestable:
                 continue
     return found
+
+
+def changes(study: str) -> pd.DataFrame:
+    """Return by how much each instrument's curve changed from the first checkpoint to the last, by instrument and dimension."""
+    found = curves(study)
+    rows = [(*key, float(curve["value"].iloc[-1] - curve["value"].iloc[0])) for key, curve in found.items()]
+    return pd.DataFrame(rows, columns=["instrument", "dimension", "change"])
 
 
 def onsets(study: str) -> pd.DataFrame:
