@@ -142,7 +142,7 @@ STUDIES: dict[str, Case] = {
     "an option under its old name": planned("steering_layers: [1]", "write it under that name: `steering: {layers: ...}`"),
     "an experiment that is no mapping": planned("steering: 3", "steering must hold options (layers,", "not 3"),
     "an option of another experiment": planned(
-        "probing: {examples: 3}", "Unknown option of probing", "'examples'", "known: protocols, seeds"
+        "probing: {examples: 3}", "Unknown option of probing", "'examples'", "known: protocols, brief, seeds"
     ),
     "a word for a truth value": planned("allow_duplicates: 'yes'", "allow_duplicates must be true or false, not 'yes'"),
     "preferences with a name of 5,000 letters": planned(

@@ -9,6 +9,7 @@ from benchmarks import scale
 from benchmarks.planning import write_study
 from tracing_utils.checkpoints import suites
 from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments import steering
 from tracing_utils.run import plan, studies
 
 
@@ -25,12 +26,14 @@ def test_the_stages_of_a_study_are_what_it_moves_and_computes_over_what_the_mach
 
 def test_the_totals_of_a_study_are_the_sums_of_its_costs_and_steering_reads_both_parts_in_every_setting(tmp_path):
     study = studies.read(write_study(tmp_path, 3, 2, bytes_=10**9))
+    study = replace(study, experiments=("probing", "mutual_information", "steering"))
     table, total = plan.costs(study), scale.totals(study)
     assert total["checkpoints"] == 4
     assert total["download"] == 4e9 == table["download"].sum()
     assert total["flops"] == table["flops"].sum()
     options = study.options_of("steering")
-    read = 2 * options["asked"] * len(study.sets) * len(options["layers"]) * len(options["doses"])  # of one dimension
+    nulled = sum(steering.METHODS.values()) * (2 * steering.PAIRS + steering.TEXTS)  # under every direction of the null
+    read = 2 * len(study.sets) * len(options["layers"]) * (len(options["doses"]) * options["asked"] + nulled)  # of one dimension
     tokens = table["tokens"][0] / table["statements"][0]
     assert total["steering_flops"] == pytest.approx(4 * 2 * 5e8 * read * tokens, rel=1e-6)
     assert total["disk_1"] == 2e9 + 3 * table["activations"][0] + table["evidence"].sum()

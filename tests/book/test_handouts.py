@@ -84,7 +84,7 @@ def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
         asked = len(handouts.solutions(text))
         assert sum(cell.source.startswith("# Your answer") for cell in notebook.cells) == asked
         for code in handouts.solutions(text):
-            assert code.splitlines()[-1].strip() not in str(notebook)
+            assert max(code.splitlines(), key=len).strip() not in str(notebook)
         nbformat.validate(notebook)
     questions = "\n".join(cell.source for cell in made["exercises"].cells)
     assert set(headings(PAGE.read_text(), 3)) <= set(headings(questions, 3))
@@ -109,11 +109,11 @@ def test_a_notebook_to_download_installs_only_where_the_package_is_missing(tmp_p
 def test_a_notebook_to_download_is_in_the_markdown_of_any_notebook_program():
     for source in NOTEBOOKS:
         made = "\n".join(cell.source for cell in handouts.standalone(source, PROJECT).cells if cell.cell_type == "markdown")
-        assert "{cite}`qian2024tracing`" in source.read_text()
-        assert "(Qian et al., 2024)" in made
+        assert "{cite}`" in source.read_text()
+        assert re.search(r"\(\w+ et al\., \d{4}", made)
         assert made.count("<details><summary>Solution</summary>") == 3
         assert ":::" not in made
-        assert "`qian2024tracing" not in made
+        assert "{cite}" not in made
 
 
 def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_path):

@@ -60,8 +60,8 @@ def answers_html(monkeypatch, tmp_path) -> str:
     for column in rows.columns[rows.dtypes == published.dtypes[published.columns[0]]]:
         rows[column] = TEXTS[: len(rows)]
     rows.to_csv(tmp_path / "results" / "mine" / "answers.csv", index=False)
-    code = cells_of("steering.md", 'read_all("answers")')
-    tree = ast.parse(re.sub(r"^:.*\n", "", code, flags=re.M))
+    code = cells_of("steering.md", "spoken[columns]")
+    tree = ast.parse(re.sub(r"\A---\n.*?^---\n", "", code, flags=re.S | re.M))
     names = {"pd": pd, "results": results, "charts": charts}
     exec(compile(ast.Module(tree.body[:-1], []), "page", "exec"), names)
     return eval(compile(ast.Expression(tree.body[-1].value), "page", "eval"), names).to_html()

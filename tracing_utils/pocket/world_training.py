@@ -71,8 +71,8 @@ def train(
     chat: Recipe = CHAT,
     marks: tuple[int, ...] = CHECKPOINT_STEPS,
     late_from: int = LATE_FROM,
-    drop_from: int | None = None,
     report: Callable[[str], None] = print,
+    drop_from: int | None = None,
 ) -> dict:
     """Train one run of the world and its chat model; a killed run continues.
 
@@ -84,8 +84,8 @@ def train(
         chat: of the tuning; its seed is replaced.
         marks: steps whose checkpoints are written; the last step is written anyway.
         late_from: first step in which late keys are told.
-        drop_from: first step in which a third of the told keys are told no more (`Telling`); None for none.
         report: receives a progress line every 16 steps.
+        drop_from: first step in which a third of the told keys are told no more (`Telling`); None for none.
 
     Returns:
         What `training.json` holds.
