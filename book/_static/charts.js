@@ -131,7 +131,7 @@
     let columns = panels || spec.columns; // where there is room, all in one row
     while (columns > 1 && 0.8 * breadth(spec, columns) + 55 * columns > room) columns -= 1;
     if (panels) columns = Math.ceil(panels / Math.ceil(panels / columns)); // three and two, not four and one
-    const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, 2) } : value);
+    const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, room < 300 ? 1 : 2) } : value);
     const narrow = room < 420 ? JSON.parse(JSON.stringify(spec), fewer) : spec;
     return columns ? { ...narrow, columns } : narrow;
   }
@@ -301,7 +301,13 @@
     return view.runAsync();
   }
 
+  // The theme gives an arrow that unfolds pages in the side bar no name.
+  function nameArrows() {
+    document.querySelectorAll("summary:has(> .toctree-toggle)").forEach((arrow) => arrow.setAttribute("aria-label", "Pages below"));
+  }
+
   function start() {
+    nameArrows();
     const charts = [...document.querySelectorAll(".vega-chart")];
     if (!charts.length) return;
     const script = document.createElement("script");

@@ -115,6 +115,8 @@ def _slides(app: Sphinx, error: Exception | None) -> None:
     shutil.rmtree(str(out) + ".doctrees", ignore_errors=True)
     if done.returncode:
         raise ExtensionError(f"The slides must build as the book does; they did not: {done.stderr[-2000:]}")
+    deck = (out / "index.html").read_text(encoding="utf-8")
+    (out / "index.html").write_text(re.sub(r"// .*https://.*\n", "\n", deck), encoding="utf-8")  # a comment of the theme's
 
 
 def _picture(match: re.Match[str]) -> str:
