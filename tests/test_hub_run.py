@@ -66,7 +66,7 @@ def test_six_checkpoints_of_a_hub_are_traced_through_all_experiments_and_nothing
         "chat": server.repos["tests/chat"]["main"],
     }
     weights = [path for path in server.downloaded() if "/cdn/" in path]
-    assert len(set(weights)) == len(STEPS) + 1  # what runs the model itself (behaviour, components) may fetch it again
+    assert len(weights) == len(set(weights)) == len(STEPS) + 1  # each once
     assert not list((project / "runs").rglob("model.safetensors"))  # and deleted after use
     again = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert "nothing to compute" in again.stdout
