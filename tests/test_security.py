@@ -36,7 +36,7 @@ def calls(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             function = node.func
-            if any(keyword.arg == "weights_only" and keyword.value.value is True for keyword in node.keywords):
+            if ast.unparse(function) == "torch.load" and "weights_only=True" in map(ast.unparse, node.keywords):
                 continue  # of a pickle, tensors alone
             if isinstance(function, ast.Name):
                 found.add(function.id)
@@ -54,7 +54,7 @@ RUNS_CODE = {
 
 
 def test_no_module_unpickles_evaluates_unpacks_or_calls_a_shell():
-    code = "torch.load('x')\neval('1')\narchive.extract('m')\nload('x', weights_only=True)"
+    code = "torch.load('x')\neval('1')\narchive.extract('m')\ntorch.load('x', weights_only=True)"
     assert calls(code) & RUNS_CODE == {"torch.load", "eval", "archive.extract"}
     found = {str(path): calls(path.read_text()) & RUNS_CODE for path in SOURCES}
     assert {name: names for name, names in found.items() if names} == {}

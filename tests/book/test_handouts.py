@@ -111,6 +111,7 @@ def test_a_notebook_to_download_is_in_the_markdown_of_any_notebook_program():
         made = "\n".join(cell.source for cell in handouts.standalone(source, PROJECT).cells if cell.cell_type == "markdown")
         assert "{cite}`" in source.read_text()
         assert re.search(r"\(\w+ et al\., \d{4}", made)
+        assert ("(Qian et al., 2024)" in made) == ("qian2024tracing" in source.read_text())
         assert made.count("<details><summary>Solution</summary>") == 3
         assert ":::" not in made
         assert "{cite}" not in made

@@ -8,6 +8,7 @@ import pandas as pd
 from .. import results
 from ..claims import measured
 from ..claims.framework import NotTestable
+from ..experiments.steering import DOSE
 
 __all__ = ["INSTRUMENTS", "changes", "curves", "onsets"]
 
@@ -22,8 +23,6 @@ INSTRUMENTS = {
 }
 """Of each instrument the rows that speak for it: experiment, method, metric; at no layer where such rows stand, else at the last."""
 
-_DOSE = 2.0  # standard deviations, of a vector
-
 
 def curves(study: str) -> dict[tuple[str, str], pd.DataFrame]:
     """Return value, low, high and n by step, for each instrument and dimension that a study has at every checkpoint."""
@@ -33,7 +32,7 @@ def curves(study: str) -> dict[tuple[str, str], pd.DataFrame]:
             continue
         for each in measured.measured(study, experiment):
             rows = each.rows[(each.rows["method"] == method) & (each.rows["metric"] == metric)]
-            rows = rows[rows["dose"] == _DOSE] if "dose" in rows else rows
+            rows = rows[rows["dose"] == DOSE] if "dose" in rows else rows
             layer = None if rows["layer"].isna().any() or rows.empty else int(rows["layer"].max())
             try:
                 found[name, each.dimension] = replace(each, rows=rows).curve(method, metric, layer)
