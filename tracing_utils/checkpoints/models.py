@@ -246,10 +246,9 @@ def _left_over(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
     return sorted(
         name
         for name in names
-        if (not files.HEADS.match(name) or heads & set(name.split(".")))
+        if (not files.HEADS.match(name.removeprefix(prefix)) or heads & set(name.split(".")))
         and not files.CONSTANTS.search(name)
         and name.removeprefix(prefix) not in buffers
-        and ".pooler." not in f".{name}"  # reads the last states, as a head does
         and not ignored.search(name)
     )
 
