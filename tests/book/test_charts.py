@@ -195,6 +195,13 @@ def spec(request) -> dict:
     return CHARTS[request.param]().to_dict()
 
 
+def test_checkpoints_to_choose_from_stand_in_the_order_of_training_whatever_study_they_come_from():
+    """A study with more checkpoints than the one before had put its own last, and its chart began without a mark."""
+    one, more = pd.DataFrame({"revision": ["step8", "chat"], "step": [8, -1]}), pd.DataFrame({"revision": ["step4"], "step": [4]})
+    assert encodings.options(pd.concat([one, more]), "revision") == ["step4", "step8", "chat"]
+    assert encodings.options(pd.concat([one, more])[["revision"]], "revision") == ["step8", "chat", "step4"]
+
+
 def test_the_arms_are_drawn_as_mean_and_range_over_the_seeds_and_the_own_run_as_it_is():
     table = pd.DataFrame(values(CHARTS["two_arms"]().to_dict()))
     last = table[(table["step"] == 64) & (table["dimension"] == "privacy") & (table["curve"] == "coherent, told")]

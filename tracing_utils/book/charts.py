@@ -226,7 +226,7 @@ def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
     own = base.transform_filter("datum.revision == 'chat' && datum.method == 'vector'")
     y = alt.Y("value:Q", title=_GAIN)
     rule = own.mark_rule(strokeDash=[6, 3], color=GREY).encode(y=y)
-    null = base.transform_filter("datum.method == 'null range'").mark_rect(color=GREY, opacity=0.25).encode(**ends(y))
+    null = base.transform_filter("datum.method == 'null range'").mark_rect(color=GREY, opacity=0.25, aria=False).encode(**ends(y))
     layered = alt.layer(null, *_gain_layers(sources), rule, data=table)
     return panels(layered, table, description, controls(table, *names), NARROW).resolve_scale(y="independent")
 
@@ -247,7 +247,7 @@ def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
         table: rows of `results/<study>/steering.csv` with metric `side_effect`, possibly of several sources and sets.
         description: the alt text.
     """
-    table = table[["revision", "dimension", "vector_of", "concept_set", "value", "low", "high", "p", "p_loss"]]
+    table = table[["step", "revision", "dimension", "vector_of", "concept_set", "value", "low", "high", "p", "p_loss"]]
     names = ("source", "statements")
     base = alt.Chart(table).transform_filter(shown(*names))
     order, reach = list(COLOURS), float(table["value"].abs().max())

@@ -94,7 +94,10 @@ def select(name: str, options: list, value: object) -> alt.Parameter:
 
 
 def options(table: pd.DataFrame, column: str) -> list:
-    """Return the values of a column: numbers sorted, dimensions in the order of the palette, others in the order of the rows."""
+    """Return the values of a column: numbers sorted, dimensions in the order of the palette, checkpoints in the order of
+    training with the tuned ones at the end (a study may have checkpoints that the one before has not), others as they come."""
+    if column == "revision" and "step" in table:
+        table = table.sort_values("step", key=lambda step: step.where(step >= 0), kind="stable")
     values = [value.item() if hasattr(value, "item") else value for value in dict.fromkeys(table[column].dropna())]
     if column == "dimension":
         return [dimension for dimension in COLOURS if dimension in values]
@@ -137,7 +140,7 @@ def shade(base: alt.Chart, table: pd.DataFrame) -> alt.Chart:
     rows = base.transform_filter("isValid(datum.until)")
     opacity = alt.condition("datum.phase % 2 == 0", alt.value(0.14), alt.value(0.05))
     says = [alt.Tooltip(name, title=title) for name, title in {"verdict": "verdict", "step": "from step", "until": "to step"}.items()]
-    return rows.mark_rect(color=GREY).encode(x=step_axis(table), x2="until:Q", opacity=opacity, tooltip=says)
+    return rows.mark_rect(color=GREY, aria=False).encode(x=step_axis(table), x2="until:Q", opacity=opacity, tooltip=says)
 
 
 def panels(

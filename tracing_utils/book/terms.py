@@ -1,8 +1,8 @@
 """The first use of each glossary term on a page becomes a link to the glossary.
 
 Rule: the glossary page decides what is a term. A new term is linked on every page that uses it. A page need not mark its
-words; a word that it marks (the role `term`) counts as that term's first use. Code, headings, captions, links and computed
-words are not linked, and neither are the glossary and the API. A link shows the definition when the pointer rests on it.
+words; a word that it marks (the role `term`) counts as that term's first use. Code, headings, folded titles, captions, links and
+computed words are not linked, and neither are the glossary and the API. A link shows the definition when the pointer rests on it.
 """
 
 import re
@@ -29,7 +29,7 @@ _EVERYDAY_SENSE = re.compile(
 # Nodes that are not searched: they are not prose, or they are links already.
 _CLOSED = (
     nodes.literal, nodes.literal_block, nodes.reference, addnodes.pending_xref, nodes.math, nodes.raw, nodes.caption,
-    nodes.title, nodes.citation, nodes.footnote, nodes.comment, addnodes.desc,
+    nodes.title, nodes.rubric, nodes.citation, nodes.footnote, nodes.comment, addnodes.desc,
 )  # fmt: skip
 
 
