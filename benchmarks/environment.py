@@ -2,8 +2,6 @@
 
 Rule: peers use the torch and transformers that we use, so that a ratio compares their code with ours; nothing is installed
 into the project's own environment.
-
-Public names: `PEERS`, `python`.
 """
 
 import subprocess

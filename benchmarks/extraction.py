@@ -1,8 +1,6 @@
 """Goal 1: last-token activations of all layers, against what others do and against the matrix products alone.
 
 Rule: every way starts from the statements, and tokenises them. One pair a part of the statements, which are of mixed length.
-
-Public names: `goal`, `one_by_one`, `unsorted`, `bound`.
 """
 
 import json

@@ -1,8 +1,6 @@
 """The goals by their numbers, as "What it costs" names them.
 
 Rule: a goal takes one thread of one process, so that two may run beside each other on two cores.
-
-Public names: `GOALS`, `run`.
 """
 
 import time

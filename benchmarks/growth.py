@@ -1,9 +1,7 @@
 """Goal 7: how time and memory grow with statements and with checkpoints.
 
 Rule: each size runs in a process of its own, which tells its processor time and its largest memory; the exponent is the
-slope of a straight line through the logarithms.
-
-Public names: `goal`. As a script: what one process does.
+slope of a straight line through the logarithms. As a script: what one process does.
 """
 
 import json

@@ -2,8 +2,6 @@
 
 Rule: what is compared is the processor time of one thread inside a process, on the same inputs, in pairs that take turns at
 going first; a busy machine slows both alike. A row without an agreement is not a comparison.
-
-Public names: `Row`, `Timed`, `seconds`, `paired`, `row`, `apart`, `write`, `table`, `cores`, `machine`, `COLUMNS`.
 """
 
 import json

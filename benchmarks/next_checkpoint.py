@@ -1,8 +1,6 @@
 """Goals 4 and 5: going on to the next checkpoint, and to the next setting of a steering sweep.
 
 Rule: both ways of loading end with weights that were looked through for NaN and infinity, unless the row says otherwise.
-
-Public names: `swap`, `sweep`.
 """
 
 from transformers import AutoModel

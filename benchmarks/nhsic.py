@@ -2,8 +2,6 @@
 
 Rule: the literal formula is the released procedure in float32 with its inverses, kernels of both sides made for each
 call; ours prepares X once a checkpoint. Errors of both are against float64 over the examples.
-
-Public names: `goal`, `literal`, `trained_like`.
 """
 
 from collections.abc import Callable

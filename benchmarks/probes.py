@@ -2,8 +2,6 @@
 
 Rule: both take the same folds, penalties and labels, and choose on the same validation parts. The plain way takes Newton's
 method too: lbfgs, scikit-learn's default, stops early enough to put some statements on the other side.
-
-Public names: `goal`, `plain`.
 """
 
 from collections.abc import Callable

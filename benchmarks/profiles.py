@@ -2,8 +2,6 @@
 
 Rule: a profile is of one run of ours, by built-in function; what is written in Python is one part together, and with it the
 operators of numpy and torch, which are no functions to Python's profiler.
-
-Public names: `WAYS`, `COLUMNS`, `of`, `write`.
 """
 
 import cProfile

@@ -3,8 +3,6 @@
 Rule: the wall clock is read, since processes are started; both ways take turns, so that a busy machine slows both alike.
 
 Usage: python -m benchmarks.starting NOTEBOOK OUT, which a way runs
-
-Public names: `goal`.
 """
 
 import os

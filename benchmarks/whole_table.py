@@ -3,8 +3,6 @@
 Rule: both give the same table: at every layer the accuracy of the released probe, nHSIC(T; X) and nHSIC(T; Y). The plain
 way runs one statement a forward pass with the head, standardises over all rows, fits `LogisticRegression()` on the first
 four fifths and takes the literal float32 formula on them. The table is made once, since the plain way takes minutes.
-
-Public names: `goal`, `released`, `ours`.
 """
 
 import warnings

@@ -2,9 +2,6 @@
 
 Rules: a table is written whole, by rename; a table that stands there is complete. A run writes to `runs/<study>/results`, and
 `results/<study>` holds what was published; which of the two is read is decided in `shown` alone.
-
-Public names: `COLUMNS`, `row`, `write`, `write_csv`, `read_csv`, `collect`, `digest`, `damaged`, `folder`, `own`, `whole`,
-`shown`, `studies`, `publish`, `load`, `read`, `read_all`, `read_so_far`, `gains`, `dimensions_above`.
 """
 
 import json
@@ -20,6 +17,11 @@ from .core.errors import brief, file_name, unknown
 from .core.evaluation import Estimate
 from .core.paths import PROJECT
 from .statements.concepts import DESIGNED, ConceptSet
+
+__all__ = [
+    "COLUMNS", "row", "write", "write_csv", "read_csv", "collect", "digest", "damaged", "folder", "own", "whole", "shown",
+    "studies", "publish", "load", "read", "read_all", "read_so_far", "gains", "dimensions_above",
+]  # fmt: skip
 
 COLUMNS = (
     "suite", "revision", "step", "tokens", "layer", "dimension", "concept_set",

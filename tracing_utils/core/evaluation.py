@@ -2,9 +2,6 @@
 
 Rule: what belongs together (a pair, a question, a sentence and its perturbed twin) is drawn together, or the
 interval is too narrow.
-
-Public names: `Estimate`, `Difference`, `bootstrap_weights`, `interval`, `mean`, `ratio`, `paired`,
-`refit_error`, `paired_refit`, `printed_p`, `auroc`, `holm`, `DRAWS`.
 """
 
 from collections.abc import Sequence

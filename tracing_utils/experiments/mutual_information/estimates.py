@@ -4,8 +4,6 @@ Rule: only what `in_bits` yields is in bits. nHSIC depends on the number of stat
 the spectrum of T when no information does (`reweighting` shows it).
 
 Half-samples, orders and shuffled labels depend on the statements alone, so they are the same at every checkpoint.
-
-Public names: `Measure`, `Rows`, `released`, `readable`, `in_bits`, `evidence`, `reweighting`, `EXPONENTS`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +21,8 @@ from ...core import evaluation
 from ...statements.concepts import ConceptSet
 from ..probing import controls, probes
 from . import bits, kernels
+
+__all__ = ["Measure", "Rows", "released", "readable", "in_bits", "evidence", "reweighting", "EXPONENTS"]
 
 EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 """Steepness of the spectrum in `reweighting`, in the order that training is imitated."""

@@ -6,10 +6,6 @@ debiased kernels it is debiased CKA. Neither is Shannon information, and neither
 With K the centred kernel matrix of a variable and c = epsilon n, a smoother is R = K (K + c I)^-1, and
 nHSIC(A; B) = tr(R_A R_B). All is computed in float64 by Cholesky factors over the examples, which is exact for every
 kernel width. Where there are many examples and few features `WideSmoother` does the same over the features.
-
-Public names: `SIGMA`, `EPSILON`, `MANY`, `standardise`, `released_kernel`, `smoother`, `WideSmoother`,
-`released_smoother`, `alignment`, `nhsic_labels`, `median_kernel`, `text_kernel`, `label_kernel`, `debiased`, `cka_labels`,
-`null`, `spectrum`, `participation_ratio`, `effective_rank`.
 """
 
 from collections.abc import Sequence
@@ -22,6 +18,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import euclidean_distances
 
 from ...statements.texts import WORD
+
+__all__ = [
+    "SIGMA", "EPSILON", "MANY", "standardise", "released_kernel", "smoother", "WideSmoother", "released_smoother", "alignment",
+    "nhsic_labels", "median_kernel", "text_kernel", "label_kernel", "debiased", "cka_labels", "null", "spectrum",
+    "participation_ratio", "effective_rank",
+]  # fmt: skip
 
 SIGMA = 50.0
 """Kernel width of the released code (the paper's text says a grid search in [50, 400])."""

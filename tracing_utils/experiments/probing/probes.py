@@ -3,10 +3,6 @@
 Rule: standardisation and fit see the training part alone, penalty, threshold and layer are chosen on the validation
 part, and a score is only ever given to a statement that neither has seen. `released` alone breaks this rule, on
 purpose: it is what the paper's code does.
-
-Public names: `PENALTIES`, `STRENGTHS`, `METHODS`, `Probe`, `HeldOut`, `Traced`, `log_loss`, `held_out`, `held_out_logits`,
-`trace`, `scores`, `released`, `released_by_group`, `protocols`, and what they are made of: `Basis`, `fit_logistic`,
-`fit_chosen`.
 """
 
 import warnings
@@ -22,6 +18,11 @@ from sklearn.linear_model import LogisticRegression
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, Split, folds
+
+__all__ = [
+    "PENALTIES", "STRENGTHS", "METHODS", "Probe", "HeldOut", "Traced", "log_loss", "held_out", "held_out_logits", "trace",
+    "scores", "released", "released_by_group", "protocols", "Basis", "fit_logistic", "fit_chosen",
+]  # fmt: skip
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse penalties C the validation part may choose from; C = 1, the default of the released code, overfits."""

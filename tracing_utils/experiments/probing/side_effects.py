@@ -2,8 +2,6 @@
 
 Rule: a probe is fitted on one kind of statement (clean sentences; stereotypes against anti-stereotypes) and
 tested on another (perturbed twins; unrelated sentences) of groups it has not seen.
-
-Public names: `perturbation_effect`, `perturbation_effects`, `topical_fit`, `topical_fits`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
 from .probes import Basis, fit_chosen
+
+__all__ = ["perturbation_effect", "perturbation_effects", "topical_fit", "topical_fits"]
 
 
 def perturbation_effect(

@@ -2,8 +2,6 @@
 
 Rule: the harness does the measuring; here are only tasks that need no hub. It is an extra: `pip install
 "tracing-trustworthiness[capability]"`.
-
-Public names: `LOCAL`, `ITEMS`, `measure`.
 """
 
 import contextlib
@@ -23,6 +21,8 @@ from ...core.errors import unknown
 from ...pocket import pretraining
 from . import likelihoods
 from .behaviour import Measured
+
+__all__ = ["LOCAL", "ITEMS", "measure"]
 
 LOCAL = {
     "mmlu": "MMLU/test.jsonl",

@@ -1,8 +1,6 @@
 """Write steering vectors in the formats of other tools: lm-evaluation-harness and llama.cpp.
 
 Rule: what is exported is added at every position, since both tools do so.
-
-Public names: `to_harness`, `to_gguf`.
 """
 
 import os
@@ -15,6 +13,8 @@ from jaxtyping import Float
 from transformers import PreTrainedModel
 
 from ...checkpoints import models
+
+__all__ = ["to_harness", "to_gguf"]
 
 
 def _checked(model: PreTrainedModel, vectors: Mapping[int, np.ndarray], first: int, why: str) -> None:

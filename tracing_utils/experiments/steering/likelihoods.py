@@ -1,9 +1,6 @@
 """What a model finds likely: log-likelihoods of statements, preferences inside pairs, choices inside groups, perplexity.
 
 Rule: members of a pair or a choice may differ in length, so a preference is always per token.
-
-Public names: `Forest`, `Batch`, `encoded_log_likelihoods`, `token_log_likelihoods`, `held_out_pairs`, `neutral_text`,
-`preference`, `grammatical`, `Perplexity`, `perplexity`, `multiple_choice`.
 """
 
 import inspect
@@ -20,6 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...checkpoints import activations, models
 from ...core import evaluation
 from ...statements.concepts import DESIGNED, DIMENSIONS, ConceptSet, grammar, load
+
+__all__ = [
+    "Forest", "Batch", "encoded_log_likelihoods", "token_log_likelihoods", "held_out_pairs", "neutral_text", "preference",
+    "grammatical", "Perplexity", "perplexity", "multiple_choice",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
