@@ -260,21 +260,18 @@ def _truthfulqa() -> Table:
     return Table(_frame(rows), "TruthfulQA, multiple-choice answers", "Apache-2.0")
 
 
-def confaide(margin: float = 0.0) -> Table:
+def confaide() -> Table:
     """ConfAIde tier 2: flows of information, and a story of each; the label is whether people found it acceptable.
 
-    Args:
-        margin: flows whose mean rating (-100 to 100) is at most this far from 0 are left out.
-
-    Returns:
-        A flow and its story are a group. People found few flows acceptable: the labels are far from balanced.
+    A flow and its story are a group. People found few flows acceptable: the labels are far from balanced. A flow whose mean
+    rating (-100 to 100) is 0 is left out.
     """
     ratings = [float(line) for line in _path(_CONFAIDE_RATINGS).read_text().split()]
     rows = []
     for file, category in ((_CONFAIDE_FLOWS, "flow"), (_CONFAIDE_STORIES, "story")):
         prompts = _path(file).read_text(encoding="utf-8").splitlines()
         for i, (prompt, rating) in enumerate(zip(prompts, ratings, strict=True)):
-            if abs(rating) > margin:  # the statement stands behind the instruction, after a written-out line end
+            if rating:  # the statement stands behind the instruction, after a written-out line end
                 rows.append((prompt.partition("\\n")[2].strip(), int(rating > 0), f"flow {i}", category))
     return Table(_frame(rows), "ConfAIde tier 2, human ratings", "MIT")
 

@@ -70,23 +70,24 @@ PERTURBATIONS: dict[str, tuple[Callable[[str, float, np.random.Generator], str],
     "dropped-spaces": (_dropped_spaces, 0.20),
     "leetspeak": (partial(_replace, lambda char: _LEET.get(char, "")), 0.10),
 }
-"""Name to (function, default rate). Case flips at 5 % of letters are the rate measured in the paper's file."""
+"""Name to (function, rate): the share of the characters that may change, which do; for dropped spaces, of the spaces.
+
+Case flips at 5 % of letters are the rate measured in the paper's file.
+"""
 
 
-def perturb(text: str, kind: str, seed: int, rate: float | None = None) -> str:
-    """Return `text` perturbed by `kind`.
+def perturb(text: str, kind: str, seed: int) -> str:
+    """Return `text` perturbed by `kind` at its own rate; at least one character is changed where one can be.
 
     Args:
         text: a sentence.
         kind: a name of `PERTURBATIONS`.
         seed: of the random choice of places.
-        rate: share of the characters (of the spaces, for dropped spaces) that may change, which do; the
-            default is the kind's own. At least one is changed where one can be.
 
     Raises:
         ValueError: if `kind` is unknown.
     """
     if kind not in PERTURBATIONS:
         raise unknown("perturbation", kind, PERTURBATIONS)
-    function, default = PERTURBATIONS[kind]
-    return function(text, default if rate is None else rate, np.random.default_rng(seed))
+    function, rate = PERTURBATIONS[kind]
+    return function(text, rate, np.random.default_rng(seed))
