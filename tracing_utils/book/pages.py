@@ -23,7 +23,7 @@ from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
 from .. import results
-from . import contents, credits, handouts, terms, vega
+from . import credits, handouts, terms, toc, vega
 
 __all__ = ["PRINTED", "pictures", "setup"]
 
@@ -161,14 +161,14 @@ def setup(app: Sphinx) -> dict:
     _without_thebe(app)
     app.add_config_value("tracing_repository", "", "html")
     app.connect("config-inited", _sign)
-    app.connect("config-inited", contents.on_config, priority=901)  # sphinx-external-toc reads the contents at 900
-    app.connect("env-get-outdated", contents.on_outdated)
-    app.connect("source-read", contents.on_source)
+    app.connect("config-inited", toc.on_config, priority=901)  # sphinx-external-toc reads the contents at 900
+    app.connect("env-get-outdated", toc.on_outdated)
+    app.connect("source-read", toc.on_source)
     app.connect("autodoc-process-docstring", _plain_signs)
     app.connect("autodoc-skip-member", _without_fields)
     app.connect("doctree-read", terms.on_read)
     app.connect("doctree-resolved", terms.on_resolved)
-    app.connect("html-page-context", contents.on_page)
+    app.connect("html-page-context", toc.on_page)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _launch)
     app.connect("html-page-context", _mend_roles)

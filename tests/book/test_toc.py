@@ -7,7 +7,7 @@ import pytest
 from sphinx_external_toc.api import GlobItem
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from tracing_utils.book import contents
+from tracing_utils.book import toc
 from tracing_utils.core.paths import PROJECT
 
 PAGES = {str(path.relative_to(PROJECT).with_suffix("")) for path in (PROJECT / "book").rglob("*.md") if path.parent.name != "slides"}
@@ -15,24 +15,24 @@ PAGES = {str(path.relative_to(PROJECT).with_suffix("")) for path in (PROJECT / "
 
 def parts(pages, root=PROJECT):
     """The pages of each part of the real contents, filled from these pages."""
-    toc = filled(pages, root)
-    return {part.caption: [str(item) for item in part.items] for part in toc.root.subtrees}
+    site = filled(pages, root)
+    return {part.caption: [str(item) for item in part.items] for part in site.root.subtrees}
 
 
 def filled(pages, root=PROJECT):
-    toc = parse_toc_yaml(PROJECT / "_toc.yml")
-    contents.fill(toc, pages, root)
-    return toc
+    site = parse_toc_yaml(PROJECT / "_toc.yml")
+    toc.fill(site, pages, root)
+    return site
 
 
-def below(toc, page):
+def below(site, page):
     """The pages that are folded below a page."""
-    return [str(item) for part in toc[page].subtrees for item in part.items]
+    return [str(item) for part in site[page].subtrees for item in part.items]
 
 
 def test_every_page_is_in_the_contents_once_and_every_page_of_the_contents_exists():
-    toc = filled(PAGES)
-    assert sorted(["book/index", *(item for page in toc for item in below(toc, page))]) == sorted(PAGES) == sorted(toc)
+    site = filled(PAGES)
+    assert sorted(["book/index", *(item for page in site for item in below(site, page))]) == sorted(PAGES) == sorted(site)
 
 
 def test_a_reader_sees_about_two_dozen_pages_and_finds_the_rest_folded_below_them():
@@ -43,15 +43,15 @@ def test_a_reader_sees_about_two_dozen_pages_and_finds_the_rest_folded_below_the
 
 def test_next_leads_from_a_finding_to_the_next_finding_and_never_into_an_executed_notebook():
     runs = {f"book/runs/pocket/{name}-step{step}" for name in ("probing", "steering") for step in (0, 64)}
-    toc = filled(PAGES | runs)
-    assert below(toc, "book/probing") == ["book/runs/pocket/probing-step0", "book/runs/pocket/probing-step64"]
-    assert contents.neighbours(toc, "book/probing") == ("book/suite", "book/mutual_information")
-    assert contents.neighbours(toc, "book/index") == (None, "book/world")
-    assert contents.neighbours(toc, "book/runs/pocket/probing-step0") == ("book/probing", None)
+    site = filled(PAGES | runs)
+    assert below(site, "book/probing") == ["book/runs/pocket/probing-step0", "book/runs/pocket/probing-step64"]
+    assert toc.neighbours(site, "book/probing") == ("book/suite", "book/mutual_information")
+    assert toc.neighbours(site, "book/index") == (None, "book/world")
+    assert toc.neighbours(site, "book/runs/pocket/probing-step0") == ("book/probing", None)
     seen, page = [], "book/index"
     while page:
         seen.append(page)
-        page = contents.neighbours(toc, page)[1]
+        page = toc.neighbours(site, page)[1]
     assert seen == ["book/index", *(page for part in parts(PAGES).values() for page in part)]
 
 
@@ -71,18 +71,18 @@ def test_a_chapter_without_a_place_comes_last_and_no_other_part_changes():
 
 def test_executed_notebooks_of_any_experiment_and_study_lie_below_its_page_by_name_and_number():
     runs = {f"book/runs/pocket/toy-step{step}" for step in (64, 8, 512)} | {"book/runs/mine/toy-step0"}
-    toc = filled(PAGES | runs | {"book/toy", "book/toy_box"})
-    assert below(toc, "book/toy") == ["book/runs/mine/toy-step0", *(f"book/runs/pocket/toy-step{step}" for step in (8, 64, 512))]
-    assert below(toc, "book/toy_box") == []
-    assert contents.RUNS in [item for part in parse_toc_yaml(PROJECT / "_toc.yml").root.subtrees for item in part.items]
+    site = filled(PAGES | runs | {"book/toy", "book/toy_box"})
+    assert below(site, "book/toy") == ["book/runs/mine/toy-step0", *(f"book/runs/pocket/toy-step{step}" for step in (8, 64, 512))]
+    assert below(site, "book/toy_box") == []
+    assert toc.RUNS in [item for part in parse_toc_yaml(PROJECT / "_toc.yml").root.subtrees for item in part.items]
 
 
 def test_a_part_without_pages_is_left_out_so_that_a_book_without_chapters_builds():
-    toc = parse_toc_yaml(PROJECT / "_toc.yml")
-    assert any(isinstance(item, GlobItem) for part in toc.root.subtrees for item in part.items)
-    toc.root.subtrees[0].items = [item for item in toc.root.subtrees[0].items if isinstance(item, GlobItem)]
-    contents.fill(toc, set(), PROJECT)
-    assert "Read" not in [part.caption for part in toc.root.subtrees]
+    site = parse_toc_yaml(PROJECT / "_toc.yml")
+    assert any(isinstance(item, GlobItem) for part in site.root.subtrees for item in part.items)
+    site.root.subtrees[0].items = [item for item in site.root.subtrees[0].items if isinstance(item, GlobItem)]
+    toc.fill(site, set(), PROJECT)
+    assert "Read" not in [part.caption for part in site.root.subtrees]
 
 
 @pytest.fixture
@@ -98,11 +98,11 @@ def package(tmp_path, monkeypatch):
 
 
 def headings(package):
-    return [line for line in contents.sections(package).splitlines() if line.startswith("#")]
+    return [line for line in toc.sections(package).splitlines() if line.startswith("#")]
 
 
 def test_the_page_of_modules_has_a_section_a_folder_and_a_new_module_appears_in_it(package, tmp_path):
     assert headings(package) == ["## `toys`", "### `toys.cars`", "## `toys.wheels`", "### `toys.wheels.round`"]
     (tmp_path / "toys" / "boats.py").write_text("")
     assert headings(package)[1:3] == ["### `toys.boats`", "### `toys.cars`"]
-    assert ".. automodule:: toys.boats" in contents.sections(package)
+    assert ".. automodule:: toys.boats" in toc.sections(package)

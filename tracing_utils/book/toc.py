@@ -1,4 +1,4 @@
-"""What the book finds by itself: chapters and executed notebooks for its contents, modules for the API page.
+"""The table of contents: chapters and executed notebooks that the book finds by itself, and modules for the API page.
 
 Rule: an experiment, a notebook or a module appears in the book because its file exists, not because a list names it. An
 executed notebook lies below the page of its experiment, and "Next" leads from one page of the top level to another.
