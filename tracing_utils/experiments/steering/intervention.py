@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -28,7 +27,7 @@ from ...statements.concepts import ConceptSet
 from .likelihoods import Batch, Forest, Perplexity, perplexity, preference
 
 __all__ = [
-    "BOUND", "POSITIONS", "Response", "Sweep", "choose", "directions", "dose_response", "effects", "load", "mean_difference",
+    "BOUND", "POSITIONS", "Response", "Sweep", "choose", "directions", "dose_response", "effects", "mean_difference",
     "one_deviation", "read_preferences", "relative_norms", "save", "steer", "universal",
 ]  # fmt: skip
 
@@ -137,23 +136,6 @@ def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], prove
     kept = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in arrays.items()}
     save_file(kept, part, {"provenance": json.dumps(provenance, sort_keys=True)})
     os.replace(part, path)
-
-
-def load(path: str | Path) -> tuple[dict[str, Float[np.ndarray, "..."]], dict]:
-    """Return the arrays of a file that `save` wrote, and their provenance.
-
-    Raises:
-        ValueError: if the file cannot be read, or tells no provenance.
-    """
-    try:
-        with safe_open(path, "numpy") as stored:
-            provenance = (stored.metadata() or {}).get("provenance")
-            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} must hold steering vectors; reading it failed: {error}") from None
-    if provenance is None:
-        raise ValueError(f"{path} must tell where its vectors come from; it has no provenance. Write it by steering.save.")
-    return arrays, json.loads(provenance)
 
 
 def _block(model: PreTrainedModel, layer: int) -> torch.nn.Module:
