@@ -1,4 +1,4 @@
-"""What is computed once and kept in the cache folder, under the hash of all it depends on."""
+"""Arrays that are computed once: they stay in the cache folder, under the hash of all they depend on."""
 
 import json
 import os
@@ -11,24 +11,24 @@ import numpy as np
 
 from ..core import downloads
 
-__all__ = ["kept"]
+__all__ = ["cached"]
 
 
-def kept(name: str, of: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return what `make` returns, from the cache folder if it was made before under this name, of this.
+def cached(name: str, of: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the arrays that `make` returns, from the cache folder if they were computed before.
 
     Args:
-        name: of what is made.
-        of: all that it depends on, the way it is made among it, as JSON can write it.
-        make: makes it.
+        name: of the arrays.
+        of: all that they depend on, the way they are computed among it, as JSON can write it.
+        make: computes them.
     """
     key = sha256(json.dumps([name, of]).encode()).hexdigest()[:32]
     file = downloads.cache_folder() / "controls" / f"{key}.npz"
     with suppress(FileNotFoundError, EOFError, ValueError, BadZipFile), np.load(file) as stored:  # a zip, which knows a damage
         return dict(stored)
     file.parent.mkdir(exist_ok=True)
-    part, made = file.with_suffix(f".{os.getpid()}.part"), make()
+    part, arrays = file.with_suffix(f".{os.getpid()}.part"), make()
     with part.open("wb") as opened:
-        np.savez(opened, **made)
+        np.savez(opened, **arrays)
     os.replace(part, file)
-    return made
+    return arrays

@@ -21,7 +21,7 @@ from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
 from ...statements.sources import SETS
 from ...statements.texts import words
-from ..cached import kept
+from ..cache import cached
 from . import floors, probes
 
 __all__ = [
@@ -106,7 +106,7 @@ def text_axes(concepts: ConceptSet, seed: int = 0) -> list[np.ndarray]:
             made[f"fold {fold}"] = (axes - axes[split.train].mean(0)) / np.maximum(axes[split.train].std(0), 1e-9)
         return made
 
-    return list(kept("text axes", [concepts.sha256, seed, _TEXT_AXES, floors.VECTORIZERS, sklearn.__version__], make).values())
+    return list(cached("text axes", [concepts.sha256, seed, _TEXT_AXES, floors.VECTORIZERS, sklearn.__version__], make).values())
 
 
 def conditional_gain(

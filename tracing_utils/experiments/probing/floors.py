@@ -22,7 +22,7 @@ from ...core import evaluation
 from ...statements.concepts import ConceptSet, Split, folds
 from ...statements.sources import SETS
 from ...statements.texts import WORD, words
-from ..cached import kept
+from ..cache import cached
 from . import probes
 
 __all__ = ["PENALTIES", "READERS", "VECTORIZERS", "Floors", "lexical_floor", "read", "surface_features"]
@@ -108,7 +108,7 @@ def read(concepts: ConceptSet, seed: int = 0) -> Floors:
         return {"logits": logits, "right": right}
 
     method = [VECTORIZERS, PENALTIES, _DEPTHS, _LEAF, _PATTERNS, _SPACES, probes.PENALTIES, sklearn.__version__]
-    return Floors(concepts, **kept("floors", [concepts.sha256, seed, method], make), seed=seed)
+    return Floors(concepts, **cached("floors", [concepts.sha256, seed, method], make), seed=seed)
 
 
 def lexical_floor(concepts: ConceptSet, seed: int = 0) -> dict[str, evaluation.Estimate]:

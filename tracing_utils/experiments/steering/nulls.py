@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet
-from ..cached import kept
+from ..cache import cached
 from ..probing import controls
 from . import DOSE, METHODS, PAIRS, TEXTS
 from .intervention import Sweep, mean_difference, one_deviation
@@ -119,7 +119,7 @@ def read(
         return found
 
     of = [concepts.sha256, train.tolist(), pairs.tolist(), [*layers], neutral, positions, METHODS, DOSE, torch.__version__]
-    found = kept("steering null", [*of, sha256(np.ascontiguousarray(acts).tobytes()).hexdigest()], make)
+    found = cached("steering null", [*of, sha256(np.ascontiguousarray(acts).tobytes()).hexdigest()], make)
     return Null(*({method: found[f"{what}/{method}"] for method in METHODS} for what in ("gain", "cost")))
 
 
