@@ -94,10 +94,10 @@ def test_a_surface_or_lexical_giveaway_is_seen_and_its_absence_too(make_concepts
 
 def test_the_words_that_tell_the_sides_apart_are_found_and_rare_ones_are_not(make_concepts):
     texts = [f"{'alas ' if i % 2 else 'hooray '}crew{i} sang {'once ' if i == 0 else ''}again" for i in range(60)]
-    found = giveaways(make_concepts([1, 0] * 30, texts), top=1)
-    assert found == {"trustworthy": ["hooray"], "untrustworthy": ["alas"]}
+    found = giveaways(make_concepts([1, 0] * 30, texts))
+    assert [found[side][0] for side in ("trustworthy", "untrustworthy")] == ["hooray", "alas"]
     with_rare = make_concepts([1, 0] * 30, [text.replace("hooray ", "hooray " if i else "yes ") for i, text in enumerate(texts)])
-    assert "yes" not in giveaways(with_rare, top=3)["trustworthy"]
+    assert "yes" not in giveaways(with_rare)["trustworthy"]
 
 
 # The files themselves

@@ -61,18 +61,18 @@ def words() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def giveaways(chosen: ConceptSet, top: int = 6, least: int = 20) -> dict[str, list[str]]:
-    """Return the words of most weight for the trustworthy and the untrustworthy side.
+def giveaways(chosen: ConceptSet) -> dict[str, list[str]]:
+    """Return the six words of most weight for the trustworthy and for the untrustworthy side.
 
     The weight is that in a penalised logistic regression on which words occur, times the root of how many statements
-    hold the word; words in fewer than `least` statements are left out.
+    hold the word; words in fewer than 20 statements are left out.
     """
-    counts = CountVectorizer(binary=True, min_df=least, token_pattern=r"(?u)\b[^\W\d]{2,}\b")
+    counts = CountVectorizer(binary=True, min_df=20, token_pattern=r"(?u)\b[^\W\d]{2,}\b")
     features = counts.fit_transform(chosen.statements)
     model = LogisticRegression(C=0.1, max_iter=1000).fit(features, chosen.labels)
     order = np.argsort(model.coef_[0] * np.sqrt(np.asarray(features.mean(axis=0)).ravel()))
     names = counts.get_feature_names_out()[order].tolist()
-    return {"trustworthy": names[: -top - 1 : -1], "untrustworthy": names[:top]}
+    return {"trustworthy": names[:-7:-1], "untrustworthy": names[:6]}
 
 
 Found = tuple[float | int, int, str]

@@ -1,19 +1,24 @@
-"""The table that a notebook fills and saves: rows of one checkpoint, in the order in which they were found."""
+"""The table that a notebook fills and saves: rows of one checkpoint, in the order in which they were measured."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from .. import results
 from ..checkpoints.types import Checkpoint
 from ..core.evaluation import Estimate
 from ..statements.concepts import ConceptSet
 
-__all__ = ["Found", "Table"]
+__all__ = ["Acts", "Rows", "Table"]
 
-Found = Iterable[tuple[int | None, str, str, Estimate]]
-"""Layer (None for what no layer has), method, metric and estimate."""
+Acts = Float[np.ndarray, "example layer d_model"]
+"""Activations at the output of every block."""
+
+Rows = Iterable[tuple[int | None, str, str, Estimate]]
+"""Layer (None for what no layer has), method, metric and estimate of each row."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +28,9 @@ class Table:
     checkpoint: Checkpoint
     rows: list[dict] = field(default_factory=list)
 
-    def add(self, concepts: ConceptSet, found: Found, seed: str = "0", **more: object) -> None:
+    def add(self, concepts: ConceptSet, rows: Rows, seed: str = "0", **more: object) -> None:
         """Add a row for each estimate of a set of statements; `more` are further columns."""
-        self.rows.extend(results.row(self.checkpoint, concepts, *each, seed) | more for each in found)
+        self.rows.extend(results.row(self.checkpoint, concepts, *each, seed) | more for each in rows)
 
     @property
     def frame(self) -> pd.DataFrame:

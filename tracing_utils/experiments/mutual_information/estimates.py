@@ -6,7 +6,7 @@ the spectrum of T when no information does (`reweighting` shows it).
 Half-samples, orders and shuffled labels depend on the statements alone, so they are the same at every checkpoint.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,17 +20,15 @@ from ... import results
 from ...core import evaluation
 from ...statements.concepts import ConceptSet
 from ..probing import controls, probes
+from ..tables import Acts, Rows
 from . import bits, kernels
 
-__all__ = ["Measure", "Rows", "released", "readable", "in_bits", "evidence", "reweighting", "EXPONENTS"]
+__all__ = ["Measure", "released", "readable", "in_bits", "evidence", "reweighting", "EXPONENTS"]
 
 EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 """Steepness of the spectrum in `reweighting`, in the order that training is imitated."""
 
 _DRAWS = 200
-
-Rows = Iterator[tuple[int, str, str, evaluation.Estimate]]
-Activations = Float[np.ndarray, "example layer d_model"]
 
 
 def _range(drawn: np.ndarray, n: int) -> evaluation.Estimate:
@@ -60,7 +58,7 @@ class Measure:
     null_method: str = "permutation null"
 
     def rows(self) -> Rows:
-        """Yield (layer, method, metric, estimate), the null after each layer's value."""
+        """Yield the null after each layer's value."""
         for layer, (whole, *halves) in enumerate(self.values):
             yield layer, self.method, self.metric, bits.from_halves(whole, halves, self.n)
             if self.null is not None:
@@ -98,7 +96,7 @@ def _draws(concepts: ConceptSet) -> _Draws:
     return _Draws(samples, orders, np.stack([controls.shuffled_labels(concepts, seed) for seed in range(_DRAWS)]))
 
 
-def released(acts: Activations, concepts: ConceptSet) -> list[Measure]:
+def released(acts: Acts, concepts: ConceptSet) -> list[Measure]:
     """Return nHSIC(T; X) and nHSIC(T; Y) as the released code computes them, and what shuffled statements or labels give.
 
     X is the output of block 0 of the same checkpoint. Deviation: the released code standardises over all rows and
@@ -121,7 +119,7 @@ def released(acts: Activations, concepts: ConceptSet) -> list[Measure]:
     ]
 
 
-def readable(acts: Activations, concepts: ConceptSet) -> list[Measure]:
+def readable(acts: Acts, concepts: ConceptSet) -> list[Measure]:
     """Return debiased CKA of T with three others, and two counts of the directions that carry the variance of T.
 
     `cka` is to the words of the statements, which no checkpoint can change; `cka_x` to the paper's X, the output of
@@ -162,7 +160,7 @@ def _cka(
     return out
 
 
-def _directions(acts: Activations, samples: Sequence[np.ndarray]) -> Float[np.ndarray, "count layer sample"]:
+def _directions(acts: Acts, samples: Sequence[np.ndarray]) -> Float[np.ndarray, "count layer sample"]:
     """Return participation ratio and effective rank of each layer, on each sample of the examples."""
     out = np.empty((2, acts.shape[1], len(samples)))
     for layer in range(acts.shape[1]):
@@ -173,18 +171,12 @@ def _directions(acts: Activations, samples: Sequence[np.ndarray]) -> Float[np.nd
     return out
 
 
-def in_bits(acts: Activations, concepts: ConceptSet, seed: int = 0) -> Rows:
-    """Yield (layer, method, metric, estimate) of what a linear reader and nearest neighbours know of the labels, in bits.
-
-    Args:
-        acts: activations of all statements; these measures do not depend on their number but for noise.
-        concepts: the statements.
-        seed: of the assignment of groups to folds.
-    """
+def in_bits(acts: Acts, concepts: ConceptSet) -> Rows:
+    """Yield what a linear reader and nearest neighbours know of the labels of all statements, in bits."""
     labels, weights = concepts.labels, evaluation.bootstrap_weights(concepts.groups, seed=0)
     for layer in range(acts.shape[1]):
-        logits = probes.held_out_logits(acts[:, layer], concepts, seed)
-        usable = bits.usable_information(bits.calibrated(logits, concepts, seed)[None], labels, concepts.groups)
+        logits = probes.held_out_logits(acts[:, layer], concepts, seed=0)
+        usable = bits.usable_information(bits.calibrated(logits, concepts, 0)[None], labels, concepts.groups)
         accuracy = evaluation.mean(((logits > 0) == (labels == 1)).astype(float), weights)
         yield layer, "probe", "usable_information", usable
         yield layer, "probe", "fano_bound", bits.fano_bound(accuracy, labels)

@@ -5,7 +5,8 @@ debiased kernels it is debiased CKA. Neither is Shannon information, and neither
 
 With K the centred kernel matrix of a variable and c = epsilon n, a smoother is R = K (K + c I)^-1, and
 nHSIC(A; B) = tr(R_A R_B). All is computed in float64 by Cholesky factors over the examples, which is exact for every
-kernel width. Where there are many examples and few features `WideSmoother` does the same over the features.
+kernel width. Where there are many examples and few features `WideSmoother` does the same over the features: in a study that
+sets `mutual_information: {examples: 2000}` or more, and in the paper's whole table ("What it costs").
 """
 
 from collections.abc import Sequence
@@ -56,15 +57,15 @@ def released_kernel(features: Float[np.ndarray, "example feature"], sigma: float
     return np.expm1(squares / (-2 * sigma**2 * features.shape[1])) + 1.0
 
 
-def smoother(kernel: Matrix, epsilon: float = EPSILON) -> Matrix:
-    """Return R = K (K + epsilon n I)^-1 for the centred kernel K: symmetric, eigenvalues in [0, 1)."""
+def smoother(kernel: Matrix) -> Matrix:
+    """Return R = K (K + EPSILON n I)^-1 for the centred kernel K: symmetric, eigenvalues in [0, 1)."""
     n, rows, diagonal = len(kernel), kernel.mean(0), np.diag_indices(len(kernel))
     regular = kernel - rows - rows[:, None] + rows.mean()
-    regular[diagonal] += epsilon * n
+    regular[diagonal] += EPSILON * n
     # K + c I is positive definite, so both steps succeed; potri inverts from the factor and fills one triangle.
     factor, _ = lapack.dpotrf(regular, lower=1)
     inverse, _ = lapack.dpotri(factor, lower=1)
-    lower = np.tril(inverse) * (-epsilon * n)
+    lower = np.tril(inverse) * (-EPSILON * n)
     lower[diagonal] = (lower[diagonal] + 1) / 2
     return lower + lower.T
 
@@ -86,14 +87,14 @@ class WideSmoother:
     Source: Cotter et al. 2011 (Taylor features of the Gaussian kernel); Bach and Jordan 2002 (incomplete Cholesky).
     """
 
-    def __init__(self, features: Float[np.ndarray, "example feature"], sigma: float = SIGMA, epsilon: float = EPSILON) -> None:
+    def __init__(self, features: Float[np.ndarray, "example feature"]) -> None:
         """Take standardised features."""
-        size, points = 2 * sigma**2 * features.shape[1], features.astype(np.float32)
+        size, points = 2 * SIGMA**2 * features.shape[1], features.astype(np.float32)
         squares = np.einsum("ij,ij->i", features, features) / size
         near = np.exp(-squares)
         rest = -np.expm1(-2 * squares) - 2 * squares * near**2
         columns = np.empty((0, len(features)))
-        while len(columns) < _COLUMNS and rest.mean() > _REST * epsilon:
+        while len(columns) < _COLUMNS and rest.mean() > _REST * EPSILON:
             at = np.argpartition(rest, -min(_AT_ONCE, len(rest)))[-_AT_ONCE:]
             product = (points[at] @ points.T).astype(np.float64) * (2 / size)
             column = near[at, None] * near * (np.expm1(product) - product) - columns[:, at].T @ columns
@@ -104,7 +105,7 @@ class WideSmoother:
         made = np.hstack([near[:, None] - near.mean(), points, columns.T], dtype=np.float32)
         made -= made.mean(0, dtype=np.float64).astype(np.float32)
         # With K = F F' + D: R = I - c (F F' + D + c I)^-1, of which the inverse is taken over the features (Woodbury).
-        c = epsilon * len(features)
+        c = EPSILON * len(features)
         weights = (rest + c).astype(np.float32)[:, None] ** -0.5
         made *= weights
         gram = (made.T @ made).astype(np.float64)
@@ -141,19 +142,17 @@ def alignment(a: Matrix | WideSmoother, b: Matrix | WideSmoother) -> float:
     return a.alignment(b) if isinstance(a, WideSmoother) else float(np.vdot(a, b))
 
 
-def nhsic_labels(
-    t: Matrix | WideSmoother, labels: Int[np.ndarray, "*draw example"], sigma: float = SIGMA, epsilon: float = EPSILON
-) -> Float[np.ndarray, "*draw"] | np.floating:
+def nhsic_labels(t: Matrix | WideSmoother, labels: Int[np.ndarray, "*draw example"]) -> Float[np.ndarray, "*draw"] | np.floating:
     """Return nHSIC(T; Y) of a smoother with binary labels, or with each row of several.
 
     The centred kernel of binary labels has rank one, so one quadratic form is enough.
     """
     u = labels - labels.mean(-1, keepdims=True)
     norm = (u**2).sum(-1)
-    # K_Y takes two values, 1 and exp(-1 / (2 sigma^2)); centred, it is (1 - exp(...)) * 2 u u'.
-    eigenvalue = -2 * np.expm1(-1 / (2 * sigma**2)) * norm
+    # K_Y takes two values, 1 and exp(-1 / (2 SIGMA^2)); centred, it is (1 - exp(...)) * 2 u u'.
+    eigenvalue = -2 * np.expm1(-1 / (2 * SIGMA**2)) * norm
     within = t.quadratic(u) if isinstance(t, WideSmoother) else ((u @ t) * u).sum(-1)
-    return eigenvalue / (eigenvalue + epsilon * labels.shape[-1]) * within / norm
+    return eigenvalue / (eigenvalue + EPSILON * labels.shape[-1]) * within / norm
 
 
 def median_kernel(features: Float[np.ndarray, "example feature"]) -> Matrix:

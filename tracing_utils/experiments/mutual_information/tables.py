@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
 
 from ...statements.concepts import ConceptSet
-from ..tables import Table
+from ..tables import Acts, Table
 from . import estimates, kernels
 
 __all__ = ["fill"]
-
-Acts = Float[np.ndarray, "example layer d_model"]
 
 
 def fill(

@@ -5,7 +5,7 @@ Rule: a control runs through the same splits, fits and intervals as the thing it
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from ...statements.concepts import ConceptSet, folds
 from ...statements.sources import SETS
 from ...statements.texts import words
 from ..cache import cached
+from ..tables import Acts, Rows
 from . import floors, probes
 
 __all__ = [
@@ -90,12 +91,12 @@ def control_task(concepts: ConceptSet, seed: int = 0) -> Int[np.ndarray, " examp
     return np.array([label.get(cue, -1) for cue in cues])
 
 
-def text_axes(concepts: ConceptSet, seed: int = 0) -> list[np.ndarray]:
+def text_axes(concepts: ConceptSet) -> list[np.ndarray]:
     """Return, for each fold, the principal axes of both kinds of n-grams, fitted and standardised on the training part."""
 
     def make() -> dict[str, np.ndarray]:
         texts, made = np.array(concepts.statements, dtype=object), {}
-        for fold, split in enumerate(folds(concepts, seed)):
+        for fold, split in enumerate(folds(concepts, seed=0)):
             parts = []
             for settings in floors.VECTORIZERS.values():
                 vectorizer = TfidfVectorizer(**settings).fit(texts[split.train])
@@ -106,12 +107,10 @@ def text_axes(concepts: ConceptSet, seed: int = 0) -> list[np.ndarray]:
             made[f"fold {fold}"] = (axes - axes[split.train].mean(0)) / np.maximum(axes[split.train].std(0), 1e-9)
         return made
 
-    return list(cached("text axes", [concepts.sha256, seed, _TEXT_AXES, floors.VECTORIZERS, sklearn.__version__], make).values())
+    return list(cached("text axes", [concepts.sha256, 0, _TEXT_AXES, floors.VECTORIZERS, sklearn.__version__], make).values())
 
 
-def conditional_gain(
-    features: Float[np.ndarray, "example feature"], concepts: ConceptSet, seed: int = 0
-) -> Float[np.ndarray, " example"]:
+def conditional_gain(features: Float[np.ndarray, "example feature"], concepts: ConceptSet) -> Float[np.ndarray, " example"]:
     """Return, for each statement, the bits that activations save a reader who has the text's n-grams already.
 
     Log-loss of a probe on text features minus that of a probe on text features and activations. The penalty of the text
@@ -121,7 +120,7 @@ def conditional_gain(
     Source: Hewitt et al. 2021 (conditional probing).
     """
     saved, grid = np.zeros(len(concepts)), 1 / np.array(probes.PENALTIES)
-    for split, text in zip(folds(concepts, seed), text_axes(concepts, seed), strict=True):
+    for split, text in zip(folds(concepts, seed=0), text_axes(concepts), strict=True):
         basis = probes.Basis(features[split.train])
         both = np.hstack([text, basis.coordinates(features)])
         fit, y = np.repeat(concepts.labels[split.train, None], len(grid), axis=1), concepts.labels[:, None]
@@ -170,12 +169,8 @@ def online_code(
     return bits
 
 
-Rows = Iterator[tuple[int, str, str, evaluation.Estimate]]
-Acts = Float[np.ndarray, "example layer d_model"]
-
-
 def selectivities(traced: probes.Traced) -> Rows:
-    """Yield (layer, method, metric, estimate) of the control task's accuracy and of the probe's lead over it.
+    """Yield the control task's accuracy and the probe's lead over it.
 
     The lead is paired: both accuracies are of the statements that have a recurring word. Each seed has words' labels of
     its own. A set in which no two words recur has no such task, and no rows.
@@ -192,7 +187,7 @@ def selectivities(traced: probes.Traced) -> Rows:
 
 
 def conditional_gains(acts: Acts, concepts: ConceptSet) -> Rows:
-    """Yield (layer, method, metric, estimate) of `conditional_gain`."""
+    """Yield `conditional_gain` at every layer."""
     weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
     for layer in range(acts.shape[1]):
         saved = conditional_gain(acts[:, layer], concepts)
@@ -200,7 +195,7 @@ def conditional_gains(acts: Acts, concepts: ConceptSet) -> Rows:
 
 
 def compressions(acts: Acts, concepts: ConceptSet, shuffled: Int[np.ndarray, "seed example"]) -> Rows:
-    """Yield (layer, method, metric, estimate) of how much shorter `online_code` is than one bit a label, 1 being not at all.
+    """Yield how much shorter `online_code` is than one bit a label, 1 being not at all.
 
     The lengths are means over one order of the groups, and one row of shuffled labels, a seed.
     """

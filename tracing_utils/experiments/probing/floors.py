@@ -6,7 +6,6 @@ layer is. What depends on the statements alone is kept in the cache folder: ever
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,6 +22,7 @@ from ...statements.concepts import ConceptSet, Split, folds
 from ...statements.sources import SETS
 from ...statements.texts import WORD, words
 from ..cache import cached
+from ..tables import Rows
 from . import probes
 
 __all__ = ["PENALTIES", "READERS", "VECTORIZERS", "Floors", "lexical_floor", "read", "surface_features"]
@@ -88,8 +88,8 @@ class Floors:
         told = {"floor": self.best()} | {f"floor/{name}": logits for name, logits in zip(READERS, self.logits, strict=True)}
         return {name: ((logits > 0) == (self.concepts.labels == 1)).astype(np.uint8)[None] for name, logits in told.items()}
 
-    def estimates(self) -> Iterator[tuple[None, str, str, evaluation.Estimate]]:
-        """Yield (None, method, metric, estimate): the `floor`, the `lexical floor` (n-grams alone), and each reader."""
+    def estimates(self) -> Rows:
+        """Yield the scores, which no layer has, of the `floor`, the `lexical floor` (n-grams alone), and each reader."""
         found = {"floor": self.best(), "lexical floor": self.best(tuple(VECTORIZERS))}
         for method, logits in (found | dict(zip(READERS, self.logits, strict=True))).items():
             for metric, estimate in probes.scores(logits[None], self.concepts.labels, self.concepts.groups).items():

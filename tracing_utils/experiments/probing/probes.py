@@ -6,7 +6,7 @@ purpose: it is what the paper's code does.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, Split, folds
+from ..tables import Acts, Rows
 
 __all__ = [
     "PENALTIES", "STRENGTHS", "METHODS", "Probe", "HeldOut", "Traced", "log_loss", "held_out", "held_out_logits", "trace",
@@ -347,7 +348,7 @@ class Traced:
     def _right(self, method: str) -> Bool[np.ndarray, "seed layer example"]:
         return (self.logits[method] > 0) == (self.labels[method][..., None, :] == 1)
 
-    def evidence(self, acts: Float[np.ndarray, "example layer d_model"]) -> dict[str, np.ndarray]:
+    def evidence(self, acts: Acts) -> dict[str, np.ndarray]:
         """Return what later paired tests need, by seed: which statements are told right, and in which fold; the middle layer."""
         right = {
             "correct": self._right("logistic").swapaxes(0, 1),
@@ -358,8 +359,8 @@ class Traced:
         kept = {name: np.ascontiguousarray(array, dtype=np.uint8) for name, array in right.items()}
         return kept | {"middle": np.ascontiguousarray(acts[:, acts.shape[1] // 2], dtype=np.float16)}
 
-    def estimates(self) -> Iterator[tuple[int | None, str, str, evaluation.Estimate]]:
-        """Yield (layer, method, metric, estimate); the layer is None where the validation part chose it."""
+    def estimates(self) -> Rows:
+        """Yield the scores of every probe; the layer is None where the validation part chose it."""
         for method, logits in self.logits.items():
             for layer in range(logits.shape[1]) if method != "control task" else ():  # see `controls.selectivities`
                 for metric, estimate in scores(logits[:, layer], self.labels[method], self.concepts.groups).items():
@@ -379,7 +380,7 @@ def _tested(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " example"]:
 
 
 def trace(
-    acts: Float[np.ndarray, "example layer d_model"],
+    acts: Acts,
     concepts: ConceptSet,
     shuffled: Int[np.ndarray, "seed example"],
     words: Int[np.ndarray, "seed example"],
@@ -472,10 +473,8 @@ def released_by_group(
     return evaluation.mean(right, evaluation.bootstrap_weights(concepts.groups, seed=0))
 
 
-def protocols(
-    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet
-) -> Iterator[tuple[int, str, str, evaluation.Estimate]]:
-    """Yield (layer, method, metric, estimate) of the released protocol and of two steps from it to ours.
+def protocols(acts: Acts, concepts: ConceptSet) -> Rows:
+    """Yield the accuracy of the released protocol and of two steps from it to ours.
 
     `released` is the paper's code. `released, grouped` keeps groups whole and tests every statement once.
     `released, grouped, scaled on train` also standardises by the training part alone. What is left between it and

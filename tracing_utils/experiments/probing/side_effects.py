@@ -4,13 +4,14 @@ Rule: a probe is fitted on one kind of statement (clean sentences; stereotypes a
 tested on another (perturbed twins; unrelated sentences) of groups it has not seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
+from ..tables import Acts, Rows
 from .probes import Basis, fit_chosen
 
 __all__ = ["perturbation_effect", "perturbation_effects", "topical_fit", "topical_fits"]
@@ -51,10 +52,8 @@ def perturbation_effect(
     return out
 
 
-def perturbation_effects(
-    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int] = range(5)
-) -> Iterator[tuple[int, str, str, evaluation.Estimate]]:
-    """Yield (layer, method, metric, estimate) for every layer: methods `sentiment clean` and `sentiment under <perturbation>`.
+def perturbation_effects(acts: Acts, concepts: ConceptSet, seeds: Sequence[int] = range(5)) -> Rows:
+    """Yield `perturbation_effect` at every layer: methods `sentiment clean` and `sentiment under <perturbation>`.
 
     Yields nothing for a set that does not know the sentiment of its statements.
     """
@@ -86,10 +85,8 @@ def topical_fit(
     return evaluation.auroc(logits, concepts.labels, evaluation.bootstrap_weights(concepts.groups, seed=0))
 
 
-def topical_fits(
-    acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet, seeds: Sequence[int] = range(5)
-) -> Iterator[tuple[int, str, str, evaluation.Estimate]]:
-    """Yield (layer, method, metric, estimate) of `topical_fit` for every layer: method `topical fit`, metric `auroc`."""
+def topical_fits(acts: Acts, concepts: ConceptSet, seeds: Sequence[int] = range(5)) -> Rows:
+    """Yield `topical_fit` at every layer: method `topical fit`, metric `auroc`."""
     for layer in range(acts.shape[1]):
         yield layer, "topical fit", "auroc", topical_fit(acts[:, layer], concepts, seeds)
 

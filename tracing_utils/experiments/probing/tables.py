@@ -3,17 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
 from safetensors.numpy import save_file
 
 from ...statements import concepts
 from ...statements.concepts import ConceptSet
-from ..tables import Table
+from ..tables import Acts, Table
 from . import controls, floors, probes, side_effects
 
 __all__ = ["fill", "probed", "save_evidence"]
-
-Acts = Float[np.ndarray, "example layer d_model"]
 
 
 def probed(acts: Acts, chosen: ConceptSet, seeds: int) -> probes.Traced:

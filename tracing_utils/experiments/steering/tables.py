@@ -17,15 +17,13 @@ from ...checkpoints.types import Checkpoint
 from ...core.evaluation import Estimate
 from ...statements import concepts
 from ...statements.concepts import ConceptSet, Split
-from ..tables import Table
+from ..tables import Acts, Table
 from . import behaviour, capability, intervention, likelihoods, nulls
 
 __all__ = ["PARTS", "Parts", "Run", "parts"]
 
 PARTS = ("validation", "test")
 """Settings are chosen on the first and reported on the second; vectors are made from the rest."""
-
-Acts = Float[np.ndarray, "example layer d_model"]
 
 
 @dataclass(frozen=True, eq=False)
