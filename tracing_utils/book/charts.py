@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from .encodings import COLOURS, GREY, NARROW, TITLES, colour, controls, ends, fitted, options, panels, shade, shown, step_axis, tooltip, windows
+from .encodings import (
+    COLOURS, GREY, NARROW, TITLES, banded, colour, controls, ends, fitted, options, panels, shade, shown, step_axis, tooltip,
+    windows,
+)  # fmt: skip
 
 __all__ = [
     "head_map", "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
@@ -114,11 +117,7 @@ def by_layer(
     layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=legend)
     measured = base.transform_filter(f"datum.method != '{floor}' && isValid(datum.layer)").encode(color=layer)
     layers = [shade(base, rows)] if judged else []
-    layers += [
-        measured.mark_area(opacity=0.12).encode(**ends(y)),
-        measured.mark_line(strokeWidth=1.8).encode(y=y),
-        measured.mark_point(filled=True, size=22).encode(y=y, tooltip=tooltip("revision", "layer", more=("n",))),
-    ]
+    layers += banded(measured, y, tooltip("revision", "layer", more=("n",)))
     if floor:
         control = base.transform_filter(f"datum.method == '{floor}'").mark_line(color=GREY, strokeDash=[6, 3])
         layers.append(control.encode(y=alt.Y("mean(value):Q", title=TITLES[metric])))
@@ -181,14 +180,8 @@ _GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "metho
 
 def _gain_layers(base: alt.Chart) -> list[alt.Chart]:
     """Return band, line and points of a gain."""
-    base, y = base.encode(color=colour()), alt.Y("value:Q", title=_GAIN)
-    return [
-        base.mark_area(opacity=0.18).encode(**ends(y)),
-        base.mark_line().encode(y=y),
-        base.mark_point(filled=True, size=35).encode(
-            y=y, tooltip=tooltip("revision:N", "layer:Q", "dose:Q", form="+.4f", more=("n:Q",))
-        ),
-    ]
+    says = tooltip("revision:N", "layer:Q", "dose:Q", form="+.4f", more=("n:Q",))
+    return banded(base.encode(color=colour()), alt.Y("value:Q", title=_GAIN), says, size=35)
 
 
 def _drawn(base: alt.Chart) -> alt.Chart:
@@ -332,9 +325,7 @@ def two_arms(
     base = alt.Chart().encode(x=step_axis(table), color=curve)
     mean, circles = base.transform_filter("!datum.own"), base.transform_filter("datum.own")
     layers = [
-        mean.mark_area(opacity=0.15).encode(**ends(y)),
-        mean.mark_line().encode(y=y),
-        mean.mark_point(filled=True, size=12).encode(y=y, tooltip=tooltip("step:Q", "curve:N")),
+        *banded(mean, y, tooltip("step:Q", "curve:N"), size=12),
         circles.mark_point(size=40).encode(y=y, tooltip=tooltip("step:Q", "curve:N")),
         alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"step {planted}").encode(x=alt.datum(planted)),
     ]
@@ -359,11 +350,7 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
     line = alt.Color("method:N", scale=alt.Scale(domain=methods, range=_LINES[: len(methods)]), legend=legend)
     base, y = alt.Chart().encode(x=step_axis(rows), color=line).transform_filter(shown("statements")), fitted(title)
-    layers = [
-        base.mark_area(opacity=0.15).encode(**ends(y)),
-        base.mark_line().encode(y=y),
-        base.mark_point(filled=True, size=20).encode(y=y, tooltip=tooltip("step:Q", "method:N", more=("n:Q",))),
-    ]
+    layers = banded(base, y, tooltip("step:Q", "method:N", more=("n:Q",)))
     if level is not None:
         layers.append(alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"{level:g}").encode(y=alt.datum(level)))
     return panels(alt.layer(*layers, data=rows), rows, description, controls(rows, "statements"))

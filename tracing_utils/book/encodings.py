@@ -5,7 +5,7 @@ import pandas as pd
 
 __all__ = [
     "COLOURS", "GREY", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
-    "select", "options", "controls", "shown", "windows", "shade", "panels",
+    "select", "options", "controls", "shown", "windows", "shade", "banded", "panels",
 ]  # fmt: skip
 
 COLOURS = {
@@ -85,6 +85,12 @@ def tooltip(*names: str, form: str = ".3f", more: tuple[str, ...] = ()) -> list[
     formats = {"value:Q": {"format": form}, "low:Q": {"format": form}, "high:Q": {"format": form}}
     titles = [_LABELS.get(field.partition(":")[0], field.partition(":")[0]) for field in fields]
     return [alt.Tooltip(field, title=title, **formats.get(field, {})) for field, title in zip(fields, titles, strict=True)]
+
+
+def banded(base: alt.Chart, y: alt.Y, says: list[alt.Tooltip], size: int = 22) -> list[alt.Chart]:
+    """Return values as a line with points, which tell `says`, in a band of their intervals."""
+    band, line = base.mark_area(opacity=0.15).encode(**ends(y)), base.mark_line().encode(y=y)
+    return [band, line, base.mark_point(filled=True, size=size).encode(y=y, tooltip=says)]
 
 
 def select(name: str, options: list, value: object) -> alt.Parameter:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from .. import results
 from ..claims import ladder_claims
-from .encodings import GREY, TITLES, ends, fitted, panels, step_axis, tooltip
+from .encodings import GREY, TITLES, banded, fitted, panels, step_axis, tooltip
 
 __all__ = ["NAMES", "chart", "last", "onsets", "span"]
 
@@ -49,9 +49,7 @@ def chart(study: str, description: str) -> alt.FacetChart:
     floor = base.transform_filter("datum.kind == 'floor'").mark_rule(strokeDash=[6, 3]).encode(y=y, tooltip=tooltip("rung:N"))
     says = tooltip("step:Q" if "step" in table else "layer:Q", "rung:N", more=("n:Q",))
     layers = [
-        measured.mark_area(opacity=0.15).encode(**ends(y)),
-        measured.mark_line(strokeWidth=1.8).encode(y=y),
-        measured.mark_point(filled=True, size=22).encode(y=y, tooltip=says),
+        *banded(measured, y, says),
         floor,
         *([level] if (table["kind"] == "level").any() else []),
     ]
