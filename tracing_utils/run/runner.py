@@ -232,8 +232,7 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    begun = time.monotonic()
-    sockets = _folder_of_sockets()
+    begun, sockets = time.monotonic(), _folder_of_sockets()
     with tempfile.TemporaryDirectory(dir=sockets) as short:
         nbformat.write(executable, source_ipynb := Path(short) / "notebook.ipynb")
         # Kernels that run side by side collide on TCP ports; a socket in a private folder cannot. Home may take no writing.
@@ -248,21 +247,25 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
             failed.parent.mkdir(parents=True, exist_ok=True)
             if part.exists():
                 os.replace(part, failed)
-            if isinstance(error, PapermillExecutionError):
-                reason = f"{error.ename}: {error.evalue}"
-            elif isinstance(error, CellTimeoutError):
-                reason = f"a cell must end within {timeout} seconds (`cell_timeout` of the study); one did not, and was ended."
-            elif "died" in str(error):
-                reason = "its kernel died; the system kills what takes too much memory."
-            else:
-                reason = f"{error}."
-            raise NotebookError(f"{source.stem} ({values.get('revision', 'defaults')})", reason, failed) from None
-    executed = nbformat.read(part, as_version=4)
+            what = f"{source.stem} ({values.get('revision', 'defaults')})"
+            raise NotebookError(what, _reason(error, timeout), failed) from None
+    executed, staged = nbformat.read(part, as_version=4), out.with_suffix(".staged")
     part.unlink()
-    staged = out.with_suffix(".staged")
     nbformat.write(_tidied(executed), staged)
     os.replace(staged, out)
     return time.monotonic() - begun
+
+
+def _reason(error: Exception, timeout: int | None) -> str:
+    """Return why a notebook did not end."""
+    kind = type(error).__name__  # by name: what defines these kinds takes half a second to import
+    if kind == "PapermillExecutionError":
+        return f"{error.ename}: {error.evalue}"
+    if kind == "CellTimeoutError":
+        return f"a cell must end within {timeout} seconds (`cell_timeout` of the study); one did not, and was ended."
+    if "died" in str(error):
+        return "its kernel died; the system kills what takes too much memory."
+    return f"{error}."
 
 
 def run(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> Path:
