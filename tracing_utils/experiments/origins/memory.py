@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...checkpoints import activations
 from ...core import evaluation
 from ...core.evaluation import Estimate
-from ...statements.concepts import ConceptSet, folds
+from ...statements.concepts import ConceptSet
 from ...statements.world import DIMENSIONS
 from ..probing import probes
 from . import kinship
@@ -72,13 +72,8 @@ def recalled(
 
 def read(acts: Float[np.ndarray, "example d_model"], concepts: ConceptSet, kind: np.ndarray) -> Bool[np.ndarray, " example"]:
     """Return whether a probe that is fitted on kept keys alone is right on each statement, whose group it has not seen."""
-    right = np.zeros(len(concepts), dtype=bool)
-    features, truth = acts.astype(np.float64), concepts.labels[:, None]
-    for split in folds(concepts, kinship.SEED):
-        train, valid = (part[kind[part] == KEPT] for part in (split.train, split.validation))
-        ((probe, _),) = probes.fit_chosen(probes.Basis(features[train]), truth[train], features[valid], truth[valid])
-        right[split.test] = (probe.logits(features[split.test]) > 0) == (concepts.labels[split.test] == 1)
-    return right
+    logits = probes.held_out_logits(acts, concepts, kinship.SEED, fitted=kind == KEPT)
+    return (logits > 0) == (concepts.labels == 1)
 
 
 def rows(

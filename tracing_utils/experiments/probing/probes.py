@@ -296,6 +296,7 @@ def held_out_logits(
     concepts: ConceptSet,
     seed: int,
     labels: Int[np.ndarray, " example"] | None = None,
+    fitted: Bool[np.ndarray, " example"] | None = None,
 ) -> Float[np.ndarray, " example"]:
     """Return, for every statement, the logit given by a logistic probe that did not see its group.
 
@@ -304,13 +305,14 @@ def held_out_logits(
         concepts: gives labels and groups.
         seed: of the assignment of groups to folds.
         labels: other labels than the set's own (for the shuffled-label control).
+        fitted: statements that probes may be fitted on, if not all.
     """
-    features = features.astype(np.float64)
-    labels = concepts.labels if labels is None else labels
+    features, truth = features.astype(np.float64), (concepts.labels if labels is None else labels)[:, None]
+    fitted = np.ones(len(concepts), dtype=bool) if fitted is None else fitted
     splits, found = folds(concepts, seed), []
     for split in splits:
-        basis = Basis(features[split.train])
-        found += fit_chosen(basis, labels[split.train, None], features[split.validation], labels[split.validation, None])
+        train, validation = (part[fitted[part]] for part in (split.train, split.validation))
+        found += fit_chosen(Basis(features[train]), truth[train], features[validation], truth[validation])
     return _joined(features, splits, found).logits
 
 

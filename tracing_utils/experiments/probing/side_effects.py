@@ -7,12 +7,12 @@ tested on another (perturbed twins; unrelated sentences) of groups it has not se
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, folds
+from ...statements.concepts import ConceptSet
 from ..tables import Acts, Rows
-from .probes import Basis, fit_chosen
+from .probes import held_out_logits
 
 __all__ = ["perturbation_effect", "perturbation_effects", "topical_fit", "topical_fits"]
 
@@ -39,7 +39,10 @@ def perturbation_effect(
         raise ValueError(f"A set must have a sentiment for each statement; {concepts.name}/{concepts.dimension} has none.")
     clean = concepts.labels == 1
     right = np.mean(
-        [(_logits(features, concepts, seed, concepts.sentiment, clean) > 0) == (concepts.sentiment == 1) for seed in seeds],
+        [
+            (held_out_logits(features, concepts, seed, concepts.sentiment, clean) > 0) == (concepts.sentiment == 1)
+            for seed in seeds
+        ],
         axis=0,
     )
     twins = _twins(concepts)
@@ -81,7 +84,7 @@ def topical_fit(
     """
     categories = np.array(concepts.categories)
     anti = (categories == "anti-stereotype").astype(int)
-    logits = np.stack([_logits(features, concepts, seed, anti, categories != "unrelated") for seed in seeds])
+    logits = np.stack([held_out_logits(features, concepts, seed, anti, categories != "unrelated") for seed in seeds])
     return evaluation.auroc(logits, concepts.labels, evaluation.bootstrap_weights(concepts.groups, seed=0))
 
 
@@ -89,23 +92,6 @@ def topical_fits(acts: Acts, concepts: ConceptSet, seeds: Sequence[int] = range(
     """Yield `topical_fit` at every layer: method `topical fit`, metric `auroc`."""
     for layer in range(acts.shape[1]):
         yield layer, "topical fit", "auroc", topical_fit(acts[:, layer], concepts, seeds)
-
-
-def _logits(
-    features: Float[np.ndarray, "example feature"],
-    concepts: ConceptSet,
-    seed: int,
-    targets: Int[np.ndarray, " example"],
-    fitted: Bool[np.ndarray, " example"],
-) -> Float[np.ndarray, " example"]:
-    """Return held-out logits for `targets` of all statements, by probes that saw only those marked `fitted`."""
-    features, logits = features.astype(np.float64), np.empty(len(targets))
-    for split in folds(concepts, seed):
-        train, validation = (part[fitted[part]] for part in (split.train, split.validation))
-        basis = Basis(features[train])
-        ((probe, _),) = fit_chosen(basis, targets[train, None], features[validation], targets[validation, None])
-        logits[split.test] = probe.logits(features[split.test])
-    return logits
 
 
 def _twins(concepts: ConceptSet) -> Int[np.ndarray, "pair 2"]:
