@@ -119,10 +119,10 @@ def damaged(results: Path) -> list[str]:
     """Return which tables of a folder are not those of its `provenance.json`, or are not there; none where it has none."""
     record = results / "provenance.json"
     try:
-        told = json.loads(record.read_text(encoding="utf-8")).get("tables", {}) if record.is_file() else {}
+        recorded = json.loads(record.read_text(encoding="utf-8")).get("tables", {}) if record.is_file() else {}
     except ValueError:
         return [record.name]
-    return [name for name, written in told.items() if not (results / name).is_file() or digest(results / name) != written]
+    return [name for name, written in recorded.items() if not (results / name).is_file() or digest(results / name) != written]
 
 
 def publish(study: str) -> None:
@@ -177,9 +177,9 @@ def read_all(experiment: str, designed: bool = False) -> pd.DataFrame:
         experiment: name of the tables.
         designed: whether of studies on statements of the designed world, where methods are tried, or of all others.
     """
-    found = {study: read(study, experiment) for study in studies(experiment)}
+    tables = {study: read(study, experiment) for study in studies(experiment)}
     wanted = [
-        table.assign(study=study) for study, table in found.items() if table["concept_set"].isin(DESIGNED).all() == designed
+        table.assign(study=study) for study, table in tables.items() if table["concept_set"].isin(DESIGNED).all() == designed
     ]
     return pd.concat(wanted, ignore_index=True) if wanted else pd.DataFrame()
 

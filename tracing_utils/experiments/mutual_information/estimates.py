@@ -89,9 +89,9 @@ def _draws(concepts: ConceptSet) -> _Draws:
     rng = np.random.default_rng(0)
     samples = [np.arange(len(concepts))]
     for _ in range(bits.HALVES):
-        kept = np.zeros(len(names), dtype=bool)
-        kept[rng.permutation(len(names))[: len(names) // 2]] = True
-        samples.append(np.flatnonzero(kept[index]))
+        drawn = np.zeros(len(names), dtype=bool)
+        drawn[rng.permutation(len(names))[: len(names) // 2]] = True
+        samples.append(np.flatnonzero(drawn[index]))
     orders = np.stack([rng.permutation(len(concepts)) for _ in range(_DRAWS)])
     return _Draws(samples, orders, np.stack([controls.shuffled_labels(concepts, seed) for seed in range(_DRAWS)]))
 
@@ -201,12 +201,12 @@ def reweighting(exponents: Sequence[float] = EXPONENTS, n: int = 600, width: int
 
     Source: our construction, after the linear limit of wide kernels (Alvarez 2021).
     """
-    found = [_reweighted(exponents, n, width, seed) for seed in range(draws)]
+    by_draw = [_reweighted(exponents, n, width, seed) for seed in range(draws)]
     seeds = f"0-{draws - 1}"
     rows = []
     for exponent in exponents:
-        for metric in found[0][exponent]:
-            values = [one[exponent][metric] for one in found]
+        for metric in by_draw[0][exponent]:
+            values = [one[exponent][metric] for one in by_draw]
             spread = {"value": np.mean(values), "low": min(values), "high": max(values), "n": n, "seed": seeds}
             rows.append({"method": "reweighted random features", "metric": metric, "exponent": exponent} | spread)
     return pd.DataFrame(rows)

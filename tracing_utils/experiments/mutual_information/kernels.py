@@ -102,16 +102,16 @@ class WideSmoother:
             new = solve_triangular(np.linalg.cholesky(block), column, lower=True, check_finite=False)
             columns, rest = np.vstack([columns, new]), np.maximum(rest - (new**2).sum(0), 0)
         points *= (near * np.sqrt(2 / size)).astype(np.float32)[:, None]
-        made = np.hstack([near[:, None] - near.mean(), points, columns.T], dtype=np.float32)
-        made -= made.mean(0, dtype=np.float64).astype(np.float32)
+        factors = np.hstack([near[:, None] - near.mean(), points, columns.T], dtype=np.float32)
+        factors -= factors.mean(0, dtype=np.float64).astype(np.float32)
         # With K = F F' + D: R = I - c (F F' + D + c I)^-1, of which the inverse is taken over the features (Woodbury).
         c = EPSILON * len(features)
         weights = (rest + c).astype(np.float32)[:, None] ** -0.5
-        made *= weights
-        gram = (made.T @ made).astype(np.float64)
+        factors *= weights
+        gram = (factors.T @ factors).astype(np.float64)
         gram[np.diag_indices(len(gram))] += 1
         factor = np.linalg.cholesky(gram).astype(np.float32)
-        self.columns = weights * np.float32(c**0.5) * solve_triangular(factor, made.T, lower=True, check_finite=False).T
+        self.columns = weights * np.float32(c**0.5) * solve_triangular(factor, factors.T, lower=True, check_finite=False).T
         self.own = rest / (rest + c)
         self.shared = np.einsum("ij,ij->i", self.columns, self.columns).astype(np.float64)
 
@@ -128,10 +128,10 @@ class WideSmoother:
 
 def released_smoother(features: Float[np.ndarray, "example feature"]) -> Matrix | WideSmoother:
     """Return the smoother of the released kernel on features as they come, in the form that costs less."""
-    made = standardise(features)
-    if len(made) >= max(MANY, 2 * made.shape[1]):
-        return WideSmoother(made)
-    return smoother(released_kernel(made))
+    scaled = standardise(features)
+    if len(scaled) >= max(MANY, 2 * scaled.shape[1]):
+        return WideSmoother(scaled)
+    return smoother(released_kernel(scaled))
 
 
 def alignment(a: Matrix | WideSmoother, b: Matrix | WideSmoother) -> float:

@@ -95,17 +95,17 @@ def text_axes(concepts: ConceptSet) -> list[np.ndarray]:
     """Return, for each fold, the principal axes of both kinds of n-grams, fitted and standardised on the training part."""
 
     def make() -> dict[str, np.ndarray]:
-        texts, made = np.array(concepts.statements, dtype=object), {}
+        texts, by_fold = np.array(concepts.statements, dtype=object), {}
         for fold, split in enumerate(folds(concepts, seed=0)):
             parts = []
             for settings in floors.VECTORIZERS.values():
                 vectorizer = TfidfVectorizer(**settings).fit(texts[split.train])
-                found = vectorizer.transform(texts[split.train])
-                svd = TruncatedSVD(min(_TEXT_AXES, *found.shape), random_state=0).fit(found)
+                counts = vectorizer.transform(texts[split.train])
+                svd = TruncatedSVD(min(_TEXT_AXES, *counts.shape), random_state=0).fit(counts)
                 parts.append(svd.transform(vectorizer.transform(texts)))
             axes = np.hstack(parts)
-            made[f"fold {fold}"] = (axes - axes[split.train].mean(0)) / np.maximum(axes[split.train].std(0), 1e-9)
-        return made
+            by_fold[f"fold {fold}"] = (axes - axes[split.train].mean(0)) / np.maximum(axes[split.train].std(0), 1e-9)
+        return by_fold
 
     return list(cached("text axes", [concepts.sha256, 0, _TEXT_AXES, floors.VECTORIZERS, sklearn.__version__], make).values())
 
@@ -176,11 +176,11 @@ def selectivities(traced: probes.Traced) -> Rows:
     its own. A set in which no two words recur has no such task, and no rows.
     """
     labels = traced.labels["control task"]
-    chosen = labels[0] >= 0
-    if len(set(labels[0][chosen].tolist())) < 2:
+    labelled = labels[0] >= 0
+    if len(set(labels[0][labelled].tolist())) < 2:
         return
-    weights = evaluation.bootstrap_weights([g for g, has in zip(traced.concepts.groups, chosen, strict=True) if has], seed=0)
-    true, control = (traced.correct(method)[:, chosen] for method in ("logistic", "control task"))
+    weights = evaluation.bootstrap_weights([g for g, has in zip(traced.concepts.groups, labelled, strict=True) if has], seed=0)
+    true, control = (traced.correct(method)[:, labelled] for method in ("logistic", "control task"))
     for layer in range(len(true)):
         yield layer, "control task", "accuracy", evaluation.mean(control[layer], weights)
         yield layer, "logistic", "selectivity", evaluation.mean(true[layer] - control[layer], weights)
@@ -214,25 +214,25 @@ def describe(sets: Iterable[ConceptSet]) -> pd.DataFrame:
     them, and if they have no control task.
     """
     rows = []
-    for chosen in sets:
-        scores = floors.lexical_floor(chosen)
-        text_axes(chosen)  # kept in the cache, so that no notebook computes it
+    for concepts in sets:
+        scores = floors.lexical_floor(concepts)
+        text_axes(concepts)  # kept in the cache, so that no notebook computes it
         floor = scores["accuracy"]
-        if chosen.name not in SETS:
-            _warn(chosen)
+        if concepts.name not in SETS:
+            _warn(concepts)
         rows.append(
             {
-                "concept_set": chosen.name,
-                "dimension": chosen.dimension,
-                "statements": len(chosen),
-                "trustworthy": int(chosen.labels.sum()),
-                "groups": len(set(chosen.groups)),
+                "concept_set": concepts.name,
+                "dimension": concepts.dimension,
+                "statements": len(concepts),
+                "trustworthy": int(concepts.labels.sum()),
+                "groups": len(set(concepts.groups)),
                 "floor": floor.value,
                 "floor_low": floor.low,
                 "floor_high": floor.high,
-                "licence": chosen.licence,
-                "source": chosen.source if chosen.name in SETS else Path(chosen.source).name,
-                "sha256": chosen.sha256,
+                "licence": concepts.licence,
+                "source": concepts.source if concepts.name in SETS else Path(concepts.source).name,
+                "sha256": concepts.sha256,
                 "floor_auroc": scores["auroc"].value,
             }
         )

@@ -57,13 +57,13 @@ def transfer(
     right = np.empty((count, count, len(concepts)), dtype=bool)
     for split in folds(concepts, seed=0):
         labels = concepts.labels[split.train]
-        found = [_directions(acts, concepts.labels[None], split.train, split.validation)[0] for acts in middle]
+        fitted = [_directions(acts, concepts.labels[None], split.train, split.validation)[0] for acts in middle]
         for target in range(count):
-            projected = middle[target] @ np.stack(found).T
+            projected = middle[target] @ np.stack(fitted).T
             train = projected[split.train]
             threshold = (train[labels == 1].mean(0) + train[labels == 0].mean(0)) / 2
-            told = (projected[split.test] - threshold).T > 0
-            right[:, target, split.test] = told == (concepts.labels[split.test] == 1)
+            positive = (projected[split.test] - threshold).T > 0
+            right[:, target, split.test] = positive == (concepts.labels[split.test] == 1)
     return right
 
 
@@ -74,8 +74,8 @@ def _directions(
     validation: Int[np.ndarray, " validation"],
 ) -> Float[np.ndarray, "task d_model"]:
     """Return the unit vector of a logistic probe for each row of labels."""
-    found = probes.fit_chosen(probes.Basis(features[train]), tasks.T[train], features[validation], tasks.T[validation])
-    weights = np.stack([probe.weight for probe, _ in found])
+    fitted = probes.fit_chosen(probes.Basis(features[train]), tasks.T[train], features[validation], tasks.T[validation])
+    weights = np.stack([probe.weight for probe, _ in fitted])
     return weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
 
 
@@ -98,15 +98,15 @@ def cosines(
     """
     tasks = np.stack([concepts.labels, *(controls.shuffled_labels(concepts, seed) for seed in range(draws))])
     parts = [split.test for split in folds(concepts, seed=0)]
-    found = []
+    halvings = []
     for last in range(5):
         a, b, c, d, validation = (parts[(last + 1 + i) % 5] for i in range(5))
         first, second = (
             np.stack([_directions(acts, tasks, np.concatenate(half), validation) for acts in middle]) for half in ((a, b), (c, d))
         )
         one_way = np.einsum("itd,jtd->tij", first, second)
-        found.append((one_way + one_way.swapaxes(1, 2)) / 2)
-    every = np.stack(found)
+        halvings.append((one_way + one_way.swapaxes(1, 2)) / 2)
+    every = np.stack(halvings)
     return np.moveaxis(every[:, 0], 0, -1), np.moveaxis(every[:, 1:].mean(0), 0, -1)
 
 
@@ -144,9 +144,9 @@ def _read(concepts: ConceptSet, evidence: dict[str, Path], checkpoint: Checkpoin
     prefix = f"{concepts.dimension}/"
     arrays = {key.removeprefix(prefix): array for key, array in load_file(path).items() if key.startswith(prefix)}
     if "selected" not in arrays or arrays["selected"].shape[-1] != len(concepts):
-        found = arrays["selected"].shape[-1] if "selected" in arrays else "none"
+        held = arrays["selected"].shape[-1] if "selected" in arrays else "none"
         raise ValueError(
-            f"{path} must hold {len(concepts)} statements of {concepts.dimension}; it holds {found}. Run probing again."
+            f"{path} must hold {len(concepts)} statements of {concepts.dimension}; it holds {held}. Run probing again."
         )
     return {key: array.astype(np.float64) for key, array in arrays.items()}
 
@@ -161,8 +161,8 @@ def _changes(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoi
         corrected = evaluation.holm([change.p for change in changes])
         for checkpoint, change, p in zip(checkpoints[1:], changes, corrected, strict=True):
             yield results.row(checkpoint, concepts, layer, "logistic", "change", change, "") | {"p": p}
-        found = onset([checkpoint.step for checkpoint in checkpoints], correct.mean(1), weights)
-        yield results.row(checkpoints[-1], concepts, layer, "logistic", "onset_step", found, "")
+        first_step = onset([checkpoint.step for checkpoint in checkpoints], correct.mean(1), weights)
+        yield results.row(checkpoints[-1], concepts, layer, "logistic", "onset_step", first_step, "")
 
 
 def _to(checkpoint: Checkpoint) -> dict:
@@ -175,13 +175,13 @@ def _between(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoi
     A cosine is the mean over halvings, with their range: on the diagonal it says how well the direction is known at all.
     """
     middle = np.stack([file["middle"] for file in files])
-    right, (found, null) = transfer(middle, concepts), cosines(middle, concepts)
+    right, (cosine, null) = transfer(middle, concepts), cosines(middle, concepts)
     weights, n, layer = evaluation.bootstrap_weights(concepts.groups, seed=0), len(concepts), len(files[0]["correct"]) // 2
     for i, source in enumerate(checkpoints):
         for j, target in enumerate(checkpoints):
             estimate = evaluation.mean(right[i, j].astype(float), weights)
             yield results.row(source, concepts, layer, "logistic", "transfer_accuracy", estimate, "0") | _to(target)
-            for method, drawn in (("logistic", found[i, j]), ("permuted labels", null[i, j])):
+            for method, drawn in (("logistic", cosine[i, j]), ("permuted labels", null[i, j])):
                 estimate = evaluation.interval(drawn.mean(), drawn, n)
                 yield results.row(source, concepts, layer, method, "direction_cosine", estimate, "0") | _to(target)
 

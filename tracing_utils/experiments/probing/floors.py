@@ -85,13 +85,13 @@ class Floors:
 
     def evidence(self) -> dict[str, UInt8[np.ndarray, "1 example"]]:
         """Return which statements the best reader, and each one, tells right, for later paired tests."""
-        told = {"floor": self.best()} | {f"floor/{name}": logits for name, logits in zip(READERS, self.logits, strict=True)}
-        return {name: ((logits > 0) == (self.concepts.labels == 1)).astype(np.uint8)[None] for name, logits in told.items()}
+        by_reader = {"floor": self.best()} | {f"floor/{name}": logits for name, logits in zip(READERS, self.logits, strict=True)}
+        return {name: ((logits > 0) == (self.concepts.labels == 1)).astype(np.uint8)[None] for name, logits in by_reader.items()}
 
     def estimates(self) -> Rows:
         """Yield the scores, which no layer has, of the `floor`, the `lexical floor` (n-grams alone), and each reader."""
-        found = {"floor": self.best(), "lexical floor": self.best(tuple(VECTORIZERS))}
-        for method, logits in (found | dict(zip(READERS, self.logits, strict=True))).items():
+        best = {"floor": self.best(), "lexical floor": self.best(tuple(VECTORIZERS))}
+        for method, logits in (best | dict(zip(READERS, self.logits, strict=True))).items():
             for metric, estimate in probes.scores(logits[None], self.concepts.labels, self.concepts.groups).items():
                 yield None, method, metric, estimate
 
@@ -102,9 +102,9 @@ def read(concepts: ConceptSet, seed: int = 0) -> Floors:
     def make() -> dict[str, np.ndarray]:
         logits, right = np.empty((len(READERS), len(concepts))), np.empty((len(READERS), 5))
         for fold in range(5):
-            told, split = _fold(concepts, seed, fold), folds(concepts, seed)[fold]
-            logits[:, split.test] = told[:, split.test]
-            right[:, fold] = ((told > 0) == (concepts.labels == 1))[:, split.validation].mean(1)
+            by_reader, split = _fold(concepts, seed, fold), folds(concepts, seed)[fold]
+            logits[:, split.test] = by_reader[:, split.test]
+            right[:, fold] = ((by_reader > 0) == (concepts.labels == 1))[:, split.validation].mean(1)
         return {"logits": logits, "right": right}
 
     method = [VECTORIZERS, PENALTIES, _DEPTHS, _LEAF, _PATTERNS, _SPACES, probes.PENALTIES, sklearn.__version__]
@@ -162,12 +162,12 @@ def _fold(concepts: ConceptSet, seed: int, fold: int) -> Float[np.ndarray, "read
     splits = folds(concepts, seed)
     split, labels = splits[fold], concepts.labels
     inner = [part for other in splits if len(part := np.intersect1d(other.test, split.train))]
-    held, told = [_strange(concepts, split.train)], {"majority": np.full(len(labels), _log_odds(labels[split.train]))}
+    held, by_reader = [_strange(concepts, split.train)], {"majority": np.full(len(labels), _log_odds(labels[split.train]))}
     for part in inner:
         held[0][part] = _strange(concepts, np.setdiff1d(split.train, part))[part]
     for kind in VECTORIZERS:
-        told[kind], penalty = _n_grams(concepts, kind, split.train, split.validation)
-        held.append(told[kind].copy()[:, None])
+        by_reader[kind], penalty = _n_grams(concepts, kind, split.train, split.validation)
+        held.append(by_reader[kind].copy()[:, None])
         for part in inner:
             held[-1][part, 0] = _n_grams(concepts, kind, np.setdiff1d(split.train, part), split.validation, penalty)[0][part]
     seen = {"surface": surface_features(concepts), "character shape": _shapes(concepts), "out of vocabulary": held[0]}
@@ -175,9 +175,9 @@ def _fold(concepts: ConceptSet, seed: int, fold: int) -> Float[np.ndarray, "read
         basis = probes.Basis(features[split.train])
         valid = features[split.validation], labels[split.validation, None]
         ((probe, _),) = probes.fit_chosen(basis, labels[split.train, None], *valid)
-        told[kind] = probe.logits(features)
-    told["small tree"] = _tree(np.hstack([seen["surface"], seen["character shape"], *held]), labels, split)
-    return np.stack([told[name] for name in READERS])
+        by_reader[kind] = probe.logits(features)
+    by_reader["small tree"] = _tree(np.hstack([seen["surface"], seen["character shape"], *held]), labels, split)
+    return np.stack([by_reader[name] for name in READERS])
 
 
 def _log_odds(labels: Int[np.ndarray, " example"]) -> float:
@@ -198,21 +198,21 @@ def _n_grams(
         return np.full(len(concepts), _log_odds(concepts.labels[train])), penalty or PENALTIES[0]
     counts = _counts(concepts, kind)
     counts = counts[:, np.flatnonzero(counts[train].getnnz(0))]  # what the training part does not hold is not known
-    features, found = TfidfTransformer().fit(counts[train]).transform(counts), []
+    features, models = TfidfTransformer().fit(counts[train]).transform(counts), []
     for strength in PENALTIES if penalty is None else (penalty,):
         model = LogisticRegression(C=strength, max_iter=1000).fit(features[train], concepts.labels[train])
         logits = model.decision_function(features)
-        found.append((probes.log_loss(logits[validation], concepts.labels[validation]).mean(), logits, strength))
-    return min(found, key=lambda each: each[0])[1:]
+        models.append((probes.log_loss(logits[validation], concepts.labels[validation]).mean(), logits, strength))
+    return min(models, key=lambda each: each[0])[1:]
 
 
 def _tree(features: np.ndarray, labels: np.ndarray, split: Split) -> Float[np.ndarray, " example"]:
     """Return the log-odds of the leaf each statement falls into; the depth is chosen on the validation part."""
-    found = []
+    trees = []
     for depth in _DEPTHS:
         grown = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=_LEAF, random_state=0)
         leaf = grown.fit(features[split.train], labels[split.train]).apply(features)
         odds = {at: _log_odds(labels[split.train][leaf[split.train] == at]) for at in set(leaf[split.train])}
         logits = np.array([odds[at] for at in leaf])
-        found.append((probes.log_loss(logits[split.validation], labels[split.validation]).mean(), logits))
-    return min(found, key=lambda each: each[0])[1]
+        trees.append((probes.log_loss(logits[split.validation], labels[split.validation]).mean(), logits))
+    return min(trees, key=lambda each: each[0])[1]

@@ -82,15 +82,15 @@ class Basis:
         train = train.astype(np.float64)
         self.mean, spread = train.mean(0), train.std(0)
         self.spread = np.where(spread > 1e-12, spread, 1)
-        made = (train - self.mean) / self.spread
-        if made.shape[1] <= len(made):
-            squares, self.axes = np.linalg.eigh(made.T @ made)
+        scaled = (train - self.mean) / self.spread
+        if scaled.shape[1] <= len(scaled):
+            squares, self.axes = np.linalg.eigh(scaled.T @ scaled)
         else:  # fewer statements than features: the axes that the statements span
-            squares, sides = np.linalg.eigh(made @ made.T)
-            kept = squares > 1e-10 * squares[-1]
-            squares, self.axes = squares[kept], made.T @ (sides[:, kept] / np.sqrt(squares[kept]))
+            squares, sides = np.linalg.eigh(scaled @ scaled.T)
+            spanned = squares > 1e-10 * squares[-1]
+            squares, self.axes = squares[spanned], scaled.T @ (sides[:, spanned] / np.sqrt(squares[spanned]))
         self.squares = np.maximum(squares, 0)
-        self.train = made @ self.axes
+        self.train = scaled @ self.axes
 
     def coordinates(self, features: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example axis"]:
         """Return standardised features on the principal axes."""
@@ -275,20 +275,20 @@ def held_out(
     """
     features = features.astype(np.float64)
     tasks = concepts.labels[None] if others is None else np.vstack([concepts.labels[None], others])
-    splits, found = folds(concepts, seed), []
+    splits, by_fold = folds(concepts, seed), []
     for split in splits:
         basis = Basis(features[split.train])
-        chosen = fit_chosen(basis, tasks.T[split.train], features[split.validation], tasks.T[split.validation])
-        found.append([chosen[0], *_closed_forms(features, basis, concepts.labels, split), *chosen[1:]])
-    made = [_joined(features, splits, probes) for probes in zip(*found, strict=True)]
-    return dict(zip(METHODS, made, strict=False)), made[len(METHODS) :]
+        fitted = fit_chosen(basis, tasks.T[split.train], features[split.validation], tasks.T[split.validation])
+        by_fold.append([fitted[0], *_closed_forms(features, basis, concepts.labels, split), *fitted[1:]])
+    held = [_joined(features, splits, probes) for probes in zip(*by_fold, strict=True)]
+    return dict(zip(METHODS, held, strict=False)), held[len(METHODS) :]
 
 
-def _joined(features: np.ndarray, splits: Sequence[Split], found: Sequence[tuple[Probe, float]]) -> HeldOut:
+def _joined(features: np.ndarray, splits: Sequence[Split], fitted: Sequence[tuple[Probe, float]]) -> HeldOut:
     logits = np.empty(len(features))
-    for split, (probe, _) in zip(splits, found, strict=True):
+    for split, (probe, _) in zip(splits, fitted, strict=True):
         logits[split.test] = probe.logits(features[split.test])
-    return HeldOut(logits, np.array([loss for _, loss in found]), tuple(probe for probe, _ in found))
+    return HeldOut(logits, np.array([loss for _, loss in fitted]), tuple(probe for probe, _ in fitted))
 
 
 def held_out_logits(
@@ -309,11 +309,11 @@ def held_out_logits(
     """
     features, truth = features.astype(np.float64), (concepts.labels if labels is None else labels)[:, None]
     fitted = np.ones(len(concepts), dtype=bool) if fitted is None else fitted
-    splits, found = folds(concepts, seed), []
+    splits, fits = folds(concepts, seed), []
     for split in splits:
         train, validation = (part[fitted[part]] for part in (split.train, split.validation))
-        found += fit_chosen(Basis(features[train]), truth[train], features[validation], truth[validation])
-    return _joined(features, splits, found).logits
+        fits += fit_chosen(Basis(features[train]), truth[train], features[validation], truth[validation])
+    return _joined(features, splits, fits).logits
 
 
 @dataclass(frozen=True)
@@ -335,13 +335,13 @@ class Traced:
     @cached_property
     def selected(self) -> dict[str, np.ndarray]:
         """Logits of the layer that each fold's validation part chose, with axes `seed example`."""
-        chosen = {}
+        logits = {}
         for method, losses in self.losses.items():
-            chosen[method] = np.empty(self.logits[method].shape[::2])
+            logits[method] = np.empty(self.logits[method].shape[::2])
             for seed, best in enumerate(losses.argmin(1)):
                 for split, layer in zip(folds(self.concepts, seed), best, strict=True):
-                    chosen[method][seed, split.test] = self.logits[method][seed, layer, split.test]
-        return chosen
+                    logits[method][seed, split.test] = self.logits[method][seed, layer, split.test]
+        return logits
 
     def correct(self, method: str) -> Float[np.ndarray, "layer example"]:
         """Return the share of seeds in which each statement is told right, at every layer."""
@@ -358,8 +358,8 @@ class Traced:
             "shuffled": self._right("shuffled labels").swapaxes(0, 1),
             "fold": np.stack([_tested(self.concepts, seed) for seed in range(len(self.logits["logistic"]))]),
         }
-        kept = {name: np.ascontiguousarray(array, dtype=np.uint8) for name, array in right.items()}
-        return kept | {"middle": np.ascontiguousarray(acts[:, acts.shape[1] // 2], dtype=np.float16)}
+        answers = {name: np.ascontiguousarray(array, dtype=np.uint8) for name, array in right.items()}
+        return answers | {"middle": np.ascontiguousarray(acts[:, acts.shape[1] // 2], dtype=np.float16)}
 
     def estimates(self) -> Rows:
         """Yield the scores of every probe; the layer is None where the validation part chose it."""
@@ -401,11 +401,11 @@ def trace(
     for layer in range(layers):
         features = acts[:, layer].astype(np.float64)
         for seed in range(seeds):
-            made, controls = held_out(features, concepts, seed, np.stack([shuffled[seed], words[seed]]))
-            for method, found in (made | dict(zip(("shuffled labels", "control task"), controls, strict=True))).items():
-                logits[method][seed, layer] = found.logits
+            held, controls = held_out(features, concepts, seed, np.stack([shuffled[seed], words[seed]]))
+            for method, each in (held | dict(zip(("shuffled labels", "control task"), controls, strict=True))).items():
+                logits[method][seed, layer] = each.logits
                 if method in losses:
-                    losses[method][seed, layer] = found.losses
+                    losses[method][seed, layer] = each.losses
     labels = dict.fromkeys(METHODS, concepts.labels) | {"shuffled labels": shuffled, "control task": words}
     return Traced(concepts, logits, losses, labels)
 
@@ -470,8 +470,8 @@ def released_by_group(
     right, rows = np.empty(len(concepts)), np.arange(len(concepts))
     for split in folds(concepts, seed=0):
         train = np.setdiff1d(rows, split.test)
-        made = _standardised(features, train if scale_on_train else slice(None))
-        right[split.test] = _default_probe(made, concepts.labels, train, split.test)
+        scaled = _standardised(features, train if scale_on_train else slice(None))
+        right[split.test] = _default_probe(scaled, concepts.labels, train, split.test)
     return evaluation.mean(right, evaluation.bootstrap_weights(concepts.groups, seed=0))
 
 

@@ -13,11 +13,11 @@ from . import controls, floors, probes, side_effects
 __all__ = ["fill", "probed", "save_evidence"]
 
 
-def probed(acts: Acts, chosen: ConceptSet, seeds: int) -> probes.Traced:
+def probed(acts: Acts, concepts: ConceptSet, seeds: int) -> probes.Traced:
     """Return the probes of every layer, and those of both controls, for each assignment of statements to folds."""
-    shuffled = np.stack([controls.shuffled_labels(chosen, seed) for seed in range(seeds)])
-    words = np.stack([controls.control_task(chosen, seed) for seed in range(seeds)])
-    return probes.trace(acts, chosen, shuffled, words)
+    shuffled = np.stack([controls.shuffled_labels(concepts, seed) for seed in range(seeds)])
+    words = np.stack([controls.control_task(concepts, seed) for seed in range(seeds)])
+    return probes.trace(acts, concepts, shuffled, words)
 
 
 def fill(
@@ -40,26 +40,26 @@ def fill(
         topical: name of the set, most statements (0: all), and what reads their activations, for the topical fit.
         brief: keep the accuracy of the logistic probe, and what it must beat, alone.
     """
-    for name, found in traced.items():
-        table.add(sets[name], found.estimates(), _seeds(found))
+    for name, each in traced.items():
+        table.add(sets[name], each.estimates(), _seeds(each))
     for name, chosen in sets.items() if "released" in protocols else ():
         table.add(chosen, probes.protocols(acts[name], chosen))
-    for name, found in traced.items():
-        _add_floors(table, found.concepts)
+    for name, each in traced.items():
+        _add_floors(table, each.concepts)
         if not brief:
-            _add_controls(table, acts[name], found)
+            _add_controls(table, acts[name], each)
     if brief:
         table.rows[:] = filter(_is_brief, table.rows)
         return
     source, most, read = topical
     if "fairness" in traced and source in concepts.TOPICAL:
-        third, found = concepts.capped(concepts.topical(source), most), traced["fairness"]
-        seeds = range(len(found.logits["logistic"]))
-        table.add(sets["fairness"], side_effects.topical_fits(read(third), third, seeds), _seeds(found))
+        third, each = concepts.capped(concepts.topical(source), most), traced["fairness"]
+        seeds = range(len(each.logits["logistic"]))
+        table.add(sets["fairness"], side_effects.topical_fits(read(third), third, seeds), _seeds(each))
 
 
-def _seeds(found: probes.Traced) -> str:
-    return f"0-{len(found.logits['logistic']) - 1}"
+def _seeds(traced: probes.Traced) -> str:
+    return f"0-{len(traced.logits['logistic']) - 1}"
 
 
 def _is_brief(row: dict) -> bool:
@@ -67,24 +67,24 @@ def _is_brief(row: dict) -> bool:
     return row["metric"] == "accuracy" and (level or row["method"] == "logistic")
 
 
-def _add_floors(table: Table, chosen: ConceptSet) -> None:
-    floor = floors.read(chosen)
+def _add_floors(table: Table, one: ConceptSet) -> None:
+    floor = floors.read(one)
     for row in floor.estimates():
-        table.add(chosen, [row], reader=floor.name if row[1] == "floor" else "")
+        table.add(one, [row], reader=floor.name if row[1] == "floor" else "")
 
 
-def _add_controls(table: Table, acts: Acts, found: probes.Traced) -> None:
-    chosen, seeds, shuffled = found.concepts, _seeds(found), found.labels["shuffled labels"]
-    table.add(chosen, controls.selectivities(found), seeds)
-    table.add(chosen, controls.conditional_gains(acts, chosen))
-    table.add(chosen, controls.compressions(acts, chosen, shuffled), seeds)
-    table.add(chosen, side_effects.perturbation_effects(acts, chosen, range(len(shuffled))), seeds)
+def _add_controls(table: Table, acts: Acts, traced: probes.Traced) -> None:
+    one, seeds, shuffled = traced.concepts, _seeds(traced), traced.labels["shuffled labels"]
+    table.add(one, controls.selectivities(traced), seeds)
+    table.add(one, controls.conditional_gains(acts, one))
+    table.add(one, controls.compressions(acts, one, shuffled), seeds)
+    table.add(one, side_effects.perturbation_effects(acts, one, range(len(shuffled))), seeds)
 
 
 def save_evidence(traced: Mapping[str, probes.Traced], acts: Mapping[str, Acts], file: str, brief: bool = False) -> None:
     """Write which statements each probe and each reader of text tells right, for later tests; in brief without activations."""
-    kept = {}
-    for name, found in traced.items():
-        parts = found.evidence(acts[name]) | floors.read(found.concepts).evidence()
-        kept |= {f"{name}/{part}": array for part, array in parts.items() if not (brief and part == "middle")}
-    save_file(kept, file)
+    arrays = {}
+    for name, each in traced.items():
+        parts = each.evidence(acts[name]) | floors.read(each.concepts).evidence()
+        arrays |= {f"{name}/{part}": array for part, array in parts.items() if not (brief and part == "middle")}
+    save_file(arrays, file)
