@@ -34,9 +34,9 @@ _PROTOCOLS = {
 _BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
 
 
-def _by_layer_or_level(table: pd.DataFrame, names: tuple[str, ...]) -> tuple[alt.Chart, alt.Chart]:
+def _by_layer_or_level() -> tuple[alt.Chart, alt.Chart]:
     """Return the chart of rows with a layer, drawn over the layers, and that of rows without, which are level lines."""
-    base = alt.Chart().transform_filter(shown(*names))
+    base = alt.Chart().transform_filter(shown("checkpoint", "statements"))
     return base.transform_filter("isValid(datum.layer)").encode(x=_BLOCKS), base.transform_filter("!isValid(datum.layer)")
 
 
@@ -59,7 +59,7 @@ def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart
     scale = alt.Scale(domain=methods, range=[_PROTOCOLS[method] for method in methods])
     method, y = alt.Color("method:N", scale=scale, legend=legend), fitted(TITLES["accuracy"])
     says = tooltip("revision:N", "layer:Q", "method:N", more=("n:Q",))
-    measured, level = _by_layer_or_level(table, ("checkpoint", "statements"))
+    measured, level = _by_layer_or_level()
     layers = [
         measured.mark_area(opacity=0.1).encode(**ends(y), color=method),
         measured.mark_line(point=True).encode(y=y, color=method, tooltip=says),
@@ -278,7 +278,7 @@ def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.Lay
     dimension = colour(alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1))
     dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=GREY))
     y, says = fitted(TITLES.get(metric, metric.replace("_", " "))), tooltip("dimension:N", "method:N", "layer:Q")
-    measured, level = (part.encode(color=dimension) for part in _by_layer_or_level(rows, ("checkpoint", "statements")))
+    measured, level = (part.encode(color=dimension) for part in _by_layer_or_level())
     layers = [
         measured.mark_area(opacity=0.12).encode(**ends(y), detail="method:N"),
         measured.mark_line(point=True).encode(y=y, strokeDash=dash, tooltip=says),

@@ -170,14 +170,14 @@ def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
     return found + ([f"not named by the index, and not used: {', '.join(others)}"] if others else [])
 
 
-def refuse(folder: Path, tokenizer: Path | None = None) -> None:
+def refuse(folder: Path) -> None:
     """Refuse a folder whose files leave open what its weights are.
 
     Raises:
         ValueError: if it holds an adapter, pointers of git-lfs, two saves, an index of files that are not there, or numbers
             whose scales are not told.
     """
-    for fault in faults(folder, tokenizer):
+    for fault in faults(folder):
         if fault.startswith(REFUSED):
             raise ValueError(f"{folder} must hold one whole model; it holds {fault}.")
 

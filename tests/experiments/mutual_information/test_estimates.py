@@ -196,8 +196,7 @@ def test_the_map_can_be_undone_for_every_exponent_and_one_that_drops_directions_
 
 
 def test_reweighting_is_the_same_twice_and_gives_a_range_over_draws():
-    small = {"exponents": (0.1, 1.0), "n": 60, "width": 16}
-    first, second = (reweighting(**small, draws=3) for _ in range(2))
+    first, second = (reweighting(n=60, width=16, draws=3) for _ in range(2))
     assert first.equals(second)
     assert (first["low"] <= first["value"]).all()
     assert (first["value"] <= first["high"]).all()

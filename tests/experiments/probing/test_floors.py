@@ -63,7 +63,7 @@ def test_the_floor_is_kept_and_read_again_under_its_statements_alone(make_concep
     assert lexical_floor(made)["accuracy"].value == 0  # it is read, not computed again
     other = make_concepts(labels, statements=sentences(labels, 5, telling=True))
     assert lexical_floor(other)["accuracy"].value > 0.9
-    assert lexical_floor(made, seed=1)["accuracy"].value > 0.9
+    assert ((read(made, seed=1).best(tuple(floors.VECTORIZERS)) > 0) == (made.labels == 1)).mean() > 0.9  # other folds
 
 
 @pytest.mark.parametrize(

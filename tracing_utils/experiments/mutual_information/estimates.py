@@ -183,14 +183,13 @@ def in_bits(acts: Acts, concepts: ConceptSet) -> Rows:
         yield layer, "ksg", "ksg_y", bits.ksg(acts[:, layer], concepts)
 
 
-def reweighting(exponents: Sequence[float] = EXPONENTS, n: int = 600, width: int = 256, draws: int = 5) -> pd.DataFrame:
+def reweighting(n: int = 600, width: int = 256, draws: int = 5) -> pd.DataFrame:
     """Return what the kernel measures say of random features that are only weighted anew.
 
     T = std(Z diag(i^-a) W), with Z Gaussian and W a rotation, can be turned back into Z for every exponent a: the Shannon
     information is the same for all a. X is T at a = 1; Y is the sign of the first direction of Z with noise.
 
     Args:
-        exponents: values of a, in the order that training is imitated.
         n: number of examples.
         width: number of features.
         draws: of Z and W.
@@ -201,10 +200,10 @@ def reweighting(exponents: Sequence[float] = EXPONENTS, n: int = 600, width: int
 
     Source: our construction, after the linear limit of wide kernels (Alvarez 2021).
     """
-    by_draw = [_reweighted(exponents, n, width, seed) for seed in range(draws)]
+    by_draw = [_reweighted(n, width, seed) for seed in range(draws)]
     seeds = f"0-{draws - 1}"
     rows = []
-    for exponent in exponents:
+    for exponent in EXPONENTS:
         for metric in by_draw[0][exponent]:
             values = [one[exponent][metric] for one in by_draw]
             spread = {"value": np.mean(values), "low": min(values), "high": max(values), "n": n, "seed": seeds}
@@ -215,7 +214,7 @@ def reweighting(exponents: Sequence[float] = EXPONENTS, n: int = 600, width: int
 _SIGNAL = 2.0  # of the label, in units of its noise
 
 
-def _reweighted(exponents: Sequence[float], n: int, width: int, seed: int) -> dict[float, dict[str, float]]:
+def _reweighted(n: int, width: int, seed: int) -> dict[float, dict[str, float]]:
     """Return the measures by exponent for one draw of the random features."""
     rng = np.random.default_rng(seed)
     hidden, (rotation, _) = rng.standard_normal((n, width)), np.linalg.qr(rng.standard_normal((width, width)))
@@ -225,7 +224,7 @@ def _reweighted(exponents: Sequence[float], n: int, width: int, seed: int) -> di
         return kernels.standardise(hidden * np.arange(1.0, width + 1) ** -exponent @ rotation)
 
     x, out = kernels.smoother(kernels.released_kernel(features(1.0))), {}
-    for exponent in exponents:
+    for exponent in EXPONENTS:
         t = kernels.smoother(kernels.released_kernel(features(exponent)))
         shares = kernels.spectrum(features(exponent))
         out[exponent] = {

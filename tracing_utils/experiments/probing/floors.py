@@ -111,9 +111,9 @@ def read(concepts: ConceptSet, seed: int = 0) -> Floors:
     return Floors(concepts, **cached("floors", [concepts.sha256, seed, method], make), seed=seed)
 
 
-def lexical_floor(concepts: ConceptSet, seed: int = 0) -> dict[str, evaluation.Estimate]:
+def lexical_floor(concepts: ConceptSet) -> dict[str, evaluation.Estimate]:
     """Return the scores of the better n-gram model of each fold."""
-    return probes.scores(read(concepts, seed).best(tuple(VECTORIZERS))[None], concepts.labels, concepts.groups)
+    return probes.scores(read(concepts).best(tuple(VECTORIZERS))[None], concepts.labels, concepts.groups)
 
 
 def surface_features(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:
