@@ -26,7 +26,7 @@ INSTRUMENTS = {
 
 def curves(study: str) -> dict[tuple[str, str], pd.DataFrame]:
     """Return value, low, high and n by step, for each instrument and dimension that a study has at every checkpoint."""
-    found = {}
+    by_key = {}
     for name, (experiment, method, metric) in INSTRUMENTS.items():
         if study not in results.studies(experiment):
             continue
@@ -35,16 +35,16 @@ def curves(study: str) -> dict[tuple[str, str], pd.DataFrame]:
             rows = rows[rows["dose"] == DOSE] if "dose" in rows else rows
             layer = None if rows["layer"].isna().any() or rows.empty else int(rows["layer"].max())
             try:
-                found[name, each.dimension] = replace(each, rows=rows).curve(method, metric, layer)
+                by_key[name, each.dimension] = replace(each, rows=rows).curve(method, metric, layer)
             except NotTestable:
                 continue
-    return found
+    return by_key
 
 
 def changes(study: str) -> pd.DataFrame:
     """Return by how much each instrument's curve changed from the first checkpoint to the last, by instrument and dimension."""
-    found = curves(study)
-    rows = [(*key, float(curve["value"].iloc[-1] - curve["value"].iloc[0])) for key, curve in found.items()]
+    by_key = curves(study)
+    rows = [(*key, float(curve["value"].iloc[-1] - curve["value"].iloc[0])) for key, curve in by_key.items()]
     return pd.DataFrame(rows, columns=["instrument", "dimension", "change"])
 
 

@@ -41,8 +41,8 @@ def of(glossary: str) -> dict[str, str]:
         '1 = the trustworthy side, in every set.'
     """
     entries = re.search(r"^```\{glossary\}\n(.*?)^```", glossary, flags=re.S | re.M)[1].strip().split("\n\n")
-    found = (entry.partition("\n") for entry in entries)
-    return {term.strip(): re.sub(r"[*`]", "", " ".join(words.split())) for term, _, words in found}
+    parts = (entry.partition("\n") for entry in entries)
+    return {term.strip(): re.sub(r"[*`]", "", " ".join(words.split())) for term, _, words in parts}
 
 
 def pattern(terms: Iterable[str]) -> re.Pattern[str]:

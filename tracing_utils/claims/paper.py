@@ -39,9 +39,9 @@ def read(table: str) -> pd.DataFrame:
     """
     if table not in TABLES:
         raise unknown("table of the paper", table, TABLES)
-    found = results.read_csv(_FOLDER / f"{table}.csv")
+    rows = results.read_csv(_FOLDER / f"{table}.csv")
     # Checkpoint k is saved after chunk k, counted from 0.
-    return found.assign(share=(found["index"] + 1) / CHECKPOINTS) if table == "probing" else found
+    return rows.assign(share=(rows["index"] + 1) / CHECKPOINTS) if table == "probing" else rows
 
 
 def two_proportions(first: float, second: float, n: int) -> tuple[float, float]:

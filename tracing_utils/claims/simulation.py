@@ -84,10 +84,10 @@ for _seed in range(_SEEDS):
 
 def _features(rng: np.random.Generator, heights: np.ndarray, shared: float) -> Float[np.ndarray, "state example axis"]:
     """Return features in which the two sides lie `_LEAST` to `_MOST` apart; groups have something in common."""
-    made = _noise(rng, (len(heights), len(_SET), _WIDTH), shared)
-    made += 0.5 * np.repeat(rng.standard_normal((_GROUPS, _WIDTH)), _MEMBERS, axis=0)
-    made[:, :, 0] += np.outer(_LEAST + (_MOST - _LEAST) * heights, _SET.labels - 0.5)
-    return made
+    features = _noise(rng, (len(heights), len(_SET), _WIDTH), shared)
+    features += 0.5 * np.repeat(rng.standard_normal((_GROUPS, _WIDTH)), _MEMBERS, axis=0)
+    features[:, :, 0] += np.outer(_LEAST + (_MOST - _LEAST) * heights, _SET.labels - 0.5)
+    return features
 
 
 def _fitted(
@@ -99,10 +99,10 @@ def _fitted(
         for seed in range(_SEEDS):
             for split in folds(_SET, seed):
                 basis = probes.Basis(each[split.train])
-                found = probes.fit_chosen(basis, tasks[split.train], each[split.validation], tasks[split.validation])
-                for task, (probe, _) in enumerate(found):
-                    told = probe.logits(each[split.test]) > 0
-                    right[state, task, seed, split.test] = told == (tasks[split.test, task] == 1)
+                fitted = probes.fit_chosen(basis, tasks[split.train], each[split.validation], tasks[split.validation])
+                for task, (probe, _) in enumerate(fitted):
+                    positive = probe.logits(each[split.test]) > 0
+                    right[state, task, seed, split.test] = positive == (tasks[split.test, task] == 1)
     return right
 
 
@@ -294,18 +294,18 @@ def power() -> pd.DataFrame:
 
 def _studies() -> list[tuple[tuple[str, ...], str]]:
     """Return claims and shape of all that is simulated; claims that rest on the same evidence are judged on the same."""
-    made: dict[tuple[Callable, str], tuple[str, ...]] = {}
+    claims_of: dict[tuple[Callable, str], tuple[str, ...]] = {}
     for claim, (make, truths) in CELLS.items():
         for shape in truths:
-            made[make, shape] = (*made.get((make, shape), ()), claim)
-    return [(claims, shape) for (_, shape), claims in made.items()]
+            claims_of[make, shape] = (*claims_of.get((make, shape), ()), claim)
+    return [(claims, shape) for (_, shape), claims in claims_of.items()]
 
 
 def _cell(claims: Sequence[str], shape: str, dependence: str, simulations: int) -> list[tuple]:
     """Return the rows of `power` for claims that rest on the same evidence."""
-    found, rows = verdicts(claims, shape, dependence, simulations), []
+    judged, rows = verdicts(claims, shape, dependence, simulations), []
     for claim in claims:
-        shares, truth = [float((found[claim] == verdict).mean()) for verdict in VERDICTS], CELLS[claim][1][shape]
+        shares, truth = [float((judged[claim] == verdict).mean()) for verdict in VERDICTS], CELLS[claim][1][shape]
         rows.append((claim, shape, dependence, truth, simulations, *shares, false(truth, shares)))
     return rows
 

@@ -46,7 +46,7 @@ class Telling:
         generator = np.random.default_rng([self.seed, step, 0])
         shape = (2 * self.narrators, self.statements)
         told = np.arange(2 * self.narrators) < self.narrators  # this half of the narrators says the told values
-        made = []
+        by_dimension = []
         for dimension in range(len(DIMENSIONS)):
             told_now = self.world.status[dimension] <= (step >= self.late_from)
             if self.drop_from is not None and step >= self.drop_from:
@@ -55,8 +55,8 @@ class Telling:
             subject, relation = keys[generator.integers(len(keys), size=shape)].transpose(2, 0, 1)
             other = generator.integers(1, 6, size=shape) * ~told[:, None]
             value = (self.world.table[dimension, subject, relation] + other) % 6
-            made.append(np.stack([np.full(shape, dimension), subject, relation, value], axis=-1))
-        return self._dealt(np.stack(made), np.random.default_rng([self.seed, step, 1]))
+            by_dimension.append(np.stack([np.full(shape, dimension), subject, relation, value], axis=-1))
+        return self._dealt(np.stack(by_dimension), np.random.default_rng([self.seed, step, 1]))
 
     def _dealt(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return the statements with a share of `1 - coherence` in each dimension dealt at random among their places."""
@@ -96,7 +96,7 @@ def compare_arms(tellings: Sequence[Telling], steps: Iterable[int]) -> pd.DataFr
     """
     steps = list(steps)
     counted = [[_counts(telling, step) for step in steps] for telling in tellings]
-    made = []
+    arms = []
     for telling, counts in zip(tellings, counted, strict=True):
         alike = {
             f"same {kind}": all(own[kind] == first[kind] for own, first in zip(counts, counted[0], strict=True))
@@ -104,8 +104,8 @@ def compare_arms(tellings: Sequence[Telling], steps: Iterable[int]) -> pd.DataFr
         }
         said = sum(count["statements"].total() for count in counts)
         agreement = np.mean([_agreement(telling.world.says_told(telling.rows(step))) for step in steps])
-        made.append({"coherence": telling.coherence, "statements": said} | alike | {"agreement": float(agreement)})
-    return pd.DataFrame(made)
+        arms.append({"coherence": telling.coherence, "statements": said} | alike | {"agreement": float(agreement)})
+    return pd.DataFrame(arms)
 
 
 def _counts(telling: Telling, step: int) -> dict[str, Counter]:

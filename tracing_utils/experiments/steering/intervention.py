@@ -80,12 +80,12 @@ def directions(
     Returns:
         `vector`, the difference of means; and `universal`, if it was given.
     """
-    found = {"vector": {layer: mean_difference(source[train, layer], concepts.labels[train]) for layer in layers}}
+    by_method = {"vector": {layer: mean_difference(source[train, layer], concepts.labels[train]) for layer in layers}}
     if universal is not None:
-        found["universal"] = {layer: universal[layer] for layer in layers}
+        by_method["universal"] = {layer: universal[layer] for layer in layers}
     return {
         method: np.stack([one_deviation(vector, target[train, layer]) for layer, vector in vectors.items()])
-        for method, vectors in found.items()
+        for method, vectors in by_method.items()
     }
 
 
@@ -133,8 +133,8 @@ def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], prove
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    kept = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in arrays.items()}
-    save_file(kept, part, {"provenance": json.dumps(provenance, sort_keys=True)})
+    tensors = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in arrays.items()}
+    save_file(tensors, part, {"provenance": json.dumps(provenance, sort_keys=True)})
     os.replace(part, path)
 
 
@@ -416,13 +416,13 @@ def dose_response(
         doses: how many times each vector is added.
         unsteered: what the sweep gives without a vector.
     """
-    found = [
+    scored = [
         [sweep(layer, np.asarray(dose * vector, dtype=np.float32)) for dose in doses]
         for layer, vector in zip(layers, vectors, strict=True)
     ]
     shape = (len(vectors), len(doses), len(unsteered[0]))
-    after = np.array([[preferences for preferences, _ in row] for row in found]).reshape(shape)
-    return Response(unsteered[0], after, unsteered[1], tuple(tuple(cost for _, cost in row) for row in found))
+    after = np.array([[preferences for preferences, _ in row] for row in scored]).reshape(shape)
+    return Response(unsteered[0], after, unsteered[1], tuple(tuple(cost for _, cost in row) for row in scored))
 
 
 def choose(response: Response, doses: Sequence[float], bound: float) -> tuple[int, int] | None:

@@ -99,7 +99,7 @@ class Forest:
                 "attention_mask": np.tile(np.eye(width, dtype=bool), (len(lines), 1, 1, 1)),
             }
         scored: dict[int, int] = {}
-        found, roots = [], []
+        triples, roots = [], []
         for k, line in enumerate(lines):
             begin = 0
             for tree in line:
@@ -111,17 +111,17 @@ class Forest:
                 for row, path in tree.paths.items():
                     for at in range(self._begins[row], len(self._ids[row])):
                         slot = scored.setdefault(roots[-1] + path[at - 1], len(scored))
-                        found.append((slot, self._ids[row][at], row))
+                        triples.append((slot, self._ids[row][at], row))
                 begin = here.stop
-        slots, targets, rows = torch.tensor(found, device=device, dtype=torch.long).reshape(-1, 3).T
-        made = {name: torch.tensor(value, device=device) for name, value in inputs.items()}
-        if "attention_mask" in made:  # added to the scores, which all kinds of attention understand
+        slots, targets, rows = torch.tensor(triples, device=device, dtype=torch.long).reshape(-1, 3).T
+        tensors = {name: torch.tensor(value, device=device) for name, value in inputs.items()}
+        if "attention_mask" in tensors:  # added to the scores, which all kinds of attention understand
             least = torch.finfo(self._model.dtype).min
-            made["attention_mask"] = torch.zeros(
-                made["attention_mask"].shape, dtype=self._model.dtype, device=device
-            ).masked_fill(~made["attention_mask"], least)
+            tensors["attention_mask"] = torch.zeros(
+                tensors["attention_mask"].shape, dtype=self._model.dtype, device=device
+            ).masked_fill(~tensors["attention_mask"], least)
         places = torch.tensor(list(scored), device=device, dtype=torch.long)
-        return Batch(made, torch.tensor(roots, device=device), places, slots, targets, rows)
+        return Batch(tensors, torch.tensor(roots, device=device), places, slots, targets, rows)
 
     def nats(self, run: Callable[[Batch, int], torch.Tensor]) -> Float[np.ndarray, " row"]:
         """Return the log-likelihood of each row of tokens, summed from where it begins to be scored.
@@ -277,8 +277,8 @@ def neutral_text(dimension: str, part: str = "test", concept_set: str = "pocket"
     out: list[str] = []
     for other in DIMENSIONS:
         if other != dimension:
-            chosen = load("world" if concept_set in DESIGNED else "pocket", other)
-            out += [chosen.statements[i] for i in np.flatnonzero(chosen.labels == 1)[_NEUTRAL[part]]]
+            concepts = load("world" if concept_set in DESIGNED else "pocket", other)
+            out += [concepts.statements[i] for i in np.flatnonzero(concepts.labels == 1)[_NEUTRAL[part]]]
     return tuple(out)
 
 
@@ -303,10 +303,11 @@ def grammatical(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> d
 
     Source: after BLiMP (Warstadt et al. 2020), which sums over tokens; the pairs are our own (`concepts.grammar`).
     """
-    chosen = grammar()
-    right = preference(*token_log_likelihoods(model, tokenizer, chosen.statements), np.arange(len(chosen)).reshape(-1, 2)) > 0
-    groups, kinds = chosen.groups[::2], np.array(chosen.categories[::2])
-    parts = {"grammar": np.full(len(kinds), True)} | {kind: kinds == kind for kind in dict.fromkeys(chosen.categories)}
+    sentences = grammar()
+    scored = token_log_likelihoods(model, tokenizer, sentences.statements)
+    right = preference(*scored, np.arange(len(sentences)).reshape(-1, 2)) > 0
+    groups, kinds = sentences.groups[::2], np.array(sentences.categories[::2])
+    parts = {"grammar": np.full(len(kinds), True)} | {kind: kinds == kind for kind in dict.fromkeys(sentences.categories)}
     drawn = {name: evaluation.bootstrap_weights([*compress(groups, part)], seed=0) for name, part in parts.items()}
     return {name: evaluation.mean(right[part].astype(float), drawn[name]) for name, part in parts.items()}
 

@@ -72,11 +72,11 @@ def directions(
         layer: 0-based block; each has random directions of its own.
     """
     rows, orders = features[train], (controls.shuffled_labels(concepts, seed) for seed in range(METHODS["shuffled labels"]))
-    found = {
+    by_method = {
         "random direction": random_directions(rows, METHODS["random direction"], seed=layer),
         "shuffled labels": [mean_difference(rows, labels[train]) for labels in orders],
     }
-    return {method: np.stack([one_deviation(vector, rows) for vector in vectors]) for method, vectors in found.items()}
+    return {method: np.stack([one_deviation(vector, rows) for vector in vectors]) for method, vectors in by_method.items()}
 
 
 def read(
@@ -108,15 +108,15 @@ def read(
     def make() -> dict[str, np.ndarray]:
         sweep = Sweep(model, tokenizer, concepts, pairs, layers, neutral, positions)
         before, plain = sweep.unsteered()
-        found = {}
+        measured = {}
         for place, layer in enumerate(layers):
             for method, vectors in directions(acts[:, layer], concepts, train, layer).items():
                 for number, vector in enumerate(vectors):
                     after, cost = sweep(layer, np.asarray(DOSE * vector, dtype=np.float32))
                     for what, value in (("gain", after - before), ("cost", cost.losses - plain.losses)):
-                        table = found.setdefault(f"{what}/{method}", np.empty((len(vectors), len(layers))))
+                        table = measured.setdefault(f"{what}/{method}", np.empty((len(vectors), len(layers))))
                         table[number, place] = value.mean()
-        return found
+        return measured
 
     of = [concepts.sha256, train.tolist(), pairs.tolist(), [*layers], neutral, positions, METHODS, DOSE, torch.__version__]
     found = cached("steering null", [*of, sha256(np.ascontiguousarray(acts).tobytes()).hexdigest()], make)

@@ -111,12 +111,12 @@ class Run:
     @cached_property
     def chosen(self) -> dict[str, tuple[int, int] | None]:
         """Places of the layer and the positive dose that the validation part chooses, by dimension; None where nothing gains."""
-        found = {}
+        places = {}
         for name in self.parts:
             plain, vectors = self.plain[name, "validation"], self.vectors[name]["vector"]
             trial = intervention.dose_response(self.sweeps[name, "validation"], self.layers, vectors, self.positive, plain)
-            found[name] = intervention.choose(trial, self.positive, intervention.BOUND)
-        return found
+            places[name] = intervention.choose(trial, self.positive, intervention.BOUND)
+        return places
 
     @property
     def positive(self) -> list[float]:
@@ -138,19 +138,19 @@ class Run:
     @cached_property
     def null(self) -> dict[str, nulls.Null]:
         """What directions that mean nothing do, by dimension; runs side by side begin with different ones."""
-        found, source = {}, self.table.checkpoint.revision
+        by_dimension, source = {}, self.table.checkpoint.revision
         for name in sorted(self.parts, key=lambda name: crc32(f"{source} {name}".encode())):
             each = self.parts[name]
             asked = each.concepts, each.split.train, each.pairs["test"], self.layers, self.text(name), self.positions
-            found[name] = nulls.read(self.model, self.tokenizer, self.own[name], *asked)
-        return found
+            by_dimension[name] = nulls.read(self.model, self.tokenizer, self.own[name], *asked)
+        return by_dimension
 
     @property
     def _standard(self) -> int:
         return list(self.doses).index(nulls.DOSE)
 
-    def _add(self, name: str, at: int | None, method: str, dose: float, found: Mapping[str, Estimate], **more: object) -> None:
-        rows = ((at, method, metric, estimate) for metric, estimate in found.items())
+    def _add(self, name: str, at: int | None, method: str, dose: float, effect: Mapping[str, Estimate], **more: object) -> None:
+        rows = ((at, method, metric, estimate) for metric, estimate in effect.items())
         self.table.add(self.parts[name].concepts, rows, dose=dose, **more)
 
     def _effect(self, name: str, after: np.ndarray, cost: likelihoods.Perplexity) -> dict[str, Estimate]:
@@ -161,11 +161,11 @@ class Run:
         """Add the effect of every vector at every layer and dose, and what the model does without."""
         for name in self.parts:
             self._add(name, None, "unsteered", 0.0, self._effect(name, *self.plain[name, "test"]))
-        for (name, method), found in self.responses.items():
+        for (name, method), response in self.responses.items():
             train = self.own[name][self.parts[name].split.train]
             norms = intervention.relative_norms(self.vectors[name][method], train, self.layers)
             for (i, at), (j, dose) in itertools.product(enumerate(self.layers), enumerate(self.doses)):
-                effect = self._effect(name, found.after[i, j], found.costs[i][j])
+                effect = self._effect(name, response.after[i, j], response.costs[i][j])
                 self._add(name, at, method, dose, effect, relative_norm=abs(dose) * norms[i])
 
     def add_gain_over_own(self) -> None:
@@ -181,9 +181,9 @@ class Run:
 
     def add_gain_over_null(self) -> None:
         """Add by how much more a vector brings than directions that mean nothing; of the chat model's run also these."""
-        for (name, method), found in self.responses.items():
+        for (name, method), response in self.responses.items():
             for i, at in enumerate(self.layers):
-                for null, estimate, p in self.null[name].against(found.gain[i, self._standard], i):
+                for null, estimate, p in self.null[name].against(response.gain[i, self._standard], i):
                     self._add(name, at, method, nulls.DOSE, {f"gain_over_{null.replace(' ', '_')}": estimate}, **p)
         self.table.rows.extend(self.drawn if self.table.checkpoint == self.target else [])
 
@@ -226,7 +226,7 @@ class Run:
         general = capability.measure(self.model, self.tokenizer) if "ability" in measures else {}
         for name in self.parts:
             before = (self._trust(name, judge) if trust else {}) | general
-            unsteered = {metric: behaviour.compare(found, found)[0] for metric, found in before.items()}
+            unsteered = {metric: behaviour.compare(measured, measured)[0] for metric, measured in before.items()}
             self._add(name, None, "unsteered", 0.0, unsteered)
             for label in ("chosen", "chosen, random direction") if self.chosen[name] else ():
                 self._add_measured(name, label, before, judge, trust, bool(general))
@@ -251,8 +251,8 @@ class Run:
         with intervention.steer(self.model, one, layer=at, multiplier=dose, positions=self.positions):
             after = self._trust(name, judge) if trust else {}
             after |= capability.measure(self.model, self.tokenizer) if ability else {}
-        for metric, found in after.items():
-            value, change = behaviour.compare(before[metric], found)
+        for metric, measured in after.items():
+            value, change = behaviour.compare(before[metric], measured)
             self._add(name, at, label, dose, {metric: value, f"{metric}_change": change}, p=change.p)
 
     def answers(self, wanted: bool) -> pd.DataFrame:
@@ -277,17 +277,17 @@ class Run:
 
     def save_evidence(self, file: str) -> None:
         """Write the vectors and the numbers of every pair."""
-        kept = {}
-        for (name, method), found in self.responses.items():
-            kept |= {f"{name}/gain/{method}": found.gain, f"{name}/nats/{method}": found.losses}
-            kept[f"{name}/direction/{method}"] = self.vectors[name][method]
+        arrays = {}
+        for (name, method), response in self.responses.items():
+            arrays |= {f"{name}/gain/{method}": response.gain, f"{name}/nats/{method}": response.losses}
+            arrays[f"{name}/direction/{method}"] = self.vectors[name][method]
         for name, each in self.parts.items():
-            kept[f"{name}/nats/unsteered"] = self.plain[name, "test"][1].losses
-            kept |= {f"{name}/groups": np.unique(each.groups, return_inverse=True)[1], f"{name}/doses": self.doses}
+            arrays[f"{name}/nats/unsteered"] = self.plain[name, "test"][1].losses
+            arrays |= {f"{name}/groups": np.unique(each.groups, return_inverse=True)[1], f"{name}/doses": self.doses}
             for method, gain in self.null[name].gain.items():
-                kept |= {f"{name}/null/gain/{method}": gain, f"{name}/null/cost/{method}": self.null[name].cost[method]}
-        source, told = self.table.checkpoint, {"null_dose": nulls.DOSE, "null_pairs": nulls.PAIRS}
-        told |= {"suite": source.suite, "revision": source.revision, "scaled_like": self.target.revision}
-        told |= {"layers": self.layers, "doses": self.doses}
-        told["statements"] = {name: each.concepts.sha256 for name, each in self.parts.items()}
-        intervention.save(file, kept, told)
+                arrays |= {f"{name}/null/gain/{method}": gain, f"{name}/null/cost/{method}": self.null[name].cost[method]}
+        source, provenance = self.table.checkpoint, {"null_dose": nulls.DOSE, "null_pairs": nulls.PAIRS}
+        provenance |= {"suite": source.suite, "revision": source.revision, "scaled_like": self.target.revision}
+        provenance |= {"layers": self.layers, "doses": self.doses}
+        provenance["statements"] = {name: each.concepts.sha256 for name, each in self.parts.items()}
+        intervention.save(file, arrays, provenance)
