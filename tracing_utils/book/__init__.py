@@ -1,1 +1,1 @@
-"""The book: charts, computed sentences, contents, links to terms, credits, and notebooks to hand out."""
+"""The book: charts, computed sentences, table of contents, links to terms, credits, and notebooks to hand out."""

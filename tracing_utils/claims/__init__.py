@@ -1,1 +1,1 @@
-"""The paper's claims as tests on results, their simulated power, and the faults of the released files."""
+"""Claims as tests on results, how often these tests err, the paper's own numbers, and the faults of its files."""

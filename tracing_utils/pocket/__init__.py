@@ -1,1 +1,1 @@
-"""Suites that are trained here: their texts, their training, and their model cards."""
+"""Suites that are trained here: texts, how the designed world is told, tokenizers, training, and model cards."""

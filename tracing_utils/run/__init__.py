@@ -1,1 +1,1 @@
-"""A study, its plan, and how its jobs are run."""
+"""A study, its plan and cost, its jobs and which GPU each gets, records, and whether a rerun reproduced."""
