@@ -252,6 +252,5 @@ def _warn(concepts: ConceptSet) -> None:
         )
     if len(set(task[task >= 0].tolist())) < 2:
         warnings.warn(
-            f"{name}: no two words recur in other groups, so there is no control task and no selectivity.",
-            stacklevel=3,
+            f"{name}: no two words recur in other groups, so there is no control task and no selectivity.", stacklevel=3
         )

@@ -382,10 +382,7 @@ def _tested(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " example"]:
 
 
 def trace(
-    acts: Acts,
-    concepts: ConceptSet,
-    shuffled: Int[np.ndarray, "seed example"],
-    words: Int[np.ndarray, "seed example"],
+    acts: Acts, concepts: ConceptSet, shuffled: Int[np.ndarray, "seed example"], words: Int[np.ndarray, "seed example"]
 ) -> Traced:
     """Probe every layer with the true labels and with those of two controls, once for each row of these.
 

