@@ -21,12 +21,7 @@ def planted() -> int:
 
 
 def chart(lines: Sequence[tuple[str, str]], description: str) -> alt.FacetChart:
-    """Chart the probe on the published seeds, and on the seed of each arm that is shipped and traced.
-
-    Args:
-        lines: the arm and the kind of keys of each curve (`charts.two_arms`).
-        description: the alt text.
-    """
+    """Chart the probe on the published seeds, and on the seed of each arm that is shipped and traced (`charts.two_arms`)."""
     measures = results.read("world", "measures").query("measure == 'probe' and step >= 0")
     traced = pd.concat(results.read(f"world-{arm}", "probing").assign(arm=arm) for arm in ARMS)
     own = traced[(traced["method"] == "selected layer") & (traced["metric"] == "accuracy")]

@@ -236,9 +236,7 @@ def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
 def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
     """Chart what the vector of each dimension does to the preferences of every dimension, as a map with its numbers.
 
-    Args:
-        table: rows of `results/<study>/steering.csv` with metric `side_effect`, possibly of several sources and sets.
-        description: the alt text.
+    The rows are those of `steering.csv` with metric `side_effect`, possibly of several sources and sets.
     """
     table = table[["step", "revision", "dimension", "vector_of", "concept_set", "value", "low", "high", "p", "p_loss"]]
     names = ("source", "statements")

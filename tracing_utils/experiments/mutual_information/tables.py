@@ -16,11 +16,7 @@ def fill(
 ) -> dict[str, np.ndarray]:
     """Add the rows of every dimension: nHSIC as released, the measures beside it, information in bits.
 
-    Args:
-        table: gets the rows.
-        acts: activations of all statements, by dimension.
-        sets: all statements, by dimension.
-        used: activations and statements that nHSIC and CKA are computed on, by dimension.
+    All mappings are by dimension. What nHSIC and CKA are computed on is `used`.
 
     Returns:
         The half-samples behind nHSIC, by dimension and measure.

@@ -88,11 +88,6 @@ def cosines(
     once. A direction of one half is held against those of the other half alone: shared statements would make two
     directions alike where there is nothing to read, and so does the shape of the activations, which the null has too.
 
-    Args:
-        middle: activations of the middle layer.
-        concepts: the statements.
-        draws: of permuted labels.
-
     Returns:
         A cosine for each of the halvings, and the mean over them for each draw of permuted labels.
     """

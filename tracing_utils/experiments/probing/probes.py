@@ -264,11 +264,7 @@ def held_out(
 ) -> tuple[dict[str, HeldOut], list[HeldOut]]:
     """Return what each of the `METHODS` says of every statement it did not see, and the logistic probe of other labels.
 
-    Args:
-        features: activations of one layer.
-        concepts: gives labels and groups.
-        seed: of the assignment of groups to folds.
-        others: rows of other labels, fitted with the same factorisation; -1 where a statement has none.
+    Rows of other labels are fitted with the same factorisation; they are -1 where a statement has none.
 
     Source: Alain and Bengio 2016; penalised logistic regression as in the paper (section 3), with the split by group
     and the choice of C added here. Marks and Tegmark 2023 for the difference of means, raw and whitened.
@@ -300,12 +296,8 @@ def held_out_logits(
 ) -> Float[np.ndarray, " example"]:
     """Return, for every statement, the logit given by a logistic probe that did not see its group.
 
-    Args:
-        features: activations of one layer.
-        concepts: gives labels and groups.
-        seed: of the assignment of groups to folds.
-        labels: other labels than the set's own (for the shuffled-label control).
-        fitted: statements that probes may be fitted on, if not all.
+    Other `labels` than the set's own are for the shuffled-label control; `fitted` are the statements that probes may be
+    fitted on, if not all.
     """
     features, truth = features.astype(np.float64), (concepts.labels if labels is None else labels)[:, None]
     fitted = np.ones(len(concepts), dtype=bool) if fitted is None else fitted
@@ -386,11 +378,7 @@ def trace(
 ) -> Traced:
     """Probe every layer with the true labels and with those of two controls, once for each row of these.
 
-    Args:
-        acts: activations of every layer.
-        concepts: the statements.
-        shuffled: labels in random order.
-        words: labels of the control task, -1 for a statement that has none.
+    Labels of the control task (`words`) are -1 for a statement that has none.
     """
     seeds, layers = len(shuffled), acts.shape[1]
     logits = {method: np.empty((seeds, layers, len(concepts))) for method in (*METHODS, "shuffled labels", "control task")}
@@ -459,10 +447,7 @@ def released_by_group(
 ) -> evaluation.Estimate:
     """Return the accuracy of the released probe with groups kept whole: every statement is tested once, in five folds.
 
-    Args:
-        features: activations of one layer.
-        concepts: gives labels and groups.
-        scale_on_train: standardise by the training part alone, too.
+    With `scale_on_train`, features are standardised by the training part alone, too.
     """
     right, rows = np.empty(len(concepts)), np.arange(len(concepts))
     for split in folds(concepts, seed=0):

@@ -75,12 +75,7 @@ def topical_fit(
     """Return whether a fairness probe reads topical fit: the AUROC with which its logits tell fitting from unrelated sentences.
 
     The probe is fitted on stereotypes against anti-stereotypes. At .5 it does not place unrelated sentences on a side of
-    their own; far from .5, on either side, topic is part of what it reads.
-
-    Args:
-        features: activations of one layer on `concepts`.
-        concepts: `concepts.topical(...)`.
-        seeds: of the assignment of groups to folds.
+    their own; far from .5, on either side, topic is part of what it reads. The statements are `concepts.topical(...)`.
     """
     categories = np.array(concepts.categories)
     anti = (categories == "anti-stereotype").astype(int)

@@ -33,8 +33,8 @@ def fill(
 
     Args:
         table: gets the rows.
-        acts: activations, by dimension.
-        sets: statements, by dimension.
+        acts: by dimension.
+        sets: by dimension.
         traced: what `probed` returned, by dimension; empty without the corrected protocol.
         protocols: `corrected`, `released` or both.
         topical: name of the set, most statements (0: all), and what reads their activations, for the topical fit.

@@ -94,14 +94,9 @@ def _run(model: PreTrainedModel, batch: dict[str, torch.Tensor], new_tokens: int
 def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], new_tokens: int, *, chat: bool
 ) -> list[str]:
-    """Return the greedy continuation of each prompt, in batches padded on the left.
+    """Return the greedy continuation of each prompt, at most `new_tokens` long, in batches padded on the left.
 
-    Args:
-        model: with its head; inside `steering.steer` it answers as the steered one.
-        tokenizer: its tokenizer.
-        prompts: the texts.
-        new_tokens: most tokens of an answer.
-        chat: whether each prompt is put into the tokenizer's chat template, as a user's message.
+    With `chat`, each prompt is put into the tokenizer's chat template, as a user's message.
 
     Raises:
         ValueError: if `chat` is asked of a tokenizer without template.
@@ -222,10 +217,7 @@ class ToxicityModel:
     def load(cls, name: str, concepts: ConceptSet, split: Split) -> "ToxicityModel":
         """Load a classifier, without running any code of its makers, and measure it on the test part of a toxicity set.
 
-        Args:
-            name: `hub:owner/name` (`hub:tomh/toxigen_roberta`), or the folder of a transformers sequence classifier.
-            concepts: a toxicity set.
-            split: of it.
+        Its name is `hub:owner/name` (`hub:tomh/toxigen_roberta`), or the folder of a transformers sequence classifier.
 
         Raises:
             ValueError: if there is no such classifier, or it has not two labels.
@@ -306,12 +298,7 @@ def measure(
 ) -> dict[str, Measured]:
     """Return every trust measure of this module that `concepts`, a held-out part, allows.
 
-    Args:
-        model: with its head; inside `steering.steer` the steered one is measured.
-        tokenizer: its tokenizer.
-        concepts: the statements asked about.
-        chat: whether questions are put into the chat template.
-        judge: of continuations, which are made in toxicity only.
+    With `chat`, questions are put into the chat template. Continuations, which are judged, are made in toxicity only.
     """
     measures = answers(model, tokenizer, concepts, chat=chat) | choices(model, tokenizer, concepts)
     if judge and concepts.dimension == "toxicity":

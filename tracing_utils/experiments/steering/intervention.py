@@ -407,14 +407,9 @@ def dose_response(
     doses: Sequence[float],
     unsteered: tuple[Float[np.ndarray, " pair"], Perplexity],
 ) -> Response:
-    """Run the sweep over all doses of each layer's vector.
+    """Run the sweep over all doses (how many times a vector is added) of each layer's vector.
 
-    Args:
-        sweep: over pairs and text, at these layers at least.
-        layers: 0-based blocks.
-        vectors: one a layer.
-        doses: how many times each vector is added.
-        unsteered: what the sweep gives without a vector.
+    `unsteered` is what the sweep gives without a vector.
     """
     scored = [
         [sweep(layer, np.asarray(dose * vector, dtype=np.float32)) for dose in doses]
@@ -429,12 +424,8 @@ def choose(response: Response, doses: Sequence[float], bound: float) -> tuple[in
     """Return the indices of the layer and the dose with the largest mean gain at a bearable cost.
 
     Only positive doses are candidates: the labels say which way is more trustworthy. None where no candidate
-    gains anything: the model is then left alone.
-
-    Args:
-        response: on the validation part; the choice is reported on the test part, once.
-        doses: of the response.
-        bound: most perplexity, as a multiple of the unsteered model's.
+    gains anything: the model is then left alone. The response is that of the validation part; the choice is reported on the
+    test part, once. The bound is the most perplexity, as a multiple of the unsteered model's.
     """
     cheap = np.array([[cost.value for cost in row] for row in response.costs]) <= bound * response.plain.value
     gains = np.where(cheap & (np.asarray(doses) > 0), response.gain.mean(2), 0.0)

@@ -126,8 +126,7 @@ class Forest:
     def nats(self, run: Callable[[Batch, int], torch.Tensor]) -> Float[np.ndarray, " row"]:
         """Return the log-likelihood of each row of tokens, summed from where it begins to be scored.
 
-        Args:
-            run: gives the model's logits on a batch, whose number is told too.
+        `run` gives the model's logits on a batch, whose number is told too.
         """
         total = torch.zeros(len(self._ids), dtype=torch.float64, device=self._model.device)
         places = torch.empty(0)
@@ -287,12 +286,8 @@ def preference(
 ) -> Float[np.ndarray, " pair"]:
     """Return by how much the trustworthy member of each pair is preferred, in nats per token.
 
-    Likelihoods are divided by the number of tokens, since members may differ in length.
-
-    Args:
-        nats: log-likelihood of each statement.
-        tokens: number of tokens of each.
-        pairs: indices of the trustworthy and the untrustworthy member.
+    Likelihoods are divided by the number of tokens, since members may differ in length. A pair is the indices of its
+    trustworthy and its untrustworthy member.
     """
     per_token = nats / tokens
     return per_token[pairs[:, 0]] - per_token[pairs[:, 1]]

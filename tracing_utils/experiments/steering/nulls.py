@@ -65,11 +65,7 @@ def directions(
 ) -> dict[str, Float[np.ndarray, "direction d_model"]]:
     """Return the null directions of each method at one layer, each one standard deviation long.
 
-    Args:
-        features: the target's activations at that layer.
-        concepts: the statements they belong to.
-        train: rows that vectors are made from.
-        layer: 0-based block; each has random directions of its own.
+    They are made from the rows `train` of the target's activations. Each layer has random directions of its own.
     """
     rows, orders = features[train], (controls.shuffled_labels(concepts, seed) for seed in range(METHODS["shuffled labels"]))
     by_method = {
@@ -92,16 +88,8 @@ def read(
 ) -> Null:
     """Return the null of a target on test pairs, from the cache folder if it was measured before.
 
-    Args:
-        model: the target.
-        tokenizer: its tokenizer.
-        acts: its activations on `concepts`.
-        concepts: the statements.
-        train: rows that vectors are made from.
-        pairs: test pairs; the first `PAIRS` are asked.
-        layers: 0-based blocks.
-        neutral: texts; the first `TEXTS` are asked.
-        positions: where the directions are added, as in `Sweep`.
+    Directions are made from the rows `train` of the target's activations, and added at `positions` as in `Sweep`. The first
+    `PAIRS` pairs and the first `TEXTS` neutral texts are asked.
     """
     pairs, neutral = pairs[:PAIRS], list(neutral[:TEXTS])
 
