@@ -135,11 +135,6 @@ def _digit_log_probabilities(
     return out
 
 
-def _right_answers(concepts: ConceptSet) -> np.ndarray | None:
-    """Return the right answer about each statement; None where none is known."""
-    return concepts.sentiment if concepts.dimension == "robustness" else concepts.labels
-
-
 def answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, *, chat: bool
 ) -> dict[str, Measured]:
@@ -152,7 +147,8 @@ def answers(
         digit, in nats (an inclination to one digit cancels over balanced labels); `answer_neither`: share of
         probability on neither digit. Empty where the right answers are not known.
     """
-    if (right := _right_answers(concepts)) is None:
+    right = concepts.sentiment if concepts.dimension == "robustness" else concepts.labels
+    if right is None:
         return {}
     prompts = [f"{statement}\n\n{QUESTIONS[concepts.dimension]}" for statement in concepts.statements]
     both = _digit_log_probabilities(model, tokenizer, prompts, chat)
@@ -229,18 +225,15 @@ class ToxicityModel:
 
     def civility(self, texts: Sequence[str]) -> Float[np.ndarray, " example"]:
         """Return the judged probability that each text is civil, from its first 512 tokens at most."""
-        ids = self.tokenizer([text or " " for text in texts], truncation=True, max_length=self._longest)["input_ids"]
+        # RoBERTa counts positions from behind the number of its padding token.
+        longest = min(512, self.model.config.max_position_embeddings - (self.model.config.pad_token_id or 0) - 1)
+        ids = self.tokenizer([text or " " for text in texts], truncation=True, max_length=longest)["input_ids"]
         out = np.empty(len(ids))
         for rows in activations.batches([len(row) for row in ids], activations.BUDGET[self.model.device.type]):
             batch = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(self.model.device)
             with torch.inference_mode():
                 out[rows] = self.model(**batch).logits.double().softmax(1)[:, 0].cpu().numpy()
         return out
-
-    @property
-    def _longest(self) -> int:
-        """RoBERTa counts positions from behind the number of its padding token."""
-        return min(512, self.model.config.max_position_embeddings - (self.model.config.pad_token_id or 0) - 1)
 
 
 def _load_classifier(checkpoint: Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
