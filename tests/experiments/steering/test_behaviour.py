@@ -1,6 +1,7 @@
 """What a model does is read off it exactly: batched as one by one, answers by logits, changes tested example by example."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,11 +124,14 @@ def test_a_model_that_always_says_1_is_right_half_of_the_time_and_gains_no_margi
 
 def test_in_robustness_the_sentiment_is_the_right_answer_and_perturbing_does_not_change_it(llama, tokenizer, make_concepts):
     pocket = concepts.load("pocket", "robustness")
-    right = behaviour._right_answers(pocket)
+    few = concepts.subset(pocket, np.arange(8))
+    turned = replace(few, sentiment=1 - few.sentiment)
+    margins = [answers(llama, tokenizer, each, chat=False)["answer_margin"].values for each in (few, turned)]
+    assert margins[0] == pytest.approx(-margins[1])
     for group in list(dict.fromkeys(pocket.groups))[:50]:
         rows = [i for i, other in enumerate(pocket.groups) if other == group]
         assert set(pocket.labels[rows]) == {0, 1}
-    assert abs(np.corrcoef(right, pocket.labels)[0, 1]) < 0.05
+    assert abs(np.corrcoef(pocket.sentiment, pocket.labels)[0, 1]) < 0.05
     assert answers(llama, tokenizer, make_concepts([1, 0, 1], dimension="robustness"), chat=False) == {}
 
 
