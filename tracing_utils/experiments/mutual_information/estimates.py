@@ -31,12 +31,6 @@ EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 _DRAWS = 200
 
 
-def _range(drawn: np.ndarray, n: int) -> evaluation.Estimate:
-    """Return mean and 95 % range of drawn values."""
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return evaluation.Estimate(float(drawn.mean()), float(low), float(high), n)
-
-
 @dataclass(frozen=True, eq=False)
 class Measure:
     """One measure at every layer.
@@ -62,7 +56,8 @@ class Measure:
         for layer, (whole, *halves) in enumerate(self.values):
             yield layer, self.method, self.metric, bits.from_halves(whole, halves, self.n)
             if self.null is not None:
-                yield layer, self.null_method, self.metric, _range(self.null[layer], self.n)
+                null = evaluation.interval(self.null[layer].mean(), self.null[layer], self.n)
+                yield layer, self.null_method, self.metric, null
 
 
 def evidence(measures: Sequence[Measure]) -> dict[str, np.ndarray]:
