@@ -391,7 +391,7 @@ def test_a_sweep_skips_the_head_where_members_begin_alike_and_only_if_they_are_e
     (first, second), (third, fourth) = ids[:2], ids[2:]
     assert len(first) == len(second) and len(third) != len(fourth)
     both = np.array([[0, 1], [2, 3]])
-    begins = intervention._telling(ids, both)
+    begins = intervention._scored_from(ids, both)
     assert begins == [next(at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)] * 2 + [1, 1]
     assert begins[0] > 4
     sweep = Sweep(llama, tokenizer, made, both, [1], NEUTRAL)

@@ -141,7 +141,7 @@ def _shapes(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:
     return np.column_stack([counts, counts > 0, longest])
 
 
-def _strange(concepts: ConceptSet, known: Int[np.ndarray, " known"]) -> Float[np.ndarray, "example feature"]:
+def _unseen_words(concepts: ConceptSet, known: Int[np.ndarray, " known"]) -> Float[np.ndarray, "example feature"]:
     """Return how many words, and how many runs of three letters, of each statement no `known` statement has, and the shares."""
     own = [set(words(text.casefold())) for text in concepts.statements]
     runs = [{word[i : i + 3] for word in some for i in range(max(1, len(word) - 2))} for some in own]
@@ -162,9 +162,9 @@ def _fold(concepts: ConceptSet, seed: int, fold: int) -> Float[np.ndarray, "read
     splits = folds(concepts, seed)
     split, labels = splits[fold], concepts.labels
     inner = [part for other in splits if len(part := np.intersect1d(other.test, split.train))]
-    held, by_reader = [_strange(concepts, split.train)], {"majority": np.full(len(labels), _log_odds(labels[split.train]))}
+    held, by_reader = [_unseen_words(concepts, split.train)], {"majority": np.full(len(labels), _log_odds(labels[split.train]))}
     for part in inner:
-        held[0][part] = _strange(concepts, np.setdiff1d(split.train, part))[part]
+        held[0][part] = _unseen_words(concepts, np.setdiff1d(split.train, part))[part]
     for kind in VECTORIZERS:
         by_reader[kind], penalty = _n_grams(concepts, kind, split.train, split.validation)
         held.append(by_reader[kind].copy()[:, None])

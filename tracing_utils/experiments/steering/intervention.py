@@ -261,7 +261,7 @@ class _Passed(torch.nn.Module):
         return (stream,) if self.in_tuple else stream
 
 
-def _telling(ids: Sequence[Sequence[int]], pairs: Int[np.ndarray, "pair 2"]) -> list[int]:
+def _scored_from(ids: Sequence[Sequence[int]], pairs: Int[np.ndarray, "pair 2"]) -> list[int]:
     """Return from where on each row must be scored: what rows of one length begin with alike takes nothing from a preference.
 
     Only where all rows that pairs tie together are equally long; others, and rows in no pair, are scored from their second
@@ -323,7 +323,7 @@ class Sweep:
         self._in_tuple = False
         self._streams: dict[int, list[torch.Tensor]] = {layer: [] for layer in sorted(set(layers))}
         blocks = {layer: _block(model, layer) for layer in self._streams}
-        self._forest = Forest(model, ids, _telling(ids, self._pairs))
+        self._forest = Forest(model, ids, _scored_from(ids, self._pairs))
         with torch.inference_mode(), ExitStack() as stack:
             for layer, block in blocks.items():
                 stack.callback(block.register_forward_hook(self._keeper(layer)).remove)

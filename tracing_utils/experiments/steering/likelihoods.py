@@ -66,15 +66,15 @@ class Forest:
             begins: position in each row from which on its tokens are scored (1 at least: the first conditions).
         """
         self._model, self._ids, self._begins = model, ids, begins
-        grown = sorted(_grown(ids), key=lambda tree: (tree.forks, max(tree.depths)))
-        if grown and grown[-1].forks and self._holds(grown[-2:]):
-            lines = _lined_up(grown)
+        trees = sorted(_trees(ids), key=lambda tree: (tree.forks, max(tree.depths)))
+        if trees and trees[-1].forks and self._follows(trees[-2:]):
+            lines = _lines(trees)
         else:
             lines = [[_Tree.of(ids, [row])] for row in range(len(ids)) if len(ids[row]) > 1]
         order = activations.batches([_length(line) for line in lines], activations.BUDGET[model.device.type])
         self.batches = [self._batch([lines[i] for i in some]) for some in order]
 
-    def _holds(self, trees: Sequence["_Tree"]) -> bool:
+    def _follows(self, trees: Sequence["_Tree"]) -> bool:
         """Return whether the model gives at the leaves of trees in one line what it gives at the ends of their rows run alone."""
         part = models.decoder(self._model)
         if "position_ids" not in inspect.signature(part.forward).parameters:
@@ -184,9 +184,9 @@ class _Tree:
         return cls([token for _, token in nodes], depths, sees, paths)
 
 
-def _grown(ids: Sequence[Sequence[int]]) -> list[_Tree]:
+def _trees(ids: Sequence[Sequence[int]]) -> list[_Tree]:
     """Return trees of rows that share their beginning with the row before, in the order of their tokens."""
-    grown: list[list[int]] = []
+    rows_of: list[list[int]] = []
     before: Sequence[int] = ()
     size = 0
     for row in sorted((i for i in range(len(ids)) if len(ids[i]) > 1), key=lambda i: list(ids[i])):
@@ -194,19 +194,19 @@ def _grown(ids: Sequence[Sequence[int]]) -> list[_Tree]:
             (at for at, (a, b) in enumerate(zip(before, ids[row], strict=False)) if a != b), min(len(before), len(ids[row]))
         )
         size += len(ids[row]) - shared
-        if not grown or shared < _SHARED or size > _LARGEST:
-            grown.append([])
+        if not rows_of or shared < _SHARED or size > _LARGEST:
+            rows_of.append([])
             size = len(ids[row])
-        grown[-1].append(row)
+        rows_of[-1].append(row)
         before = ids[row]
-    return [_Tree.of(ids, rows) for rows in grown]
+    return [_Tree.of(ids, rows) for rows in rows_of]
 
 
 def _length(line: Sequence[_Tree]) -> int:
     return sum(len(tree.tokens) for tree in line)
 
 
-def _lined_up(trees: Sequence[_Tree]) -> list[list[_Tree]]:
+def _lines(trees: Sequence[_Tree]) -> list[list[_Tree]]:
     """Return lines no longer than the largest tree: each tree, the larger first, stands in the first line with room."""
     lines: list[list[_Tree]] = []
     most = max(len(tree.tokens) for tree in trees)
