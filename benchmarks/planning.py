@@ -31,7 +31,7 @@ def write_study(folder: Path, checkpoints: int, sets: int, bytes_: int = 27 * 10
         return Checkpoint("made-up", revision, step, None, None, None, remote)
 
     run = tuple(checkpoint(f"ckpt_{step:03}", step) for step in range(checkpoints))
-    suites.save(CheckpointSuite("made-up", run, checkpoint("chat", -1), "none", "a made-up suite"), folder / "suite.json")
+    suites.save(CheckpointSuite("made-up", run, checkpoint("chat", -1)), folder / "suite.json")
     for number in range(sets):
         told = (
             f"The clerk of office {number} told {whom} {i}.,{label},{i}" for i in range(30) for label, whom in enumerate(WHOM)

@@ -26,7 +26,7 @@ def on_hub(monkeypatch, study):
 
     def build(entry: dict, files: tuple[RemoteFile, ...] = ()) -> studies.Study:
         far = [Checkpoint("far", f"step{n}", n, None, None, None, Remote("me/far", "main", files=files)) for n in (0, 1, 4)]
-        monkeypatch.setitem(study.__dict__, "loaded", CheckpointSuite("far", tuple(far), None, "", ""))
+        monkeypatch.setitem(study.__dict__, "loaded", CheckpointSuite("far", tuple(far), None))
         monkeypatch.setattr(suites, "entry", lambda _: entry)
         return study
 

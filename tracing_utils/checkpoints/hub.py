@@ -139,7 +139,7 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
     repo, _, single = entry["repository"].partition("@")
     if single:
         model = Checkpoint(name, "model", -1, None, None, None, Remote(repo, single))
-        return CheckpointSuite(name, (model,), model, "unknown", "one model")
+        return CheckpointSuite(name, (model,), model)
     commits = _revisions(repo)
     remotes = {revision: Remote(repo, commit) for revision, commit in commits.items()}
     parsed = _parsed(remotes, entry)
@@ -167,8 +167,6 @@ def listed(name: str, entry: dict) -> CheckpointSuite:
         name,
         tuple(checkpoints),
         Checkpoint(name, "chat", -1, None, None, None, chat) if chat else None,
-        entry.get("licence", "unknown"),
-        entry.get("about", "a repository of the hub"),
         replace(checkpoints[-1], revision="main", remote=final) if final else None,
         tuple(notes),
     )

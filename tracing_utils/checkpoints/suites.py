@@ -218,20 +218,20 @@ def load(name: str, steps: Mapping[int, str] | None = None) -> CheckpointSuite:
     if name.endswith(".gguf") and os.path.isfile(name):  # noqa: PTH113
         from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
-        return _one_model(_label(Path(name).stem), gguf_models.from_gguf(Path(name)), {})
+        return _one_model(_label(Path(name).stem), gguf_models.from_gguf(Path(name)))
     if registered and "wheel" in registered:
         from . import gguf_models  # noqa: PLC0415 - needed for one kind of suite only
 
         if (unpacked := gguf_models.unpacked(registered["wheel"]["digest"])) is None:
             raise NotFetchedError(name, registered)
-        return _one_model(name, unpacked, registered)
+        return _one_model(name, unpacked)
     folder = PROJECT / registered["folder"] if registered else Path(name)
     if not registered and not os.path.isdir(name):  # noqa: PTH112 - a name that is too long for a file system is none
         near = get_close_matches(name, _registry(), n=5, cutoff=0.4) or ["pocket"]
         other = ["all that `python -m tracing_utils suites` lists", "hub:owner/name", "a folder of checkpoints or of one model"]
         raise unknown("suite", name, [*near, *other, "a GGUF file"])
     if (folder / "config.json").is_file():
-        return _one_model(name if registered else _label(folder.resolve().name), folder, registered or {})
+        return _one_model(name if registered else _label(folder.resolve().name), folder)
     return _read_folder(name if registered else _label(folder.resolve().name), folder, registered or {})
 
 
@@ -240,13 +240,12 @@ def _label(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "suite"
 
 
-def _one_model(name: str, folder: Path, entry: dict) -> CheckpointSuite:
+def _one_model(name: str, folder: Path) -> CheckpointSuite:
     """Return a suite of one model, which is its own chat model."""
     model = Checkpoint(name, "model", -1, None, folder, folder)
     inside = [path.name for path in sorted(folder.iterdir()) if parse_revision(path.name) and (path / "config.json").exists()]
     told = f"left out (inside the folder of one model; a study can list them under `steps:`): {until_ten(inside)}"
-    about = entry.get("licence", "unknown"), entry.get("about", "one model")
-    return CheckpointSuite(name, (model,), model, *about, notes=(told,) if inside else ())
+    return CheckpointSuite(name, (model,), model, notes=(told,) if inside else ())
 
 
 def _listed_folders(name: str, steps: Mapping[int, str]) -> CheckpointSuite:
@@ -292,7 +291,7 @@ def _suite(
         chat = Checkpoint(name, "chat", -1, None, path, [*_with_tokenizer([path, path / "tokenizer"]), *registered, *shared][0])
     used = {folder / "tokenizer", *registered, *places.values()} | ({path} if chat else set())
     notes = (*notes, *_left_out(folder, used))
-    return CheckpointSuite(name, tuple(checkpoints), chat, entry.get("licence", "unknown"), entry.get("about", ""), notes=notes)
+    return CheckpointSuite(name, tuple(checkpoints), chat, notes=notes)
 
 
 def _left_out(folder: Path, used: set[Path]) -> list[str]:

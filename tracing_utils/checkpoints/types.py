@@ -133,8 +133,6 @@ class CheckpointSuite:
         name: of the suite.
         checkpoints: in the order of training. A single model is a suite of one.
         chat: the tuned model, on which steering is measured.
-        licence: of the weights.
-        about: one sentence.
         final: the end of the run where no revision of the run names it (the hub's `main`); the ledger compares
             every checkpoint with it.
         notes: what lies there and was left out, with the reason, and how time was read from names that leave it open.
@@ -143,8 +141,6 @@ class CheckpointSuite:
     name: str
     checkpoints: tuple[Checkpoint, ...]
     chat: Checkpoint | None
-    licence: str
-    about: str
     final: Checkpoint | None = None
     notes: tuple[str, ...] = ()
 
