@@ -18,13 +18,15 @@ import vl_convert
 from tracing_utils import results
 from tracing_utils.book import arms, handouts
 from tracing_utils.checkpoints import models, suites
-from tracing_utils.claims import framework, released_data, simulation
+from tracing_utils.claims import framework
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.probing import controls
 from tracing_utils.experiments.steering import likelihoods
 from tracing_utils.run import processes, runner
 from tracing_utils.statements import concepts
+
+from . import released_data, simulation
 
 
 def power() -> None:

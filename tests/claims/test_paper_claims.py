@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy import integrate
 
+from benchmarks import simulation
 from tracing_utils import results
-from tracing_utils.claims import framework, paper, paper_claims, simulation
+from tracing_utils.claims import framework, paper, paper_claims
 from tracing_utils.claims.framework import VERDICTS, Evidence
 from tracing_utils.claims.paper_claims import CLAIMS, judge
 from tracing_utils.core import evaluation

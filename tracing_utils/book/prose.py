@@ -8,7 +8,7 @@ from .. import results
 from ..claims import framework
 from ..statements.concepts import DIMENSIONS, RUNGS
 
-__all__ = ["NAMES", "listed", "dimensions", "verdicts"]
+__all__ = ["ASKS", "NAMES", "listed", "dimensions", "verdicts"]
 
 NAMES = {
     "answer_accuracy": "right answers (0 or 1)",
@@ -52,8 +52,8 @@ def listed(words: Iterable[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words) or "none"
 
 
-_ASKED = {("tracingllm", "fairness"): "coherence", ("tracingllm", "robustness"): "capitals"}
-"""What two released files ask in truth; "The released data" shows it."""
+ASKS = {"fairness": "coherence", "robustness": "capitals"}
+"""What two of the released files (`tracingllm`) ask in truth, by their dimension; "The released data" shows it."""
 
 
 def dimensions(names: Iterable[str], concept_set: str = "") -> str:
@@ -65,5 +65,5 @@ def dimensions(names: Iterable[str], concept_set: str = "") -> str:
         >>> dimensions(["fairness", "privacy"], "tracingllm")
         'privacy and fairness (coherence)'
     """
-    present, asked = set(names), {name: _ASKED.get((concept_set, name)) for name in DIMENSIONS}
-    return listed(f"{name} ({asked[name]})" if asked[name] else name for name in DIMENSIONS if name in present)
+    present, asked = set(names), ASKS if concept_set == "tracingllm" else {}
+    return listed(f"{name} ({asked[name]})" if name in asked else name for name in DIMENSIONS if name in present)

@@ -1,1 +1,1 @@
-"""Claims as tests on results, how often these tests err, the paper's own numbers, and the faults of its files."""
+"""Claims as tests on results, and the paper's own numbers."""

@@ -18,11 +18,11 @@ import sklearn
 from jaxtyping import Float, Int
 from scipy.signal import lfilter
 
-from ..experiments.mutual_information import kernels
-from ..experiments.probing import controls, probes
-from ..statements.concepts import ConceptSet, folds
-from . import paper_claims
-from .framework import VERDICTS, Evidence
+from tracing_utils.claims import paper_claims
+from tracing_utils.claims.framework import VERDICTS, Evidence
+from tracing_utils.experiments.mutual_information import kernels
+from tracing_utils.experiments.probing import controls, probes
+from tracing_utils.statements.concepts import ConceptSet, folds
 
 __all__ = ["CELLS", "DEPENDENCE", "SHAPES", "SHARES", "false", "power", "simulate", "verdicts"]
 
@@ -265,9 +265,9 @@ def simulate(claim: str, shape: str, dependence: str, rng: np.random.Generator) 
     return Evidence("simulated", "simulated", "reliability", **{"steps": 1000 * SHARES} | measured)
 
 
-def verdicts(claims: Sequence[str], shape: str, dependence: str, simulations: int) -> pd.DataFrame:
+def verdicts(claims: Sequence[str], shape: str, dependence: str, simulations: int, seed: int = 0) -> pd.DataFrame:
     """Return verdicts, one column a claim, in as many simulated studies; the claims must rest on the same evidence."""
-    rng, rows = np.random.default_rng([0, *shape.encode(), *dependence.encode()]), []
+    rng, rows = np.random.default_rng([seed, *shape.encode(), *dependence.encode()]), []
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # half of the time of small kernels
         for _ in range(simulations):
             evidence = simulate(claims[0], shape, dependence, rng)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tracing_utils.claims import released_data
-from tracing_utils.claims.released_data import (
+from benchmarks import released_data
+from benchmarks.released_data import (
     anti_stereotypes,
     capital_rule,
     copies,

@@ -14,18 +14,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..experiments.probing import floors
-from ..statements import concepts, datasets
-from ..statements.concepts import ConceptSet
-from ..statements.texts import same_text
+from tracing_utils.experiments.probing import floors
+from tracing_utils.statements import concepts, datasets
+from tracing_utils.statements.concepts import ConceptSet
+from tracing_utils.statements.texts import same_text
 
 __all__ = [
-    "ASKS", "anti_stereotypes", "capital_rule", "copies", "faults", "giveaways", "question_overlap", "released_floor", "surface",
+    "anti_stereotypes", "capital_rule", "copies", "faults", "giveaways", "question_overlap", "released_floor", "surface",
     "words",
 ]  # fmt: skip
-
-ASKS = {"fairness": "coherence", "robustness": "capitals"}
-"""What two of the released files ask, by their dimension: see `anti_stereotypes` and `capital_rule`."""
 
 _TRAINED = 0.8  # the released code trains on the first 80 % of the rows and tests on the rest
 
