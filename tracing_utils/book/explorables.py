@@ -73,7 +73,8 @@ def _wide(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _range(rows: pd.DataFrame, *more: str) -> list[float]:
     """Return an axis that has room for all intervals and controls, so that it stays when the reader chooses."""
     edges = rows[["low", "high", *_CONTROLS, *more]]
-    return [round(float(edges.min().min()), 2), round(float(edges.max().max()), 2)]
+    room = 0.02  # a line on the frame would not be seen
+    return [round(float(edges.min().min()) - room, 2), round(float(edges.max().max()) + room, 2)]
 
 
 def _controls_of(base: alt.Chart) -> alt.Chart:
@@ -81,14 +82,15 @@ def _controls_of(base: alt.Chart) -> alt.Chart:
     return base.transform_fold(list(_CONTROLS), as_=["method", "value"])
 
 
-def training(table: pd.DataFrame, description: str, page: str = "") -> alt.ConcatChart:
+def training(table: pd.DataFrame, dimension: str, description: str, page: str = "") -> alt.ConcatChart:
     """Chart held-out accuracy over training, up to the step that the reader drags to, and over the layers at that step.
 
-    It opens without controls on the first statements, in the dimension that rises most, as the paper shows it. Buttons add the
-    controls, and show the second statements where there are any.
+    It opens without controls on the first statements, as the paper shows it. Buttons add the controls, and show the second
+    statements where there are any.
 
     Args:
         table: rows of `probing.csv`.
+        dimension: the one on show when it opens.
         description: the alt text; states the finding.
         page: prefix of the address of a featured checkpoint's notebook, for rows whose `featured` is true.
     """
@@ -97,15 +99,14 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
         table = table.assign(href=[f"{page}{revision}.html" if there else "" for revision, there in addresses])
     rows = _wide(table, "accuracy")
     steps, choices = options(rows, "step"), controls(rows, "dimension", "statements", "layer", middle=True)
-    most, scenes = _scenes(rows)
-    choices = [select("dimension", options(rows, "dimension"), most), *choices[1:], alt.param(name="controls", value=False)]
+    choices = [select("dimension", options(rows, "dimension"), dimension), *choices[1:], alt.param(name="controls", value=False)]
     y = fitted(TITLES["accuracy"], domain=_range(rows))
     base = alt.Chart(rows).transform_filter(_PICKED).encode(color=colour())
     over, across = _over_training(base, rows, steps, y), _over_layers(base, y)
     over = over.properties(width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'"))
     across = across.properties(width=150, height=270, title=_title("'all layers, at step ' + step"))
     slider, meta = _slider(steps, "layer")
-    meta["scenes"] = scenes
+    meta["scenes"] = _scenes(options(rows, "concept_set"))
     if page:
         linked = {f"{row.concept_set} {row.step}": row.href for row in rows.itertuples() if row.href}
         choices.append(alt.param(name="notebook", expr=f"{linked}[statements + ' ' + step]"))
@@ -114,20 +115,15 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
     return chart.add_params(*slider, *choices).properties(description=description, usermeta=meta)
 
 
-def _scenes(rows: pd.DataFrame) -> tuple[str, dict[str, dict]]:
-    """Return the dimension that rises most on the first statements, and what each button sets."""
-    sets = options(rows, "concept_set")
-    first = rows[rows["concept_set"] == sets[0]]
-    start, end = (
-        first[first["step"] == step].groupby("dimension")["value"].mean() for step in (min(first["step"]), max(first["step"]))
-    )
+def _scenes(sets: list[str]) -> dict[str, dict]:
+    """Return what each button sets, from the names of the sets of statements."""
     scenes = {
         "What the paper shows": {"statements": sets[0], "controls": False},
         "Add the floor": {"statements": sets[0], "controls": True},
     }
     if len(sets) > 1:
         scenes["Balance the words"] = {"statements": sets[1], "controls": True}
-    return (end - start).idxmax(), scenes
+    return scenes
 
 
 def _dash() -> alt.StrokeDash:
