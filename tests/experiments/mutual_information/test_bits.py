@@ -144,26 +144,26 @@ def test_calibration_of_a_group_does_not_see_its_labels(make_concepts):
     concepts.labels[test] = 1 - concepts.labels[test]
     again = calibrated(logits[0], concepts, seed=3)
     assert again[test] == pytest.approx(made[test], abs=1e-12)
-    assert np.abs(np.delete(again - made, test)).min() > 1e-4
+    assert (np.abs(np.delete(again - made, test)) > 1e-4).mean() > 0.8  # all but the groups that were asked with it
 
 
 def test_a_fold_whose_probe_errs_more_often_than_the_others_takes_no_bits_away(make_concepts):
     """Calibrated by the other folds, up to .18 bits were lost in sets of twenty groups, and 12 % of the cells of one study."""
     lost, once = [], []
     for seed in range(6):
-        rng, labels = np.random.default_rng(seed), np.arange(140) % 2
-        concepts = make_concepts(labels, groups=[f"g{i // 7}" for i in range(140)])
-        right = rng.uniform(size=140) < np.repeat([1.0, 1.0, 0.95, 0.9, 0.7], 28)
-        logits = np.where(right, 1, -1) * (2 * labels - 1) * rng.uniform(2, 9, 140)
-        bound = fano_bound(Estimate(*[right.mean()] * 3, 140), labels).value
-        by_fold = np.empty(140)
-        for fold in np.split(np.arange(140), 5):
-            others = np.setdiff1d(np.arange(140), fold)
+        rng, labels = np.random.default_rng(seed), np.arange(800) % 2
+        concepts = make_concepts(labels, groups=[f"g{i // 20}" for i in range(800)])
+        right = rng.uniform(size=800) < np.repeat([1.0, 1.0, 0.95, 0.9, 0.7], 160)
+        logits = np.where(right, 1, -1) * (2 * labels - 1) * rng.uniform(2, 9, 800)
+        bound = fano_bound(Estimate(*[right.mean()] * 3, 800), labels).value
+        by_fold = np.empty(800)
+        for fold in np.split(np.arange(800), 5):
+            others = np.setdiff1d(np.arange(800), fold)
             by_fold[fold] = log_odds(bits._mixture(logits[others], labels[others], logits[fold]))
         for made, short in ((calibrated(logits, concepts, 0), lost), (by_fold, once)):
             short.append(bound - usable_information(made[None], labels, concepts.groups).value)
-    assert np.mean(once) > 0.03
-    assert np.mean(lost) < 0.01
+    assert np.mean(once) > 0.03, once
+    assert np.mean(lost) < 0.01, lost
 
 
 # Fano's bound

@@ -56,8 +56,11 @@ def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed
     turned round. The mixture is fitted by expectation maximisation (Dempster et al. 1977).
     """
     out, groups = np.empty(len(logits)), np.unique(concepts.groups, return_inverse=True)[1]
-    for part in np.array_split(np.random.default_rng(seed).permutation(groups.max() + 1), _PARTS):
-        asked = np.isin(groups, part)
+    order = np.random.default_rng(seed).permutation(groups.max() + 1)
+    share = np.bincount(groups, concepts.labels) / np.bincount(groups)
+    order = order[np.argsort(share[order], kind="stable")]  # dealt out, so that each part has as many of either label
+    for part in range(_PARTS):
+        asked = np.isin(groups, order[part::_PARTS])
         out[asked] = logit(_mixture(logits[~asked], concepts.labels[~asked], logits[asked]))
     return out
 
