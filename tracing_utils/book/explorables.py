@@ -13,6 +13,7 @@ import math
 import altair as alt
 import pandas as pd
 
+from . import encodings
 from .encodings import GREY, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
 
 __all__ = ["training", "probe_trajectories", "layer_map", "compare_checkpoints", "information_plane", "ratios"]
@@ -173,7 +174,7 @@ def probe_trajectories(
         box = alt.binding_checkbox(name=name)
         choices.append(alt.param(name=name.replace(" ", "_"), bind=box, value=name != "untrained"))
     if claim is not None and claim["windows"].notna().any():
-        rows = pd.concat([rows, windows(claim[claim["concept_set"].isin(rows["concept_set"])])])
+        rows = pd.concat([rows, encodings.windows(claim[claim["concept_set"].isin(rows["concept_set"])])])
     return panels(_trajectory(rows, metric), rows, description, choices)
 
 
@@ -187,7 +188,7 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
     switched = ", ".join(f"'{name}': {name.replace(' ', '_')}" for name in _CONTROLS)
     others = _controls_of(base).transform_filter(f"{{{switched}}}[datum.method]")
     points = probe.mark_point(filled=True, size=35, opacity=1)
-    layers = [shade(alt.Chart(rows).transform_filter(shown("statements")), rows)] if "until" in rows else []
+    layers = [encodings.shade(alt.Chart(rows).transform_filter(shown("statements")), rows)] if "until" in rows else []
     layers += [
         probe.mark_area(opacity=0.2).encode(**ends(y)),
         others.mark_line(color=GREY, strokeWidth=1.5, aria=False).encode(x=x, y=y, strokeDash=dash),

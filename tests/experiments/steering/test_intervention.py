@@ -395,7 +395,7 @@ def test_a_sweep_gives_what_the_whole_model_gives_on_one_statement_at_a_time(mod
 
 def test_a_sweep_skips_the_head_where_members_begin_alike_and_only_if_they_are_equally_long(llama, tokenizer, make_concepts):
     """What a pair begins with adds as much to both likelihoods per token; not so if one member is longer."""
-    texts = ["the red cat sat on a mat", "the red cat sat on a hat", "the old dog ran to it", "the old dog ran to it and on"]
+    texts = ["the red cat sat on chair 4", "the red cat sat on chair 7", "the old dog ran to it", "the old dog ran to it and on"]
     made = make_concepts([1, 0, 1, 0], statements=texts, groups=["a", "a", "b", "b"], dimension="privacy")
     ids = encode(llama, tokenizer, texts)
     (first, second), (third, fourth) = ids[:2], ids[2:]
