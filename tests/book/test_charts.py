@@ -135,7 +135,7 @@ BOTH_ARMS = [("coherent", "told"), ("scrambled", "told")]
 CHARTS = {
     "training": lambda: explorables.training(two_sets(), "privacy", TEXT),
     "training with pages": lambda: explorables.training(
-        two_sets().assign(featured=lambda t: (t["step"] == 64) & (t["concept_set"] == "pocket")), TEXT, page="runs/probing-"
+        two_sets().assign(featured=lambda t: (t["step"] == 64) & (t["concept_set"] == "pocket")), "privacy", TEXT, page="runs/probing-"
     ),
     "probe_trajectories": lambda: explorables.probe_trajectories(probing(), "accuracy", TEXT),
     "probe_trajectories of two sets": lambda: explorables.probe_trajectories(two_sets(), "accuracy", TEXT, paper=theirs()),

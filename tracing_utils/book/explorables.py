@@ -15,7 +15,7 @@ import altair as alt
 import pandas as pd
 
 from . import encodings
-from .encodings import GREY, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
+from .encodings import GREY, LAYERS, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
 
 __all__ = ["training", "probe_trajectories", "layer_map", "compare_checkpoints", "information_plane", "ratios"]
 
@@ -333,7 +333,7 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
     x, y = (alt.X("nhsic_tx:Q", title=TITLES["nhsic_tx"]), alt.Y("nhsic_ty:Q", title=TITLES["nhsic_ty"]))
     x, y = (axis.scale(zero=False, padding=12) for axis in (x, y))
     legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
-    layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=legend)
+    layer = alt.Color("layer:O", scale=LAYERS, legend=legend)
     base = alt.Chart(table).transform_filter(_PICKED).encode(x=x, y=y)
     now, so_far = base.transform_filter("datum.step == step"), base.transform_filter("datum.step <= step")
     says = ["revision", "layer", alt.Tooltip("nhsic_tx:Q", format=".3f"), alt.Tooltip("nhsic_ty:Q", format=".4f")]
@@ -357,9 +357,9 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     Columns: `what`, `against`, `goal`, `ratio`, `low`, `high`, `target` (nan: none) and `reached`.
     """
     table = table[["what", "against", "goal", "ratio", "low", "high", "target", "reached"]]
-    table = table.assign(row=table["what"] + " : " + table["against"], goal="goal " + table["goal"].astype(str))
+    table = table.assign(row=table["what"] + " : " + table["against"], goal=table["goal"].astype(str))
     # Names are above their marks, inside the panel: on a phone there is no room for them next to it.
-    label = {"labelAlign": "left", "labelPadding": -4, "labelOffset": -11, "labelLimit": 250, "labelFontSize": 9}
+    label = {"labelAlign": "left", "labelPadding": -4, "labelOffset": -12, "labelLimit": 420, "labelFontSize": 11}
     axis = alt.Axis(ticks=False, domain=False, grid=False, **label)
     base = alt.Chart(table).encode(y=alt.Y("row:N", sort=None, title=None, axis=axis, scale=alt.Scale(padding=0.6)))
     decades = alt.Axis(values=[0.1, 1, 10, 100, 1000], format="~g")
@@ -371,6 +371,6 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
     spread = base.mark_rule(strokeWidth=3, opacity=0.35).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=GREY, thickness=2, size=16).encode(x="target:Q")
-    chart = alt.layer(spread, target, points).properties(width=320, height=alt.Step(34))
+    chart = alt.layer(spread, target, points).properties(width=430, height=alt.Step(38))
     rows = alt.Row("goal:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="top"))
-    return chart.facet(row=rows).resolve_scale(y="independent", x="shared").properties(description=description)
+    return chart.facet(row=rows).resolve_scale(y="independent", x="shared").resolve_axis(x="independent").properties(description=description)
