@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import extraction, growth, measure, nhsic, probes, profiles
+from benchmarks import extraction, gpu, growth, measure, nhsic, probes, profiles
 from benchmarks.measure import COLUMNS, Timed
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.mutual_information import kernels
@@ -29,6 +29,14 @@ def test_a_goal_is_missed_by_its_ratio_or_by_its_agreement_and_without_a_target_
     assert compared([2.9, 2.9, 9.0]).reached is False
     assert compared([5.0], differ=lambda _a, _b: 0.02).reached is False
     assert compared([5.0], target=float("nan")).reached is None
+
+
+def test_each_path_that_a_gpu_would_run_is_timed_and_agrees_with_itself_on_one_device(monkeypatch):
+    rows = gpu.goal("pocket", device="cpu", pairs=1, statements=24)
+    assert [row.what for row in rows] == [f"{what}, pocket" for what in gpu.PATHS]
+    assert all(row.agreement == 0 and row.ours_seconds > 0 for row in rows)
+    monkeypatch.setitem(gpu.PATHS, "activations", lambda model, ids: np.random.default_rng().normal(size=len(ids)))
+    assert gpu.goal("pocket", device="cpu", pairs=1, statements=24)[0].agreement > 0.1
 
 
 def test_pairs_take_turns_at_going_first():

@@ -104,8 +104,9 @@
     const from = spec.usermeta || {};
     const link = (href, text) => make("a", { href: `${here}../${href}`, textContent: text });
     if (from.code) bar.append(link(`book/api.html#${from.code}`, "code"));
-    for (const path of from.results || []) bar.append(link(path, path.replace(/^results\//, "")));
     const unfold = make("details", { className: "chart-data" }, make("summary", { textContent: "Data" }));
+    const tables = (from.results || []).map((path) => link(path, path.replace(/^results\//, "")));
+    if (tables.length) unfold.append(make("div", { className: "chart-tools" }, "Tables that this page has read:", ...tables));
     unfold.addEventListener("toggle", () => {
       if (unfold.open && !unfold.querySelector("table")) unfold.append(...htmlTable(data, spec.description));
     });

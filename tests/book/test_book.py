@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 from urllib.parse import unquote
 
+import nbformat
 import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
@@ -31,13 +32,17 @@ needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the 
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
-    """The built book, from a copy of the sources; the executed notebooks, which a run makes, are left out."""
+    """The built book, from a copy of the sources; of the executed notebooks, which a run makes, two stand for all."""
     copy = tmp_path_factory.mktemp("book")
     for name in ("book", "results", "studies", "notebooks"):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("runs", "vega.js"))
     for name in ("_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff"):
         shutil.copy(PROJECT / name, copy)
     vega.write_javascript(copy / "book" / "_static" / "vega.js")
+    for revision in ("step512", "step8192"):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Probing at {revision}")])
+        (copy / "book" / "runs" / "pocket").mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, copy / "book" / "runs" / "pocket" / f"probing-{revision}.ipynb")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--quiet", "-W", "-n", "--keep-going"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -530,7 +535,7 @@ def test_one_choice_of_statements_holds_for_all_figures_of_a_page_and_is_kept_in
 
 
 @needs_chromium
-def test_a_drag_along_training_moves_the_slider_and_a_featured_checkpoint_opens_its_notebook(opened):
+def test_a_drag_along_training_moves_the_slider_and_a_checkpoint_with_a_notebook_opens_it(opened, html):
     chart = opened("index.html", "fig-landing")
     slider, link = chart.get_by_role("slider"), chart.locator(".chart-page")
     chart.locator("select[name=statements]").select_option("pocket")
@@ -542,6 +547,7 @@ def test_a_drag_along_training_moves_the_slider_and_a_featured_checkpoint_opens_
     chart.page.mouse.move(*middle(strips.nth(11), down=5))
     sync_api.expect(slider).to_have_attribute("aria-valuetext", "512")
     sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step512.html")
+    assert not leads_nowhere(html / "book" / "index.html", "runs/pocket/probing-step512.html")
     chart.page.mouse.move(*middle(strips.nth(10), down=5))
     chart.page.mouse.up()
     sync_api.expect(slider).to_have_attribute("aria-valuetext", "384")

@@ -133,9 +133,9 @@ BOTH_ARMS = [("coherent", "told"), ("scrambled", "told")]
 
 
 CHARTS = {
-    "training": lambda: explorables.training(two_sets(), TEXT),
+    "training": lambda: explorables.training(two_sets(), "privacy", TEXT),
     "training with pages": lambda: explorables.training(
-        two_sets().assign(featured=lambda t: (t["step"] == 64) & (t["concept_set"] == "pocket")), TEXT, page="runs/probing-"
+        two_sets().assign(featured=lambda t: (t["step"] == 64) & (t["concept_set"] == "pocket")), "privacy", TEXT, page="runs/probing-"
     ),
     "probe_trajectories": lambda: explorables.probe_trajectories(probing(), "accuracy", TEXT),
     "probe_trajectories of two sets": lambda: explorables.probe_trajectories(two_sets(), "accuracy", TEXT, paper=theirs()),
@@ -280,7 +280,7 @@ def test_a_chart_does_not_change_its_table():
         (tidy({"released": LAYERS}, "nhsic_tx"), lambda table: charts.by_layer(table, "nhsic_tx", TEXT)),
         (steering(), lambda table: charts.dose_response(table, TEXT)),
         (plane(), lambda table: explorables.information_plane(table, TEXT)),
-        (probing(), lambda table: explorables.training(table, TEXT)),
+        (probing(), lambda table: explorables.training(table, "privacy", TEXT)),
         (information(), lambda table: charts.two_phases(table, control(), TEXT)),
     )
     for table, make in drawn:
@@ -322,14 +322,15 @@ def test_a_slider_stands_at_a_step_of_the_table_and_a_click_can_set_it(name):
 
 
 def test_training_opens_as_the_paper_shows_it_and_buttons_add_the_controls_and_balance_the_words():
-    spec = explorables.training(two_sets(), TEXT).to_dict()
+    spec = explorables.training(two_sets(), "privacy", TEXT).to_dict()
     opened = {parameter["name"]: parameter.get("value") for parameter in spec["params"]}
     first, floor, balanced = spec["usermeta"]["scenes"].values()
     assert first == {name: opened[name] for name in first}
+    assert opened["dimension"] == "privacy"
     assert floor == first | {"controls": True}
     assert balanced == floor | {"statements": balanced["statements"]} != floor
     one = two_sets().query("concept_set == 'pocket'")
-    assert len(explorables.training(one, TEXT).to_dict()["usermeta"]["scenes"]) == 2
+    assert len(explorables.training(one, "privacy", TEXT).to_dict()["usermeta"]["scenes"]) == 2
 
 
 def svg(spec: dict, **parameters) -> str:

@@ -11,8 +11,8 @@ import altair as alt
 import pandas as pd
 
 from .encodings import (
-    COLOURS, GREY, NARROW, TITLES, banded, colour, controls, ends, fitted, options, panels, shade, shown, step_axis, tooltip,
-    windows,
+    COLOURS, GREY, LAYERS, NARROW, TITLES, banded, colour, controls, ends, fitted, options, panels, shade, shown, step_axis,
+    tooltip, windows,
 )  # fmt: skip
 
 __all__ = [
@@ -44,7 +44,7 @@ def head_map(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart the value of every head (columns `layer` and `head`) as a field of cells, one panel a dimension."""
     rows = table[["revision", "layer", "head", "dimension", "concept_set", "value", "low", "high", "n"]].astype({"head": int})
     heads = alt.Y("head:O", title="head", scale=alt.Scale(reverse=True))
-    base = alt.Chart(rows).transform_filter(shown("checkpoint", "statements")).encode(x=alt.X("layer:O", title="block"), y=heads)
+    base = alt.Chart(rows).transform_filter(shown("checkpoint", "statements")).encode(x=alt.X("layer:O", title="block", axis=alt.Axis(labelOverlap="greedy", labelAngle=0)), y=heads)
     shade = alt.Color("value:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title=TITLES["accuracy"], orient="bottom"))
     cells = base.mark_rect().encode(color=shade, tooltip=tooltip("layer:O", "head:O", more=("n:Q",)))
     return panels(cells, rows, description, controls(rows, "checkpoint", "statements"))
@@ -114,7 +114,7 @@ def by_layer(
     base = alt.Chart(rows).encode(x=step_axis(rows)).transform_filter(shown("statements"))
     y = fitted(TITLES[metric])
     legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
-    layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=legend)
+    layer = alt.Color("layer:O", scale=LAYERS, legend=legend)
     measured = base.transform_filter(f"datum.method != '{floor}' && isValid(datum.layer)").encode(color=layer)
     layers = [shade(base, rows)] if judged else []
     layers += banded(measured, y, tooltip("revision", "layer", more=("n",)))

@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 __all__ = [
-    "COLOURS", "GREY", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
+    "COLOURS", "GREY", "LAYERS", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
     "select", "options", "controls", "shown", "windows", "shade", "banded", "panels",
 ]  # fmt: skip
 
@@ -19,6 +19,9 @@ COLOURS = {
 
 GREY = "#888888"
 """The colour of controls and of the paper's lines."""
+
+LAYERS = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.3, 0.75]))
+"""Colours of lines that are layers: neither so dark nor so pale that one theme swallows them."""
 
 NARROW = 140
 """How wide panels are that have a vertical axis each."""

@@ -15,7 +15,7 @@ import altair as alt
 import pandas as pd
 
 from . import encodings
-from .encodings import GREY, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
+from .encodings import GREY, LAYERS, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
 
 __all__ = ["training", "probe_trajectories", "layer_map", "compare_checkpoints", "information_plane", "ratios"]
 
@@ -73,7 +73,8 @@ def _wide(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _range(rows: pd.DataFrame, *more: str) -> list[float]:
     """Return an axis that has room for all intervals and controls, so that it stays when the reader chooses."""
     edges = rows[["low", "high", *_CONTROLS, *more]]
-    return [round(float(edges.min().min()), 2), round(float(edges.max().max()), 2)]
+    room = 0.02  # a line on the frame would not be seen
+    return [round(float(edges.min().min()) - room, 2), round(float(edges.max().max()) + room, 2)]
 
 
 def _controls_of(base: alt.Chart) -> alt.Chart:
@@ -81,14 +82,15 @@ def _controls_of(base: alt.Chart) -> alt.Chart:
     return base.transform_fold(list(_CONTROLS), as_=["method", "value"])
 
 
-def training(table: pd.DataFrame, description: str, page: str = "") -> alt.ConcatChart:
+def training(table: pd.DataFrame, dimension: str, description: str, page: str = "") -> alt.ConcatChart:
     """Chart held-out accuracy over training, up to the step that the reader drags to, and over the layers at that step.
 
-    It opens without controls on the first statements, in the dimension that rises most, as the paper shows it. Buttons add the
-    controls, and show the second statements where there are any.
+    It opens without controls on the first statements, as the paper shows it. Buttons add the controls, and show the second
+    statements where there are any.
 
     Args:
         table: rows of `probing.csv`.
+        dimension: the one on show when it opens.
         description: the alt text; states the finding.
         page: prefix of the address of a featured checkpoint's notebook, for rows whose `featured` is true.
     """
@@ -97,15 +99,14 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
         table = table.assign(href=[f"{page}{revision}.html" if there else "" for revision, there in addresses])
     rows = _wide(table, "accuracy")
     steps, choices = options(rows, "step"), controls(rows, "dimension", "statements", "layer", middle=True)
-    most, scenes = _scenes(rows)
-    choices = [select("dimension", options(rows, "dimension"), most), *choices[1:], alt.param(name="controls", value=False)]
+    choices = [select("dimension", options(rows, "dimension"), dimension), *choices[1:], alt.param(name="controls", value=False)]
     y = fitted(TITLES["accuracy"], domain=_range(rows))
     base = alt.Chart(rows).transform_filter(_PICKED).encode(color=colour())
     over, across = _over_training(base, rows, steps, y), _over_layers(base, y)
     over = over.properties(width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'"))
     across = across.properties(width=150, height=270, title=_title("'all layers, at step ' + step"))
     slider, meta = _slider(steps, "layer")
-    meta["scenes"] = scenes
+    meta["scenes"] = _scenes(options(rows, "concept_set"))
     if page:
         linked = {f"{row.concept_set} {row.step}": row.href for row in rows.itertuples() if row.href}
         choices.append(alt.param(name="notebook", expr=f"{linked}[statements + ' ' + step]"))
@@ -114,20 +115,15 @@ def training(table: pd.DataFrame, description: str, page: str = "") -> alt.Conca
     return chart.add_params(*slider, *choices).properties(description=description, usermeta=meta)
 
 
-def _scenes(rows: pd.DataFrame) -> tuple[str, dict[str, dict]]:
-    """Return the dimension that rises most on the first statements, and what each button sets."""
-    sets = options(rows, "concept_set")
-    first = rows[rows["concept_set"] == sets[0]]
-    start, end = (
-        first[first["step"] == step].groupby("dimension")["value"].mean() for step in (min(first["step"]), max(first["step"]))
-    )
+def _scenes(sets: list[str]) -> dict[str, dict]:
+    """Return what each button sets, from the names of the sets of statements."""
     scenes = {
         "What the paper shows": {"statements": sets[0], "controls": False},
         "Add the floor": {"statements": sets[0], "controls": True},
     }
     if len(sets) > 1:
         scenes["Balance the words"] = {"statements": sets[1], "controls": True}
-    return (end - start).idxmax(), scenes
+    return scenes
 
 
 def _dash() -> alt.StrokeDash:
@@ -337,7 +333,7 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
     x, y = (alt.X("nhsic_tx:Q", title=TITLES["nhsic_tx"]), alt.Y("nhsic_ty:Q", title=TITLES["nhsic_ty"]))
     x, y = (axis.scale(zero=False, padding=12) for axis in (x, y))
     legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
-    layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=legend)
+    layer = alt.Color("layer:O", scale=LAYERS, legend=legend)
     base = alt.Chart(table).transform_filter(_PICKED).encode(x=x, y=y)
     now, so_far = base.transform_filter("datum.step == step"), base.transform_filter("datum.step <= step")
     says = ["revision", "layer", alt.Tooltip("nhsic_tx:Q", format=".3f"), alt.Tooltip("nhsic_ty:Q", format=".4f")]
@@ -361,9 +357,9 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     Columns: `what`, `against`, `goal`, `ratio`, `low`, `high`, `target` (nan: none) and `reached`.
     """
     table = table[["what", "against", "goal", "ratio", "low", "high", "target", "reached"]]
-    table = table.assign(row=table["what"] + " : " + table["against"], goal="goal " + table["goal"].astype(str))
+    table = table.assign(row=table["what"] + " : " + table["against"], goal=table["goal"].astype(str))
     # Names are above their marks, inside the panel: on a phone there is no room for them next to it.
-    label = {"labelAlign": "left", "labelPadding": -4, "labelOffset": -11, "labelLimit": 250, "labelFontSize": 9}
+    label = {"labelAlign": "left", "labelPadding": -4, "labelOffset": -12, "labelLimit": 420, "labelFontSize": 11}
     axis = alt.Axis(ticks=False, domain=False, grid=False, **label)
     base = alt.Chart(table).encode(y=alt.Y("row:N", sort=None, title=None, axis=axis, scale=alt.Scale(padding=0.6)))
     decades = alt.Axis(values=[0.1, 1, 10, 100, 1000], format="~g")
@@ -375,6 +371,6 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
     spread = base.mark_rule(strokeWidth=3, opacity=0.35).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=GREY, thickness=2, size=16).encode(x="target:Q")
-    chart = alt.layer(spread, target, points).properties(width=320, height=alt.Step(34))
+    chart = alt.layer(spread, target, points).properties(width=430, height=alt.Step(38))
     rows = alt.Row("goal:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="top"))
-    return chart.facet(row=rows).resolve_scale(y="independent", x="shared").properties(description=description)
+    return chart.facet(row=rows).resolve_scale(y="independent", x="shared").resolve_axis(x="independent").properties(description=description)

@@ -12,7 +12,7 @@ __all__ = ["NAMES", "chart", "last", "onsets", "span"]
 NAMES = {"grammar": "grammar", "words": "words", "turn": "turn", "pocket": "sentence"}
 """What a page calls each rung."""
 
-_COLOURS = [GREY, "#35B779", "#31688E", "#440154"]
+_COLOURS = [GREY, "#2A9D6F", "#3B82C4", "#A855C7"]  # three to one at least on white and in the dark
 
 
 def _rows(study: str) -> pd.DataFrame:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from .. import results
 from ..claims import framework
 from ..statements.concepts import DIMENSIONS, RUNGS
 
-__all__ = ["ASKS", "NAMES", "listed", "dimensions", "verdicts"]
+__all__ = ["ASKS", "NAMES", "listed", "dimensions", "table", "verdicts"]
 
 NAMES = {
     "answer_accuracy": "right answers (0 or 1)",
@@ -67,3 +68,13 @@ def dimensions(names: Iterable[str], concept_set: str = "") -> str:
     """
     present, asked = set(names), ASKS if concept_set == "tracingllm" else {}
     return listed(f"{name} ({asked[name]})" if name in asked else name for name in DIMENSIONS if name in present)
+
+
+def table(rows: pd.DataFrame, caption: str = "") -> Styler:
+    """Return a table of words for a page: whole, to the left, with line breaks; a dash where there is no value."""
+    left = [
+        {"selector": "th, td", "props": "text-align: left; vertical-align: top; white-space: normal"},
+        {"selector": "caption", "props": "text-align: left; font-weight: bold"},
+    ]
+    styled = rows.style.format(escape="html", na_rep="–", precision=3).format_index(escape="html").set_table_styles(left)
+    return styled.set_caption(caption) if caption else styled

@@ -450,7 +450,8 @@ def findings(table: pd.DataFrame, titles: Mapping[str, str], power: pd.DataFrame
         counts = {verdict: int((tested["verdict"] == verdict).sum()) for verdict in VERDICTS[:4]}
         told = ", ".join(f"{verdict} {n}" for verdict, n in counts.items() if n)
         seen = cells.loc[cells["truth"] == "yes", VERDICTS[0]]
-        sure = f"false in at most {cells['false'].max():.0%} of simulations; seen in {seen.min():.0%} to {seen.max():.0%} if true"
+        span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (seen.min(), seen.max())))
+        sure = f"in simulations: at most {cells['false'].max():.0%} false verdicts; found in {span} where it is true"
         new = int((tested["data"] == "confirmed").sum())
         rows[title] = {
             "found here": f"{told} (of {len(tested)} tests)" if len(tested) else "not testable in any study",
