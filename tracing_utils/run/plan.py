@@ -1,6 +1,9 @@
 """What a study will cost, before it runs: download, disk, arithmetic, time.
 
 Rule: a plan asks nothing, changes nothing and downloads no weights; what it has to assume, it says.
+
+Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `calibrate`, `notebook_seconds`, `Needs`, `needs`,
+`describe`.
 """
 
 import json
@@ -21,11 +24,6 @@ from ..core.paths import PROJECT
 from ..statements.concepts import ConceptSet
 from . import studies
 from .studies import Study
-
-__all__ = [
-    "GPUS", "UTILISATION", "CHARACTERS_A_TOKEN", "costs", "calibrate", "notebook_seconds", "model_operations", "Needs", "needs",
-    "describe",
-]  # fmt: skip
 
 # Dense bf16 tensor-core rates in TFLOP/s (half of the figure with sparsity). Source: NVIDIA's data sheets of each card.
 GPUS = {"h200": 989, "h100": 989, "a100": 312, "l40s": 362, "l4": 121, "a10": 125, "rtx4090": 165, "rtx3090": 71}
