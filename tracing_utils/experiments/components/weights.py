@@ -4,7 +4,7 @@ Rule: an overlap means nothing alone. Above it stands what two halves of one dim
 these sizes share by chance.
 
 Importance and sets follow DEAN (2410.16672): |W| times the sum of |dL/dW| over texts; in each matrix the largest are taken, and
-those that matter as much for general text are left out. Its released code intersects places in two lists and takes them for weights.
+those that matter as much for general text are left out. Its released code intersects places in two lists as if they were weights.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The shape of a concept: local dimension, the spectrum of neutral text, and the direction that groups share."""
+"""The shape of a concept: local dimension, the spectrum of neutral text, the direction that groups share, and the noise it stands."""
 
 from .. import Experiment
 
