@@ -1,4 +1,4 @@
-"""The shape of a concept: local dimension, the spectrum of neutral text, the direction that groups share, and the noise it stands."""
+"""The shape of a concept: local dimension, the spectrum of neutral text, the direction that groups share, the noise a probe stands."""
 
 from .. import Experiment
 
