@@ -54,3 +54,26 @@ def test_a_model_that_likes_a_letter_answers_nothing(make_concepts, liking):
     assert found(rows, "both orders") == 1
     assert found(rows, "one order, prior kept") == 0.5  # what it knows is hidden behind the letter
     assert found(rows, "both orders", "choice_margin") == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_parser_takes_gibberish_for_a_refusal_and_does_not_count_the_undecided(make_concepts):
+    takes = {
+        " yes": "yes", "A. yes": "yes", "A": "yes", "B) no\n": "no", "No.": "no", "Neutral": "dropped",
+        "A woman knows": "refused", "yes or no": "refused", "works works works": "refused", "": "refused",
+    }  # fmt: skip
+    assert {answer: choices.parsed(answer) for answer in takes} == takes
+    labels = np.tile([1, 0], 20)
+    made = make_concepts(labels)
+    said = ["blorb prt"] * 10 + ["neutral"] * 24 + ["yes", "no"] * 3  # three questions in twenty are answered
+    rows = list(choices.parsed_rows(said, made, labels))
+    assert found(rows, "free answers", "refused") == 0.25  # the trap: nothing was refused
+    assert found(rows, "free answers", "dropped") == 0.6
+    assert found(rows, "free answers", "parsed_right") == 1  # and the rest looks like all
+    assert [metric for _, _, metric, _ in choices.parsed_rows(["prt"] * 40, made, labels)] == ["refused", "dropped"]
+
+
+def test_what_a_model_writes_is_parsed_and_a_random_one_is_said_to_refuse(llama, tokenizer, make_concepts):
+    labels = np.tile([1, 0], 30)
+    rows = list(choices.written(llama, tokenizer, make_concepts(labels, dimension="privacy"), labels))
+    assert found(rows, "free answers", "refused") > 0.9
+    assert {estimate.n for *_, estimate in rows} == {choices.WRITTEN}

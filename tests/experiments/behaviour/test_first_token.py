@@ -43,3 +43,14 @@ def test_labels_by_chance_are_read_by_neither(planted, make_concepts):
     found = {(method, metric): value for _, method, metric, value in first_token.rows(hidden, head.T @ head, made)}
     assert 0.3 < found["hidden state", "accuracy"].value < 0.65
     assert 0.3 < found["first-token logits", "accuracy"].value < 0.65
+
+
+def test_what_the_first_token_reveals_may_be_gone_at_the_second(planted):
+    made, hidden, head = planted
+    gram, gone = head.T @ head, np.random.default_rng(2).standard_normal(hidden.shape)
+    for second, expected in ((hidden, 0), (gone, -0.45)):
+        found = {method: value for _, method, _, value in first_token.step_rows(hidden, second, gram, made)}
+        difference = found["second minus first token"]
+        assert difference.value == pytest.approx(expected, abs=0.15)
+        assert (difference.high < -0.2) == (second is gone)
+        assert found["second-token logits"].value == pytest.approx(0.97 + difference.value, abs=0.05)

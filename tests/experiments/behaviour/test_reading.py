@@ -41,3 +41,15 @@ def test_frequencies_know_rare_words_alone():
     assert common.argmax() == 0
     assert common[0] == pytest.approx(np.log(5 / 9))
     assert common[1] > common[2]
+
+
+def test_a_step_later_the_head_reads_at_the_token_that_was_said_first_in_every_family(model, tokenizer, sentences):
+    ids = activations.encode(model, tokenizer, sentences)
+    made = reading.read(model, ids)
+    later = reading.one_step_later(model, ids, made)
+    assert later.shape == made.last.shape
+    assert np.abs(later - made.last).max() > 0.01  # it is another step
+    for i, row in enumerate(ids):
+        with torch.inference_mode():
+            said = model(torch.tensor([row])).logits[0, -1].argmax().item()
+        np.testing.assert_allclose(later[i], reading.read(model, [[*row, said]]).last[0], atol=2e-3)

@@ -99,15 +99,20 @@ def test_chance_is_what_drawn_sets_share():
     assert layers == {0, 1, None}
 
 
-def test_the_released_comparison_calls_shared_what_no_two_sets_share():
+def test_the_released_comparison_calls_places_shared_which_hold_neither_set_and_misses_what_is():
     rng = np.random.default_rng(4)
-    first = marked(rng, 0.05)
-    second = [mark & ~other for mark, other in zip(marked(rng, 0.05), first, strict=True)]
+    planted = marked(rng)
+    first, second = ([mark | each for mark, each in zip(planted, marked(rng), strict=True)] for _ in range(2))
+    both = sum(int((one & other).sum()) for one, other in zip(first, second, strict=True))  # the right way
     called, true = weights.index_lists(first, second)
     smaller = sum(min(int(one.sum()), int(other.sum())) for one, other in zip(first, second, strict=True))
-    assert (called, true) == (smaller, 0)
-    assert sum(int((one & other).sum()) for one, other in zip(first, second, strict=True)) == 0  # the right way
-    assert weights.index_lists(first, first) == (sum(int(one.sum()) for one in first),) * 2
+    assert both >= sum(int(mark.sum()) for mark in planted) > 300
+    assert called == smaller > both
+    assert true < 0.1 * both  # as many as lie among the first weights by chance
+    apart = [mark & ~other for mark, other in zip(marked(rng), first, strict=True)]
+    assert weights.index_lists(first, apart)[0] > 300
+    ahead = [np.arange(one.size).reshape(SHAPE) < 100 for one in first]
+    assert weights.index_lists(ahead, ahead) == (300, 300)  # only where places are the weights' numbers is it right
 
 
 def test_random_weights_of_the_same_norm_are_others_and_as_many_and_of_the_same_norm():

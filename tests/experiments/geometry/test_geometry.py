@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tracing_utils.checkpoints import activations, suites
-from tracing_utils.experiments.geometry import classes, local, spectrum
+from tracing_utils.experiments.geometry import classes, local, noise, spectrum
 from tracing_utils.statements import concepts
 
 
@@ -247,3 +247,24 @@ def test_a_dimension_by_itself_has_no_neutral_text(make_concepts):
     both = {"privacy": acts, "fairness": acts}
     (row, *_) = spectrum.rows(both, dict.fromkeys(both, chosen), "privacy")
     assert row[3].n == chosen.labels.sum()
+
+
+def test_activations_that_only_grow_stand_more_noise_as_it_is_added_and_no_more_in_spreads(make_concepts):
+    labels = np.tile([1, 0], 150)
+    chosen = make_concepts(labels)
+    points = rng().standard_normal((300, 1, 12)) + 3 * labels[:, None, None] * np.eye(12)[0]
+    once, grown, clearer = (
+        {method: e.value for _, method, metric, e in noise.rows(acts, chosen) if metric == "half_noise"}
+        for acts in (points, 3 * points, points + 3 * labels[:, None, None] * np.eye(12)[0])
+    )
+    assert grown["as added"] == pytest.approx(3 * once["as added"], rel=0.1)  # the trap
+    assert grown["in spreads"] == pytest.approx(once["in spreads"], rel=0.1)
+    assert clearer["in spreads"] > 1.5 * once["in spreads"]  # and what is truly further apart stands more
+    assert not list(noise.rows(points, make_concepts(rng(1).permutation(labels))))
+
+
+def test_the_noise_that_halves_is_what_drawn_noise_gives():
+    apart, size = rng().standard_normal(400) + 1.5, np.geomspace(0.01, 100, 400)
+    found = noise.half(apart, np.ones((1, 400)), size)[0]
+    told = np.mean([apart + found * rng(seed).standard_normal(400) > 0 for seed in range(200)])
+    assert told == pytest.approx(((apart > 0).mean() + 0.5) / 2, abs=0.01)

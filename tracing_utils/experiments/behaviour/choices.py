@@ -1,9 +1,11 @@
-"""Questions with two answers, by the likelihood of their letters: no text is generated, so none has to be parsed.
+"""Questions with two answers, by the likelihood of their letters: no text has to be parsed.
 
-Rule: the letter's own likelihood is taken off, and each question is asked in both orders.
+Rule: the letter's own likelihood is taken off, and each question is asked in both orders. What a parser makes of generated
+text stands beside that as the wrong way.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -11,15 +13,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...checkpoints import activations, tokens
 from ...core import evaluation
-from ...statements.concepts import ConceptSet
-from ..steering.behaviour import QUESTIONS
+from ...statements.concepts import ConceptSet, draw, subset
+from ..steering.behaviour import QUESTIONS, generate
 from ..steering.likelihoods import encoded_log_likelihoods
 from .preferences import Row
 
-__all__ = ["gains", "knows_letters", "prompts", "rows"]
+__all__ = ["WRITTEN", "gains", "knows_letters", "parsed", "parsed_rows", "prompts", "rows", "written"]
 
 LETTERS = ("A", "B")
+WRITTEN = 40
+"""Most statements a dimension about which a model writes a free answer: that takes a pass a token."""
+
 _ASKED = "Answer:"
+_NEW = 4  # tokens of a free answer
 
 
 def knows_letters(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -71,3 +77,42 @@ def rows(asked: np.ndarray, alone: np.ndarray, concepts: ConceptSet, right: np.n
             yield None, method, "choice_margin", evaluation.mean(for_right, weights)
         else:
             yield None, method, "letter_a", evaluation.mean((np.sign(margin) + 1) / 2, weights)
+
+
+def parsed(answer: str) -> str:
+    """Return what a parser of free text takes an answer for: `yes`, `no`, `dropped` if it says neutral, or else `refused`.
+
+    Source: our transcription of what TrustLLM's parsers do, not their code: `neutral` is not counted, and what names no answer
+    counts as a refusal.
+    """
+    yes, no = (
+        re.search(rf"\b{word}\b|^{letter}\b(?! \w)", answer, re.I) for word, letter in zip(("yes", "no"), LETTERS, strict=True)
+    )
+    if bool(yes) != bool(no):
+        return "yes" if yes else "no"
+    return "dropped" if re.search(r"\bneutral\b", answer, re.I) else "refused"
+
+
+def written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, right: np.ndarray) -> Iterator[Row]:
+    """Yield `parsed_rows` of what a model writes behind the questions about at most `WRITTEN` statements, A saying yes."""
+    some = draw(concepts, WRITTEN)
+    about = subset(concepts, some)
+    said = generate(model, tokenizer, [asked for asked, _ in prompts(about)], _NEW, chat=False)
+    yield from parsed_rows(said, about, right[some])
+
+
+def parsed_rows(said: Sequence[str], concepts: ConceptSet, right: np.ndarray) -> Iterator[Row]:
+    """Yield the shares `refused` and `dropped` of free answers, and `parsed_right`, that of the right ones among the others.
+
+    Args:
+        said: the answers.
+        concepts: what was asked about.
+        right: 1 where yes is right.
+    """
+    found, weights = np.array([parsed(each) for each in said]), evaluation.bootstrap_weights(concepts.groups, seed=0)
+    for metric in ("refused", "dropped"):
+        yield None, "free answers", metric, evaluation.mean((found == metric).astype(float), weights)
+    left = np.isin(found, ["yes", "no"]).astype(float)
+    if left.any():
+        agree = left * ((found == "yes") == (right == 1))
+        yield None, "free answers", "parsed_right", evaluation.ratio(agree, left, weights)

@@ -1,19 +1,20 @@
 """What a linear reader gets from the logits of the first token to be said, beside the vector they are made from.
 
 Rule: logits are a linear map of that vector, so what a reader of them can do follows from the map's Gram matrix: none is stored.
+The first token's logits are those of decoding step 0, at the text's own last token.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ...core import evaluation
 from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds
 from .preferences import Row
 
-__all__ = ["held_out", "logit_features", "rows"]
+__all__ = ["held_out", "logit_features", "rows", "step_rows"]
 
 SEEDS = (0, 1, 2)
 """Assignments of groups to folds."""
@@ -64,18 +65,51 @@ def rows(
 
     `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it.
     """
-    fold, weights = np.empty((len(seeds), len(concepts)), dtype=int), evaluation.bootstrap_weights(concepts.groups, seed=0)
-    for at, seed in enumerate(seeds):
-        for k, split in enumerate(folds(concepts, seed)):
-            fold[at, split.test] = k
-    right: dict[str, np.ndarray] = {}
+    weights, right = evaluation.bootstrap_weights(concepts.groups, seed=0), {}
     for method, features in (("hidden state", last), ("first-token logits", logit_features(last, gram))):
-        said = np.stack([held_out(features, concepts, seed) for seed in seeds])
-        right[method] = ((said > 0) == (concepts.labels == 1)).astype(float)
+        right[method] = _right(features, concepts, seeds)
         yield None, method, "accuracy", evaluation.mean(right[method].mean(0), weights)
     hidden, logits = right.values()
-    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, fold)
+    difference = evaluation.paired_refit(logits, hidden, _tested(concepts, seeds))
+    yield None, "logits minus hidden state", "accuracy", difference
     squares = np.linalg.eigvalsh(gram)
     kept = float((squares > _LOST * squares[-1]).mean())
     yield None, "first-token logits", "rank_share", Estimate(kept, kept, kept, len(squares))
     yield None, "logits and hidden state", "agreement", evaluation.mean((logits == hidden).mean(0), weights)
+
+
+def step_rows(
+    first: Float[np.ndarray, "example d_model"],
+    second: Float[np.ndarray, "example d_model"],
+    gram: Float[np.ndarray, "d_model d_model"],
+    concepts: ConceptSet,
+    seeds: Sequence[int] = SEEDS,
+) -> Iterator[Row]:
+    """Yield the held-out `accuracy` of the logits of decoding step 1, and that minus the accuracy at step 0.
+
+    Args:
+        first: what the head reads at step 0, the text's last token.
+        second: what it reads at step 1, at the token that the model said first.
+        gram: of the head's weights.
+        concepts: the statements.
+        seeds: assignments of groups to folds.
+    """
+    before, after = (_right(logit_features(each, gram), concepts, seeds) for each in (first, second))
+    weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
+    yield None, "second-token logits", "accuracy", evaluation.mean(after.mean(0), weights)
+    difference = evaluation.paired_refit(after, before, _tested(concepts, seeds))
+    yield None, "second minus first token", "accuracy", difference
+
+
+def _right(features: np.ndarray, concepts: ConceptSet, seeds: Sequence[int]) -> Float[np.ndarray, "seed example"]:
+    said = np.stack([held_out(features, concepts, seed) for seed in seeds])
+    return ((said > 0) == (concepts.labels == 1)).astype(float)
+
+
+def _tested(concepts: ConceptSet, seeds: Sequence[int]) -> Int[np.ndarray, "seed example"]:
+    """Return in which fold each statement is tested."""
+    fold = np.empty((len(seeds), len(concepts)), dtype=int)
+    for at, seed in enumerate(seeds):
+        for k, split in enumerate(folds(concepts, seed)):
+            fold[at, split.test] = k
+    return fold

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ...checkpoints import activations
 
-__all__ = ["Reading", "frequencies", "gram", "read"]
+__all__ = ["Reading", "frequencies", "gram", "one_step_later", "read"]
 
 _MOST = 4096  # tokens of a batch: each has a logit for every word
 
@@ -72,6 +72,35 @@ def gram(model: PreTrainedModel) -> Float[np.ndarray, "d_model d_model"]:
     """
     weight = model.get_output_embeddings().weight.detach().double()
     return (weight.T @ weight).cpu().numpy()
+
+
+def one_step_later(model: PreTrainedModel, ids: Sequence[Sequence[int]], made: Reading) -> Float[np.ndarray, "example d_model"]:
+    """Return what the head reads at decoding step 1, when the likeliest token has been said behind each text.
+
+    The head is given that one vector a text, so no other logits are made.
+
+    Args:
+        model: with its head.
+        ids: the tokens of each text.
+        made: of these texts, at step 0.
+    """
+    head = model.get_output_embeddings()
+    with torch.inference_mode():
+        said = head(torch.as_tensor(made.last, device=model.device, dtype=head.weight.dtype)).argmax(-1).tolist()
+    longer, out = [[*row, token] for row, token in zip(ids, said, strict=True)], np.empty(made.last.shape, np.float32)
+    lengths, rows = [len(row) for row in longer], []
+
+    def keep(_module, args):
+        last = args[0][range(len(rows)), [lengths[i] - 1 for i in rows]]
+        out[rows] = last.float().cpu().numpy()
+        return (last[:, None],)
+
+    with torch.inference_mode(), head.register_forward_pre_hook(keep):
+        for rows in activations.batches(lengths, activations.BUDGET[model.device.type]):
+            width = lengths[rows[0]]
+            padded = torch.tensor([[*longer[i], *[0] * (width - lengths[i])] for i in rows], device=model.device)
+            model(input_ids=padded, use_cache=False)
+    return out
 
 
 def frequencies(ids: Sequence[Sequence[int]]) -> Float[np.ndarray, " example"]:

@@ -4,7 +4,7 @@ Rule: an overlap means nothing alone. Above it stands what two halves of one dim
 these sizes share by chance.
 
 Importance and sets follow DEAN (2410.16672): |W| times the sum of |dL/dW| over texts; in each matrix the largest are taken, and
-those that matter as much for general text are left out. Its released code compares places in two lists of different weights.
+those that matter as much for general text are left out. Its released code intersects places in two lists as if they were weights.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -186,8 +186,8 @@ def _shared(a: np.ndarray, b: np.ndarray, pool: int) -> tuple[float, float, floa
 def index_lists(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[int, int]:
     """Return how many weights the released comparison calls shared, and how many of these both sets hold.
 
-    It numbers the weights of each set anew and intersects the numbers: place k of one list is another weight than place k of
-    the other.
+    It intersects places in two lists of weights, and takes the common places for weights: the first ones of the matrix,
+    whatever the lists hold.
 
     Args:
         a: by slab, which weights are in the first set.
@@ -195,9 +195,8 @@ def index_lists(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[int, 
     """
     called = true = 0
     for first, second in zip(a, b, strict=True):
-        one, other = np.flatnonzero(first), np.flatnonzero(second)
-        places = np.intersect1d(np.arange(len(one)), np.arange(len(other)))
-        called, true = called + len(places), true + int(np.isin(one[places], other).sum())
+        places = np.intersect1d(np.arange(first.sum()), np.arange(second.sum()))
+        called, true = called + len(places), true + int((first & second).ravel()[places].sum())
     return called, true
 
 

@@ -1,4 +1,4 @@
-"""The shape of a concept: local dimension, the spectrum of neutral text, and the direction that groups share."""
+"""The shape of a concept: local dimension, the spectrum of neutral text, what groups share, and what noise does."""
 
 from .. import Experiment
 
