@@ -41,7 +41,7 @@ from .types import (
     weight_names,
 )
 
-__all__ = ["HubError", "fetch", "listed", "resolve", "resolve_suite", "whole"]
+__all__ = ["HubError", "fetch", "listed", "resolve", "resolve_suite", "whole", "with_tokenizer"]
 
 disable_progress_bars()  # one bar a file floods the log of a run
 
@@ -378,6 +378,17 @@ def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
             _get(remote.tokenizer, part / "tokenizer", f"the tokenizer {remote.tokenizer.repo}", tokenizer_only=True)
         os.replace(part, into)
     return placed(checkpoint, into)
+
+
+def with_tokenizer(checkpoint: Checkpoint, into: Path) -> Checkpoint:
+    """Return a resolved checkpoint of the hub with its tokenizer alone in a folder, so that it is looked at before the weights.
+
+    Raises:
+        HubError: as `fetch`.
+    """
+    remote = checkpoint.remote.tokenizer or checkpoint.remote
+    _get(remote, into, f"the tokenizer {remote.repo}", tokenizer_only=True)
+    return replace(checkpoint, folder=into, tokenizer=into)
 
 
 def whole(checkpoint: Checkpoint, folder: Path) -> bool:
