@@ -464,9 +464,8 @@ def stored_as(dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_that_are_those_of_another_checkpoint_rounded_are_the_same(folder, dtype, first):
     """Their neighbours, which differ in less than rounding takes away, are not, as long as both are whole."""
-    assert [torch.tensor(x).to(dtype).view(torch.uint8).numpy().tobytes() for x in ROUNDED] == [
-        files._round(np.array(x, np.float32), {torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]) for x in ROUNDED
-    ]
+    by_torch = torch.tensor(ROUNDED).to(dtype).view(torch.uint8).numpy().tobytes()
+    assert files._round(np.array(ROUNDED, np.float32), {torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]) == by_torch
     shutil.copytree(folder / "step8", folder / first, dirs_exist_ok=True)
     stored_as(dtype)(folder / first)
     earlier, later = sorted(("step8", first), key=lambda name: int(name.removeprefix("step")))
