@@ -421,7 +421,9 @@ def test_the_first_job_of_a_run_reads_the_statements_with_each_tokenizer_and_wit
     shutil.copytree(folder / "tokenizer", folder / "chat", dirs_exist_ok=True)
     written = {"suite": str(folder), "concepts": str(own_statements), "experiments": ["probing"]}
     (alone := tmp_path / "alone.yml").write_text(yaml.safe_dump(written))
-    (tuned := tmp_path / "tuned.yml").write_text(yaml.safe_dump(written | {"experiments": ["probing", "steering"]}))
+    (tuned := tmp_path / "tuned.yml").write_text(
+        yaml.safe_dump(written | {"experiments": ["probing", "steering"], "steering": {"layers": [1]}})
+    )
     out = tmp_path / "ledger.csv"
     assert jobs.main(["ledger", str(tuned), str(out)]) == 0
     before = runner.suite_key(studies.read(tuned))
