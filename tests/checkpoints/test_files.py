@@ -463,7 +463,7 @@ def stored_as(dtype):
 @pytest.mark.parametrize("first", ["step1", "step64"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_that_are_those_of_another_checkpoint_rounded_are_the_same(folder, dtype, first):
-    """Their neighbours, which differ in less than rounding takes away, are not, as long as both are whole."""
+    """One number that still differs after rounding makes them others."""
     by_torch = torch.tensor(ROUNDED).to(dtype).view(torch.uint8).numpy().tobytes()
     assert files._round(np.array(ROUNDED, np.float32), {torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]) == by_torch
     shutil.copytree(folder / "step8", folder / first, dirs_exist_ok=True)
