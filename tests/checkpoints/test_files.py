@@ -5,11 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tracing_utils.checkpoints import files, ledger, suites
+from tracing_utils.checkpoints import files, ledger, models, suites
 from tracing_utils.checkpoints.models import load_model, swap
 from tracing_utils.checkpoints.types import Checkpoint
 
@@ -411,3 +412,70 @@ def test_the_ledger_says_how_weights_were_quantised(folder):
     weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.float8_e4m3fn)
     save_file(weights, folder / "step8" / "model.safetensors", {"format": "pt"})
     assert told() == "F8_E4M3"
+
+
+NO_METHOD = ("int8", ["int8"], 8, True, {}, {"bits": 4}, {"quant_method": None}, {"quant_method": ["gptq"]})
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("name", ["quantization_config", "compression_config"])
+@pytest.mark.parametrize("told", [*NO_METHOD, {"load_in_8bit": True}, {"quant_method": "own"}, None])
+def test_a_quantisation_that_tells_no_method_is_refused_by_the_ledger_and_by_load_in_one_sentence(folder, told, name, inside):
+    path = folder / "step8" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | ({"text_config": {name: told}} if inside else {name: told})))
+    named = told in NO_METHOD or (told == {"load_in_8bit": True} and name == "compression_config")
+    assert (files.untold(json.loads(path.read_text())) != []) == named
+    if named:
+        with pytest.raises(ValueError, match=rf"step8 \(a quantisation without a method: {name} in config\.json must be"):
+            ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+        for read in (lambda: load_model(at(folder / "step8"), head=False), lambda: models.sizes(folder / "step8")):
+            with pytest.raises(ValueError, match="a quantisation without a method") as refused:
+                read()
+            assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [in_shards, pickled, pickled_as_once, deeper])
+def test_a_file_of_weights_that_is_cut_is_named_by_ledger_load_and_swap(folder, change):
+    change(folder / "step8")
+    model = load_model(at(folder / "step1"), head=False)
+    ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+    name = files.weights(folder / "step8")[-1]
+    path = folder / "step8" / name
+    path.write_bytes(path.read_bytes()[:-99])
+    said = f"a damaged file: {name} cannot be read, "
+    with pytest.raises(ValueError, match=rf"step8 \({re.escape(said)}"):
+        ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+    for read in (lambda: load_model(at(folder / "step8"), head=False), lambda: swap(model, at(folder / "step8"))):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            read()
+
+
+def stored_as(dtype):
+    def change(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        weights = {name: value if "norm" in name else value.to(dtype) for name, value in weights.items()}
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return change
+
+
+@pytest.mark.parametrize("first", ["step1", "step64"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_that_are_those_of_another_checkpoint_rounded_are_the_same(folder, dtype, first):
+    """One number that still differs after rounding makes them others."""
+    by_torch = torch.tensor(ROUNDED).to(dtype).view(torch.uint8).numpy().tobytes()
+    assert files._round(np.array(ROUNDED, np.float32), {torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]) == by_torch
+    shutil.copytree(folder / "step8", folder / first, dirs_exist_ok=True)
+    stored_as(dtype)(folder / first)
+    earlier, later = sorted(("step8", first), key=lambda name: int(name.removeprefix("step")))
+    made = ledger.table(suites.load(str(folder)).checkpoints).set_index("revision")["duplicate_of"]
+    assert made[made != ""].to_dict() == {later: earlier}
+    weights = load_file(path := folder / first / "model.safetensors")
+    largest = max(weights, key=lambda name: weights[name].numel())
+    weights[largest].view(-1)[-1] += 1
+    save_file(weights, path, {"format": "pt"})
+    assert set(ledger.table(suites.load(str(folder)).checkpoints)["duplicate_of"]) == {""}
+
+
+ROUNDED = (0.0, -0.0, 1.0, -1.5, 1.00390625, 1.01171875, 0.1, 65519.0, 1e-8, 3.0e38)

@@ -15,7 +15,7 @@ from huggingface_hub import constants, snapshot_download
 from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import hub, ledger, models, suites
 from tracing_utils.checkpoints.hub import HubError
-from tracing_utils.checkpoints.types import Checkpoint
+from tracing_utils.checkpoints.types import TEMPLATES, Checkpoint, tokenizer_names
 from tracing_utils.run import jobs, studies, workflow
 
 STEPS = ("step0", "step1", "step2", "step8", "step64", "step1000")
@@ -219,6 +219,65 @@ def test_shards_that_only_an_index_names_are_fetched(server, files, tmp_path):
     models.load_model(fetched, head=True)
 
 
+def test_shards_in_a_folder_inside_that_an_index_names_are_fetched_there_and_no_path_leads_out(server, files, tmp_path):
+    content = files("llama")
+    whole = content.pop("model.safetensors")
+    named = dict.fromkeys(safetensors.torch.load(whole), "shards/part.safetensors")
+
+    def index(named):
+        return {"model.safetensors.index.json": json.dumps({"metadata": {}, "weight_map": named}).encode()}
+
+    server.publish("tests/deep", "step0", content | {"shards/part.safetensors": whole, "other/x.bin": b"x"} | index(named))
+    server.publish(
+        "tests/deep", "step1", content | {"../part.safetensors": whole} | index(dict.fromkeys(named, "../part.safetensors"))
+    )
+    within, outside = hub.resolve(suites.load("hub:tests/deep").checkpoints)
+    assert ledger.weights(outside) == []
+    assert ledger.weights(within) == ["shards/part.safetensors"]
+    fetched = hub.fetch(within, tmp_path / "w")
+    assert not (fetched.folder / "other").exists()
+    assert hub.whole(within, fetched.folder)
+    assert ledger.weights_sha256(copied(fetched, tmp_path / "copy")) == ledger.weights_sha256(within)
+    models.load_model(fetched, head=True)
+
+
+BESIDE = {
+    "not used, since there are safetensors: pytorch_model.bin": {"pytorch_model.bin": b"x"},
+    "not used, since transformers reads model.safetensors: consolidated.00.pth": {"consolidated.00.pth": b"x"},
+    "two saves of weights, model.safetensors and model-00001-of-00002.safetensors: delete the one that is not this checkpoint's":
+        {"model-00001-of-00002.safetensors": b"x"},
+    "a quantisation without a method: quantization_config in config.json must be a mapping with a quant_method, and is 'int8'. "
+    "Write the method, or take the weights from before":
+        {"config.json": b'{"model_type": "llama", "quantization_config": "int8"}'},
+    "": {"optimizer.bin": b"x", "onnx/model.onnx": b"x", "other/pytorch_model.bin": b"x"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", BESIDE)
+def test_what_lies_beside_the_weights_on_the_hub_is_told_as_it_is_of_a_folder(server, files, tmp_path, said):
+    server.publish("tests/beside", "step0", content := files("llama") | BESIDE[said])
+    (described,) = hub.resolve(suites.load("hub:tests/beside").checkpoints)
+    assert ledger.table([described])["faults"].tolist() == [said]
+    for name, data in content.items():
+        (path := tmp_path / "step0" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    assert ledger.table(suites.load(str(tmp_path)).checkpoints)["faults"].tolist() == [said]
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template.json"])
+@pytest.mark.parametrize("words", [True, False])
+def test_a_template_of_the_hub_is_fetched_and_counts_in_whatever_file_it_lies(server, files, tmp_path, name, words):
+    template = "{% for m in messages %}<{{ m['content'] }}>{% endfor %}"
+    stored = (template if name.endswith("jinja") else json.dumps({"chat_template": template})).encode()
+    server.publish("tests/told", "main", files("llama"))
+    server.publish("tests/told", "step0", plain := files("llama", 1, tokenizer=words))
+    server.publish("tests/told", "step1", plain | {name: stored})
+    before, described = hub.resolve(suites.load("hub:tests/told").checkpoints)
+    assert set(ledger.tokenizer_identity(described)) > set(ledger.tokenizer_identity(before))
+    fetched = hub.fetch(described, tmp_path / "w")
+    assert models.load_tokenizer(fetched).chat_template == template
+
+
 def test_adapters_and_quantised_weights_of_the_hub_are_told_from_its_metadata(server, files, tmp_path):
     config = json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "awq", "bits": 4}}).encode()
     server.publish("tests/more", "step0", files() | {"adapter_config.json": b"{}"})
@@ -287,13 +346,14 @@ def test_one_revision_of_a_repository_is_a_suite_of_one_model(server, files, tmp
 def test_a_run_asks_the_hub_once_and_its_jobs_work_from_what_it_said(server, pythia, tmp_path):
     (tmp_path / "neox.yml").write_text("suite: hub:tests/pythia\nconcepts: pocket\ncheckpoints: 3\n")
     resolved = str(workflow.write_resolved(studies.read(tmp_path / "neox.yml"), tmp_path / "runs"))
-    asked = len(server.requests)
+    assert server.downloaded() == []
     assert jobs.main(["ledger", resolved, str(tmp_path / "ledger.csv")]) == 0
     table = pd.read_csv(tmp_path / "ledger.csv", keep_default_na=False)
     assert table["revision"].tolist() == ["step0", "step64", "step1000"]
     assert table["commit"].tolist() == [server.repos["tests/pythia"][name] for name in table["revision"]]
     assert set(table["duplicate_of"]) == {""}  # the last one holds what main holds, and may
-    assert len(server.requests) == asked
+    fetched = {Path(path).name for path in server.downloaded()}  # the statements are read first, with one tokenizer for all
+    assert "tokenizer.json" in fetched <= {*tokenizer_names(["tokenizer.json", *TEMPLATES])}
 
     assert jobs.main(["weights", resolved, "step64", str(tmp_path / "runs/weights/step64")]) == 0
     study = studies.read(resolved)

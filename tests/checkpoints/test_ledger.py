@@ -152,9 +152,9 @@ def test_weights_that_are_cut_off_or_not_those_of_the_list_of_hashes_are_refused
     (unlisted := folder / "step64" / "model.safetensors").write_bytes(unlisted.read_bytes()[:5])
     with pytest.raises(ValueError, match="must have whole weights") as refused:
         ledger.check(table(folder))
-    assert re.search(r"step1 \(damaged: model\.safetensors cannot be read, .*\)", str(refused.value))
-    assert "step2 (damaged: model.safetensors is not the one of SHA256SUMS)" in str(refused.value)
-    assert re.search(r"step64 \(damaged: model\.safetensors cannot be read, .*\)", str(refused.value))
+    assert re.search(r"step1 \(a damaged file: model\.safetensors cannot be read, .*\)", str(refused.value))
+    assert "step2 (a damaged file: model.safetensors is not the one of SHA256SUMS)" in str(refused.value)
+    assert re.search(r"step64 \(a damaged file: model\.safetensors cannot be read, .*\)", str(refused.value))
     assert "step8 " not in str(refused.value)
 
 

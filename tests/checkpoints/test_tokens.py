@@ -19,7 +19,7 @@ from tracing_utils.checkpoints.models import load_model, load_tokenizer
 from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.steering import behaviour
-from tracing_utils.run import plan, studies
+from tracing_utils.run import jobs, plan, runner, studies
 
 TEXT = "The baker's 1234 lamps  kept near the RIVER, as a naïve café; 中文 \U0001f600!"
 
@@ -247,7 +247,6 @@ ALIKE = {
         a_token(321, "<|q|>", special=True),
         {"added_tokens": [{"id": 320} | _token("<|q|>", special=True)]},
     ),
-    "what is put around a text, which is the stored one's matter": ({"add_bos_token": False, "add_eos_token": True}, {}),
     "tokens more that stand for no text": (a_token(320, "<|q|>", special=True) | {"extra_special_tokens": ["[A]"]}, {}),
     "a length to cut off at": (
         {}, {"truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}},
@@ -265,6 +264,27 @@ def test_files_that_make_another_tokenizer_of_the_stored_one_are_refused_before_
     with pytest.raises(ValueError, match=r"must hold one tokenizer; of '.*' its tokenizer\.json makes the tokens \[") as refused:
         load_tokenizer(at(folder))
     assert "\n" not in str(refused.value)
+
+
+AROUND = {"nothing": "$A", "a begin": "<|bos|> $A", "both": "<|bos|> $A <|eos|>"}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize(
+    "asked", [{}, {"add_bos_token": None}, *({f"add_{end}_token": told} for end in ("bos", "eos") for told in (True, False))]
+)
+def test_a_begin_or_end_of_text_that_is_asked_for_and_not_put_is_told_before_a_text_is_read(copied, around, asked):
+    special = [token for token in SPECIAL if token[0] in AROUND[around]]
+    template = processors.TemplateProcessing(single=AROUND[around], special_tokens=special)
+    folder = copied(described=asked, post_processor=json.loads(template.__getstate__()))
+    put = {"add_bos_token": around != "nothing", "add_eos_token": around == "both"}
+    differs = [f"{key}: {str(told).lower()}" for key, told in asked.items() if told is not None and told != put[key]]
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        read = load_tokenizer(at(folder))
+    assert read("The lamp")["input_ids"] == stored_ids(folder, "The lamp")  # which transformers follows
+    said = [str(warning.message) for warning in raised]
+    assert [each.partition("it says ")[2].partition(", and")[0] for each in said] == differs
 
 
 BUNDLED = {"pocket": 15, "world-coherent": 17, "world-scrambled": 17, "world-forgetting": 6, "world-other-seed": 1}
@@ -391,6 +411,33 @@ def test_a_tokenizer_that_spells_in_bytes_knows_everything_and_one_that_has_no_w
     assert tokens._unknown(lost) == set()
     with pytest.raises(ValueError, match=r"A tokenizer must read every text; this one failed: .*Missing \[UNK\]"):
         tokens.tokenize(lost, ["two"])
+
+
+def test_the_first_job_of_a_run_reads_the_statements_with_each_tokenizer_and_with_the_chat_model_s(
+    suite_folder, own_statements, tmp_path, capsys
+):
+    """The run is stopped by it before anything is computed, and not by the chat model of a study that does not use it."""
+    shutil.copytree(suite_folder, folder := tmp_path / "tiny")
+    shutil.copytree(folder / "tokenizer", folder / "chat", dirs_exist_ok=True)
+    written = {"suite": str(folder), "concepts": str(own_statements), "experiments": ["probing"]}
+    (alone := tmp_path / "alone.yml").write_text(yaml.safe_dump(written))
+    (tuned := tmp_path / "tuned.yml").write_text(
+        yaml.safe_dump(written | {"experiments": ["probing", "steering"], "steering": {"layers": [1]}})
+    )
+    out = tmp_path / "ledger.csv"
+    assert jobs.main(["ledger", str(tuned), str(out)]) == 0
+    before = runner.suite_key(studies.read(tuned))
+    described = json.loads((folder / "chat" / "tokenizer_config.json").read_text())
+    (folder / "chat" / "tokenizer_config.json").write_text(json.dumps(described | a_token(320, "window")))
+    assert runner.suite_key(studies.read(tuned)) != before
+    out.unlink()
+    assert jobs.main(["ledger", str(tuned), str(out)]) == 2
+    assert "chat must hold one tokenizer; of " in capsys.readouterr().err
+    assert not out.exists()
+    assert jobs.main(["ledger", str(alone), str(out)]) == 0
+    word_level(["The", "clerk", "told"]).save_pretrained(folder / "step8")
+    assert jobs.main(["ledger", str(alone), str(out)]) == 2
+    assert "Statements of opposite labels must have different tokens; in mine" in capsys.readouterr().err
 
 
 def test_the_plan_and_the_activations_refuse_what_the_tokenizer_cannot_tell_apart(suite_folder, own_statements, tmp_path):

@@ -102,7 +102,7 @@ def test_damaged_weights_are_refused_by_name(how, program, outcome):
     damage(weights, how)
     code, said = program.run()
     assert code == 2, said
-    assert "step64 (damaged: model.safetensors" in said
+    assert "step64 (a damaged file: model.safetensors" in said
     assert not list((program.folder / "runs/small").glob("activations/*"))
     outcome(program.sentence())
 

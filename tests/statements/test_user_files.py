@@ -178,6 +178,29 @@ def test_a_sign_at_an_end_that_nobody_sees_is_told_with_the_labels_it_stands_at(
     assert warned(jsonl([row | {"statement": row["statement"].replace(" ", sign)} for row in rows()])) == []  # inside
 
 
+COMPATIBLE = {"full width": ("\uff21\uff22\uff23 is here.", "ABC is here."), "a joined sign": ("A \ufb01ne day.", "A fine day.")}
+
+
+@pytest.mark.parametrize("case", COMPATIBLE)
+def test_twins_that_differ_in_how_signs_are_written_are_told_where_labels_differ_and_one_group_where_not(case):
+    one, other = COMPATIBLE[case]
+    opposite = [{"statement": one, "label": 1}, {"statement": other, "label": 0}]
+    grouped = [row | {"group": f"g{i}"} for i, row in enumerate([*rows(), *opposite])]
+    (said,) = warned(jsonl(grouped))
+    assert "1 statements differ from one with the other label in the way their signs are written alone" in said
+    assert repr(one) in said and repr(other) in said
+    with pytest.warns(UserWarning, match="1 statements nearly repeat another one"):
+        alike = user_files.read_statements(jsonl([*rows(), opposite[0], opposite[1] | {"label": 1}]), "a.jsonl")
+    assert alike["group"].nunique() == 25
+    assert warned(jsonl([*grouped[:-1], {"statement": "Another end.", "label": 0, "group": "g"}])) == []
+
+
+def test_signs_that_mean_something_else_may_have_the_other_label():
+    """5\u00b2 is 25, and 52 is not: such twins are told and not refused."""
+    made = [{"statement": "5\u00b2 is 25.", "label": 1}, {"statement": "52 is 25.", "label": 0}]
+    assert any("signs are written alone" in said for said in warned(jsonl([*rows(), *made])))
+
+
 def test_one_text_in_two_normal_forms_has_one_label():
     twins = [{"statement": "The caf\u00e9 is open.", "label": 1}, {"statement": "The cafe\u0301 is open.", "label": 0}]
     with pytest.raises(ValueError, match=r"row 26: a statement must have one label"):

@@ -5,19 +5,24 @@ Rule: the index decides, as it does for transformers; a folder that leaves open 
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple
 from zipfile import is_zipfile
+
+import numpy as np
+from safetensors import safe_open
 
 from ..core.errors import brief
 from .types import CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "CONSTANTS", "HEADS", "NOTE", "REFUSED", "adapters", "chat_template", "configuration", "content", "dangling", "faults",
-    "indices", "is_adapter", "is_pointer", "other_saves", "pointers", "quantisation", "quantised", "refuse", "same", "weights",
+    "CONSTANTS", "DAMAGED", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "chat_template", "configuration", "content",
+    "dangling", "faults", "indices", "is_adapter", "is_pointer", "of_names", "other_saves", "pointers", "quantisation",
+    "quantised", "refuse", "rounded", "same", "untold", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"([\w.-]*[_.-])?(adapters?|lora)([_.-][\w.-]*)?\.(json|safetensors|bin|pth?|npz|ckpt)", re.IGNORECASE)
@@ -25,6 +30,9 @@ _READ_BEFORE = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")  # b
 _POINTER = b"version https://git-lfs"
 _MOST_OF_A_POINTER = 1024  # bytes, as git-lfs has it
 
+_WIDE = {"F32": "<f4", "F64": "<f8"}
+NARROW = ("BF16", "F16")
+"""Dtypes to which weights are rounded when they are saved anew."""
 _SMALL = re.compile(r"F[48]_|[IU][48]$")  # dtypes, as safetensors writes them, that need scales
 
 _OTHER_SAVE = re.compile(
@@ -32,9 +40,10 @@ _OTHER_SAVE = re.compile(
 )
 
 _MERGE = "merge it into its base first (peft's merge_and_unload, then save_pretrained of what that gives)"
-_AN_ADAPTER, _A_POINTER, _A_LINK, _TWO_SAVES, _UNFIT, _UNSCALED = REFUSED = (
+_AN_ADAPTER, _A_POINTER, _A_LINK, _TWO_SAVES, _UNFIT, _UNSCALED, _UNTOLD, DAMAGED = REFUSED = (
     "an adapter, which would not be used", "a pointer of git-lfs", "a link to nothing", "two saves of weights",
-    "no index that fits", "small whole numbers or fp8 without a word on their scales",
+    "no index that fits", "small whole numbers or fp8 without a word on their scales", "a quantisation without a method",
+    "a damaged file",
 )  # fmt: skip
 """What a fault begins with that no weights are read in spite of."""
 
@@ -136,17 +145,42 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     needed = {*INDICES, *(name for names in indices(folder).values() for name in names)}
     if lost := [name for name in dangling(folder) if is_weights(name) or name in needed]:
         return [*found, f"{_A_LINK} in place of {', '.join(lost)}: copy what it leads to"]
+    found += untold(configuration(folder) or {})
+    found += _damaged(folder, read)
     found += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
     if not read:
         named = ((index, names[0]) for index, names in indices(folder).items() if names)
         return found + [f"{_UNFIT}: {index} names {brief(name)}, which is not in the folder" for index, name in named][:1]
-    pickled = sorted(name for name in here if is_weights(name) and not read[0].endswith(".bin") and name.endswith(".bin"))
-    found += [f"not used, since there are safetensors: {', '.join(pickled)}"] if pickled else []
+    found += _pickles(here, read)
     found += _of_weights(folder, read, sorted(filter(is_weights, here)))
-    beside = [name for name in other_saves(here) if name not in read]
-    if beside and not any(fault.startswith(REFUSED) for fault in found):
-        found.append(f"not used, since transformers reads {read[0]}: {', '.join(beside)}")
+    return found if any(fault.startswith(REFUSED) for fault in found) else found + _others(here, read)
+
+
+def of_names(names: Iterable[str], read: list[str]) -> list[str]:
+    """Return what is wrong with a checkpoint on a hub, of which the names of its files are known, and which of them are read."""
+    names = {name for name in names if "/" not in name}
+    found = adapters(names)
+    if read:
+        found += _pickles(names, read) + _second_save(read, sorted(filter(is_weights, names))) + _others(names, read)
     return found
+
+
+def _pickles(names: Iterable[str], read: list[str]) -> list[str]:
+    pickled = sorted(name for name in names if is_weights(name) and not read[0].endswith(".bin") and name.endswith(".bin"))
+    return [f"not used, since there are safetensors: {', '.join(pickled)}"] if pickled else []
+
+
+def _others(names: Iterable[str], read: list[str]) -> list[str]:
+    beside = [name for name in other_saves(names) if name not in read]
+    return [f"not used, since transformers reads {read[0]}: {', '.join(beside)}"] if beside else []
+
+
+def _second_save(read: list[str], others: Iterable[str]) -> list[str]:
+    """Return the fault of one whole file beside others that are weights of its kind."""
+    if not any(read == [index.removesuffix(".index.json")] for index in INDICES):
+        return []
+    found = [name for name in others if name not in read and name.endswith(Path(read[0]).suffix)]
+    return [f"{_TWO_SAVES}, {read[0]} and {found[0]}: delete the one that is not this checkpoint's"] if found else []
 
 
 def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
@@ -161,8 +195,7 @@ def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
     named = indices(folder).get(index)
     others = [name for name in alike if name not in read and name.endswith(kind)]
     if read == [index.removesuffix(".index.json")]:
-        others += [name for name in named or () if name not in read and (folder / name).is_file()]
-        return [f"{_TWO_SAVES}, {read[0]} and {others[0]}: delete the one that is not this checkpoint's"] if others else []
+        return _second_save(read, [*others, *(name for name in named or () if (folder / name).is_file())])
     if named is None:
         return [f"{_UNFIT}: {index} is not there, or cannot be read"]
     found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in named if name not in read][:1]
@@ -174,8 +207,8 @@ def refuse(folder: Path) -> None:
     """Refuse a folder whose files leave open what its weights are.
 
     Raises:
-        ValueError: if it holds an adapter, pointers of git-lfs, two saves, an index of files that are not there, or numbers
-            whose scales are not told.
+        ValueError: if it holds an adapter, pointers of git-lfs, two saves, an index of files that are not there, a damaged
+            file, or numbers whose scales are not told.
     """
     for fault in faults(folder):
         if fault.startswith(REFUSED):
@@ -216,12 +249,48 @@ def quantisation(config: dict) -> str:
     return str(told.get("quant_method", "unknown")) + (f", {bits} bits" if bits else "")
 
 
+def untold(config: dict) -> list[str]:
+    """Return the fault of a configuration that tells of a quantisation, or of that of its text part, and not how it was done."""
+    for part in (config, config.get("text_config")):
+        for name in ("quantization_config", "compression_config"):
+            told = part.get(name) if isinstance(part, dict) else None
+            known = isinstance(told, dict) and (isinstance(told.get("quant_method"), str) or _by_bitsandbytes(name, told))
+            if told is not None and not known:
+                return [
+                    f"{_UNTOLD}: {name} in config.json must be a mapping with a quant_method, and is {brief(told)}. Write the "
+                    "method, or take the weights from before"
+                ]
+    return []
+
+
+def _by_bitsandbytes(name: str, told: dict) -> bool:
+    """Return whether a mapping without a method is one that transformers takes for that of bitsandbytes."""
+    return name == "quantization_config" and "quant_method" not in told and any(told.get(f"load_in_{n}bit") for n in (4, 8))
+
+
+def _damaged(folder: Path, read: Iterable[str]) -> list[str]:
+    """Return a fault for each file of weights that cannot be read to its end; one that is more than tensors is another matter."""
+    found = []
+    for name in read:
+        if not is_pointer(folder / name):
+            try:
+                if name.endswith(".safetensors"):
+                    safe_open(folder / name, "numpy")  # which compares the header with the file's length
+                else:
+                    _of_pickle(folder / name)
+            except UnpicklingError:
+                continue
+            except Exception as error:  # whatever the readers come upon
+                found.append(f"{DAMAGED}: {name} cannot be read, {' '.join(str(error).split()).partition('. ')[0].rstrip('.')}")
+    return found
+
+
 class _Tensor(NamedTuple):
-    """One tensor of a file: its dtype as safetensors writes it, its shape, and the hash of its first bytes (None: of all)."""
+    """One tensor of a file: its dtype as safetensors writes it, its shape, and what reads its first numbers (None: all)."""
 
     dtype: str
     shape: list[int]
-    sha256: Callable[[int | None], str]
+    read: Callable[[int | None], Iterator[bytes]]
 
 
 def _tensors(file: Path) -> dict[str, _Tensor]:
@@ -240,7 +309,7 @@ def _of_safetensors(file: Path) -> dict[str, _Tensor]:
     for name, told in header.items():
         if name != "__metadata__" and "data_offsets" in told:
             start, end = told["data_offsets"]
-            found[name] = _Tensor(told["dtype"], told["shape"], partial(_sha256, file, 8 + size + start, end - start))
+            found[name] = _Tensor(told["dtype"], told["shape"], partial(_stored, file, 8 + size + start, end - start))
     return found
 
 
@@ -254,7 +323,7 @@ def _of_pickle(file: Path) -> dict[str, _Tensor]:
         found[name] = _Tensor(
             re.sub("FLOAT|INT", lambda match: match[0][0], kind),
             list(tensor.shape),
-            lambda most, flat=flat: sha256(flat[:most]).hexdigest(),
+            lambda most, flat=flat: iter([flat[:most].tobytes()]),
         )
     return found
 
@@ -286,7 +355,7 @@ def _dtypes(folder: Path) -> set[str]:
     return {tensor.dtype for file in weights(folder) for tensor in _tensors(folder / file).values()}
 
 
-def content(folder: Path, most: int | None = None) -> tuple[str, str]:
+def content(folder: Path, most: int | None = None, dtype: str | None = None) -> tuple[str, str]:
     """Return a sha256 of the tensors in a folder, and one of its heads, whichever files they lie in; empty where there are none.
 
     What names begin with (`model.`, `module.`) plays no part, nor what follows from the configuration, nor a second copy of
@@ -294,29 +363,56 @@ def content(folder: Path, most: int | None = None) -> tuple[str, str]:
 
     Args:
         folder: of one checkpoint.
-        most: bytes that are read of each tensor; None for all.
+        most: bytes that are read of each tensor; None for all. Of numbers that are rounded, as many as have so many then.
+        dtype: one of `NARROW`, to which wider numbers are rounded before; None leaves all as they are stored.
     """
     body, heads = set(), set()
     for file in weights(folder):
         for name, tensor in _tensors(folder / file).items():
             if not CONSTANTS.search(name):
                 place = re.search(r"(?<![^.])\d+\..*|$", name)[0]  # in the list of blocks; empty for what lies outside
-                (heads if HEADS.match(name) else body).add((place, tensor.dtype, tuple(tensor.shape), tensor.sha256(most)))
+                kind, digest = _digest(tensor, most, dtype)
+                (heads if HEADS.match(name) else body).add((place, kind, tuple(tensor.shape), digest))
     return tuple(sha256(json.dumps(sorted(each)).encode()).hexdigest() if each else "" for each in (body, heads - body))
 
 
 def same(one: Path, other: Path) -> bool:
-    """Return whether two folders hold the same tensors; one of them may lack the head."""
-    (body, heads), (other_body, other_heads) = content(one), content(other)
+    """Return whether two folders hold the same tensors; one of them may lack the head, or have them rounded."""
+    return any(_equal(content(one, None, dtype), content(other, None, dtype)) for dtype in (None, *rounded(one, other)))
+
+
+def _equal(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    (body, heads), (other_body, other_heads) = one, other
     return body == other_body and (heads == other_heads or not (heads and other_heads))
 
 
-def _sha256(file: Path, start: int, size: int, most: int | None) -> str:
-    digest = sha256()
+def rounded(*folders: Path) -> list[str]:
+    """Return the narrow dtypes in which weights of these folders are stored while others are in wider ones."""
+    stored = set().union(*map(_dtypes, folders))
+    return [dtype for dtype in NARROW if dtype in stored and stored & set(_WIDE)]
+
+
+def _digest(tensor: _Tensor, most: int | None, dtype: str | None) -> tuple[str, str]:
+    """Return the dtype and a sha256 of a tensor, or of its first bytes, rounded to a narrower dtype if one is named."""
+    digest, wide = sha256(), _WIDE.get(tensor.dtype) if dtype else None
+    for part in tensor.read(most * (np.dtype(wide).itemsize // 2) if wide and most else most):
+        digest.update(_round(np.frombuffer(part, wide), dtype) if wide else part)
+    return dtype if wide else tensor.dtype, digest.hexdigest()
+
+
+def _round(numbers: np.ndarray, dtype: str) -> bytes:
+    """Return numbers rounded as torch rounds them: to the nearest, of two as near to the even one."""
+    if dtype == "F16":
+        with np.errstate(over="ignore"):
+            return numbers.astype("<f2").tobytes()
+    bits = numbers.astype("<f4").view("<u4")  # BF16 is the upper half of these
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+
+
+def _stored(file: Path, start: int, size: int, most: int | None) -> Iterator[bytes]:
     size = size if most is None else min(most, size)
     with file.open("rb") as stored:
         stored.seek(start)
         while size > 0 and (part := stored.read(min(size, 1 << 24))):
-            digest.update(part)
+            yield part
             size -= len(part)
-    return digest.hexdigest()

@@ -30,6 +30,7 @@ from ..core import downloads
 from . import files, timeline
 from .types import (
     INDICES,
+    TEMPLATES,
     Checkpoint,
     CheckpointSuite,
     Remote,
@@ -40,7 +41,7 @@ from .types import (
     weight_names,
 )
 
-__all__ = ["HubError", "fetch", "listed", "resolve", "resolve_suite", "whole"]
+__all__ = ["HubError", "fetch", "listed", "resolve", "resolve_suite", "whole", "with_tokenizer"]
 
 disable_progress_bars()  # one bar a file floods the log of a run
 
@@ -271,11 +272,14 @@ def _described(remote: Remote, what: str) -> Remote:
     metadata = _metadata(remote, what)
     inside = f"{remote.subfolder}/" if remote.subfolder else ""
     here = {name.removeprefix(inside): file for name, file in metadata["files"].items() if name.startswith(inside)}
-    needed = tuple(RemoteFile(name, *here[name]) for name in _needed(here, _indexed(remote, here, what)))
+    indexed = _indexed(remote, here, what)
+    needed = tuple(RemoteFile(name, *here[name]) for name in _needed(here, indexed))
     # The hub reads the configuration at the root alone.
     family = None if remote.subfolder else metadata["model_type"]
     quantised = "" if remote.subfolder else metadata.get("quantised", "")
-    return replace(remote, commit=metadata["commit"], files=needed, model_type=family, quantised=quantised)
+    faults = [*files.of_names(here, _weights(here, indexed)), *([] if remote.subfolder else metadata.get("untold", []))]
+    told = {"model_type": family, "quantised": quantised, "faults": tuple(faults)}
+    return replace(remote, commit=metadata["commit"], files=needed, **told)
 
 
 def _metadata(remote: Remote, what: str) -> dict:
@@ -296,6 +300,7 @@ def _metadata(remote: Remote, what: str) -> dict:
             "commit": info.sha,
             "model_type": info.config.get("model_type", "") if info.config else None,
             "quantised": files.quantisation(info.config or {}),
+            "untold": files.untold(info.config or {}),
             "files": {s.rfilename: [s.size, s.lfs.sha256 if s.lfs else s.blob_id] for s in info.siblings},
         }
     if pinned and remote.commit == info.sha:
@@ -318,12 +323,19 @@ def _indexed(remote: Remote, names: Iterable[str], what: str) -> dict[str, list[
 
 def _needed(names: Iterable[str], indexed: Mapping[str, Sequence[str]]) -> list[str]:
     """Return which files of a checkpoint are needed: configuration (its code included), weights, tokenizer."""
+    weights = _weights(names, indexed)
     names = {name for name in names if "/" not in name}
-    weights = weight_names(names, indexed)
     kind = ".safetensors" if weights and weights[0].endswith(".safetensors") else ".bin"
     index = {name for name in INDICES if kind in name}
     others = {name for name in names if name.endswith(".py") or files.is_adapter(name)}  # an adapter is refused
-    return sorted(names & ({"config.json"} | others | set(weights) | index | set(tokenizer_names(names))))
+    words = {*tokenizer_names(names), *TEMPLATES}  # a chat model may bring a template alone
+    return sorted({*weights, *(names & ({"config.json"} | others | index | words))})
+
+
+def _weights(names: Iterable[str], indexed: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return which of a checkpoint's files are its weights; in a folder inside it are those alone that an index names."""
+    inside = {name for named in indexed.values() for name in named if ".." not in Path(name).parts}
+    return weight_names((name for name in names if "/" not in name or name in inside), indexed)
 
 
 def _cached_files(remote: Remote, what: str) -> dict:
@@ -366,6 +378,17 @@ def fetch(checkpoint: Checkpoint, into: Path) -> Checkpoint:
     return placed(checkpoint, into)
 
 
+def with_tokenizer(checkpoint: Checkpoint, into: Path) -> Checkpoint:
+    """Return a resolved checkpoint of the hub with its tokenizer alone in a folder, so that it is looked at before the weights.
+
+    Raises:
+        HubError: as `fetch`.
+    """
+    remote = checkpoint.remote.tokenizer or checkpoint.remote
+    _get(remote, into, f"the tokenizer {remote.repo}", tokenizer_only=True)
+    return replace(checkpoint, folder=into, tokenizer=into)
+
+
 def whole(checkpoint: Checkpoint, folder: Path) -> bool:
     """Return whether the files that `fetch` put into a folder have the hashes of the metadata, as far as these are known."""
     placed_in = [(folder, checkpoint.remote)]
@@ -403,6 +426,7 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
             )
         for file, path in paths.items():
             _check_file(scratch / path, file, what)
+            (target / file.name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(scratch / path, target / file.name)
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -421,6 +445,7 @@ def _linked(remote: Remote, file: RemoteFile, target: Path) -> bool:
     cached = try_to_load_from_cache(remote.repo, path, cache_dir=constants.HF_HUB_CACHE, revision=remote.commit)
     if not isinstance(cached, str) or _digest(Path(cached), file) != file.digest:
         return False
+    (target / file.name).parent.mkdir(parents=True, exist_ok=True)
     (target / file.name).symlink_to(Path(cached).resolve())
     return True
 

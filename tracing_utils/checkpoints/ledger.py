@@ -13,20 +13,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
-from safetensors import SafetensorError, safe_open
 
 from ..core import downloads
 from ..core.downloads import blob_id
 from . import files
-from .types import Checkpoint, tokenizer_names, weight_names
+from .types import TEMPLATES, Checkpoint, tokenizer_names, weight_names
 
 __all__ = ["check", "identity", "sizes", "table", "tokenizer_identity", "weights", "weights_sha256"]
 
 NO_WEIGHTS, NO_CONFIGURATION = "no weights", "no config.json"
 NO_FAMILY, NO_TOKENIZER = "no model_type in config.json", "no tokenizer"
 NO_JSON = "config.json is no JSON object"
-DAMAGED = "damaged"
-_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, DAMAGED, *files.REFUSED)
+_FATAL = (NO_WEIGHTS, NO_CONFIGURATION, NO_JSON, NO_FAMILY, NO_TOKENIZER, *files.REFUSED)
 
 
 def sizes(checkpoint: Checkpoint) -> dict[str, int]:
@@ -99,7 +97,9 @@ def tokenizer_identity(checkpoint: Checkpoint) -> list[str]:
     """Return the hashes of a checkpoint's tokenizer files; none where it has no tokenizer."""
     if checkpoint.remote:
         known = {file.name: file.digest for file in (checkpoint.remote.tokenizer or checkpoint.remote).files}
-        return [known[name] for name in tokenizer_names(known)]
+        words = [known[name] for name in tokenizer_names(known)]
+        own = [file.digest for file in checkpoint.remote.files if file.name in TEMPLATES[:2]]
+        return words + [digest for digest in own if words and digest not in words]
     folder = checkpoint.tokenizer
     here = folder.iterdir() if folder and folder.is_dir() else ()
     names = tokenizer_names(path.name for path in here if path.is_file())
@@ -128,10 +128,11 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
     ends = {final.step} if final else set()
     gaps = _gaps([checkpoint.step for checkpoint in checkpoints])
     changes = _changes(words)
+    narrow = files.rounded(*(checkpoint.folder for checkpoint in checkpoints if not checkpoint.remote))
     for checkpoint in checkpoints:
         names, size = weights(checkpoint), sizes(checkpoint)
         digest = weights_sha256(checkpoint) if names else ""
-        same = first.get(digest) or _elsewhere(checkpoint, samples) or checkpoint.revision
+        same = first.get(digest) or _elsewhere(checkpoint, samples, narrow) or checkpoint.revision
         if digest:
             first.setdefault(digest, same)
         repeats = same != checkpoint.revision and not (final and same == final.revision and checkpoint.step in ends)
@@ -171,27 +172,29 @@ def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
 _SAMPLE = 64  # bytes of each tensor, by which checkpoints are told apart before all of their tensors are hashed
 
 
-def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]]) -> str | None:
+def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]], narrow: Sequence[str]) -> str | None:
     """Return the revision with the same tensors in other files, of those seen so far (`samples`, where this one is put too).
 
+    Where some checkpoints are stored in `narrow` dtypes and others in wider ones, one may be another one, rounded.
     Of a checkpoint on the hub nothing but the hashes of whole files is known: their names alone may differ there.
     """
     if checkpoint.remote:
-        sample = json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint)))).strip("[]")
+        found = [json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint)))).strip("[]")]
     else:
-        sample, _ = files.content(checkpoint.folder, _SAMPLE)
-    seen = samples[sample] if sample else []
-    for other in seen:
+        found = [files.content(checkpoint.folder, _SAMPLE, dtype)[0] for dtype in (None, *narrow)]
+    seen = [samples[sample] for sample in dict.fromkeys(found) if sample]
+    for other in dict.fromkeys(each for alike in seen for each in alike):
         if checkpoint.remote or files.same(other.folder, checkpoint.folder):
             return other.revision
-    seen.append(checkpoint)
+    for alike in seen:
+        alike.append(checkpoint)
     return None
 
 
 def _faults(checkpoint: Checkpoint) -> list[str]:
     """Return what a checkpoint lacks, what lies in its folder and is not used, and that its weights are pickled."""
     names, here = weights(checkpoint), sizes(checkpoint)
-    beside = files.adapters(here) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
+    beside = list(checkpoint.remote.faults) if checkpoint.remote else files.faults(checkpoint.folder, checkpoint.tokenizer)
     faults = [] if names or any(fault.startswith(files.REFUSED) for fault in beside) else [_no_weights(checkpoint)]
     if "config.json" not in here:
         faults.append(NO_CONFIGURATION)
@@ -203,7 +206,7 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
     stored = names if checkpoint.remote else [name for name in names if not files.is_pointer(checkpoint.folder / name)]
     if stored and stored[0].endswith(".bin"):
         faults.append("only .bin weights")
-    return faults if checkpoint.remote else [*faults, *_damages(checkpoint.folder, stored)]
+    return faults if checkpoint.remote else [*faults, *_others_than_listed(checkpoint.folder, " ".join(faults))]
 
 
 def _no_weights(checkpoint: Checkpoint) -> str:
@@ -212,18 +215,10 @@ def _no_weights(checkpoint: Checkpoint) -> str:
     return f"{NO_WEIGHTS} (transformers does not read {', '.join(others)})" if others else NO_WEIGHTS
 
 
-def _damages(folder: Path, weights: Sequence[str]) -> list[str]:
-    """Return which weights are cut off, or not those of the list of hashes that lies beside them or in the suite's folder."""
-    unreadable = {}
-    for name in weights:
-        try:
-            if name.endswith(".safetensors"):
-                safe_open(folder / name, "numpy")  # which compares the header with the file's length
-        except SafetensorError as error:
-            unreadable[name] = f"{DAMAGED}: {name} cannot be read, {str(error).rstrip('.')}"
+def _others_than_listed(folder: Path, told: str) -> list[str]:
+    """Return which weights are not those of the list of hashes beside them or in the suite's folder, of those not told yet."""
     listed = [*downloads.damaged(folder), *(Path(name).name for name in downloads.damaged(folder.parent, f"{folder.name}/"))]
-    others = (f"{DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if name not in unreadable)
-    return [*unreadable.values(), *others]
+    return [f"{files.DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if f"{name} cannot" not in told]
 
 
 def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:

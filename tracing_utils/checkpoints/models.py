@@ -152,7 +152,6 @@ def load_model(
             that are missing or not finite.
     """
     folder = at_hand(checkpoint).folder
-    files.refuse(folder)
     config = _config(folder, trust_remote_code)
     kind = _with_head(config) if head else AutoModel
     with reading(folder, "a model"):
@@ -185,6 +184,7 @@ def load_model(
 
 def _config(folder: Path, trust_remote_code: bool):
     """Return the configuration of a decoder, or refuse in one sentence."""
+    files.refuse(folder)
     with reading(folder, "a model"):
         if trust_remote_code and "auto_map" in json.loads((folder / "config.json").read_text()):
             warnings.warn(
@@ -227,9 +227,9 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
     """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
     for part in (config, config.get_text_config()):
         for told in (getattr(part, "quantization_config", None), getattr(part, "compression_config", None)):
-            if not isinstance(told, dict) or any(told.get(name) for name in ("load_in_8bit", "load_in_4bit")):
+            if not isinstance(told, dict) or "quant_method" not in told:  # what is told without it, `files` has judged
                 continue
-            if (method := told.get("quant_method")) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+            if (method := told["quant_method"]) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
                 raise ValueError(
                     f"{folder} must hold weights that transformers can read; its config.json says that they were quantised by "
                     f"{brief(method)}, which it does not know. Take the weights from before, or turn them back."

@@ -3,6 +3,7 @@
 Rule: a text ends in its own last token; what a tokenizer cannot tell apart is refused or told before a model reads it.
 """
 
+import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -72,6 +73,8 @@ def _behind(read: Callable[[str, bool], list[int]], text: str) -> list[int]:
 def compare(tokenizer: "PreTrainedTokenizerBase", file: Path) -> None:
     """Refuse a tokenizer that gives other tokens than the `tokenizer.json` it was read from; what is put behind a text aside.
 
+    What is put around a text is that file's matter. Where `tokenizer_config.json` says otherwise, that is told.
+
     What lies beside that file, `tokenizer_config.json` above all, may make one token of a word that the model learnt in pieces.
 
     Args:
@@ -96,6 +99,28 @@ def compare(tokenizer: "PreTrainedTokenizerBase", file: Path) -> None:
                 f"{brief(wanted)}, and together with the files beside it {brief(came)}. Mend tokenizer_config.json "
                 "(added_tokens_decoder, extra_special_tokens), or save the tokenizer again."
             )
+    _warn_of_ends(partial(_ids, tokenizer), file.with_name("tokenizer_config.json"), tokenizer)
+
+
+def _warn_of_ends(read: Callable[[str, bool], list[int]], described: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Warn if a description asks for a begin or an end of text that is not put there, or the other way round."""
+    asked = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else {}
+    if not {"add_bos_token", "add_eos_token"} & set(asked):
+        return
+    try:
+        bare, whole = read(_TRIAL[0], False), read(_TRIAL[0], True)
+    except Exception:  # `tokenize` says why it cannot read
+        return
+    ends = _behind(read, _TRIAL[0])
+    begins = whole[: len(whole) - len(bare) - len(ends)]
+    put = {"add_bos_token": tokenizer.bos_token_id in begins, "add_eos_token": tokenizer.eos_token_id in ends}
+    wrong = [f"{key}: {str(asked[key]).lower()}" for key in put if isinstance(asked.get(key), bool) and asked[key] != put[key]]
+    if wrong:
+        warnings.warn(
+            f"tokenizer_config.json must say what its tokenizer.json puts around a text; it says {' and '.join(wrong)}, and "
+            "tokenizer.json does otherwise. It is followed, as transformers does. Mend the one that is not as in training.",
+            stacklevel=1,  # in one place, so that it is said once
+        )
 
 
 def _front(read: Callable[[str, bool], list[int]], text: str) -> list[int] | None:

@@ -14,6 +14,7 @@ from ..core.errors import unknown
 __all__ = [
     "CHAT_TEMPLATE",
     "INDICES",
+    "TEMPLATES",
     "Checkpoint",
     "CheckpointSuite",
     "Remote",
@@ -56,10 +57,13 @@ INDICES = tuple(f"{name}.index.json" for name in _WEIGHTS)
 """The names of the files that say in which file each weight lies."""
 _TOKENIZER = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "vocab.json", "vocab.txt",
-    "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json",
+    "chat_template.jinja",
 )  # fmt: skip
 CHAT_TEMPLATE = _TOKENIZER[-1]
 """The file in which a chat model says how messages are put together."""
+TEMPLATES = (*_TOKENIZER[-2:], "tokenizer_config.json")
+"""The files in which it may say so."""
 _VOCABULARIES = _TOKENIZER[:7]  # one of these makes a tokenizer; the others describe it
 
 
@@ -91,6 +95,7 @@ class Remote:
         tokenizer: where the tokenizer lies if not among `files`.
         model_type: the family its configuration names; empty if it names none, None if the hub does not say.
         quantised: how its configuration says that its weights were quantised; empty if it does not.
+        faults: what the names of all its files and its configuration tell of it, in sentences (`files.of_names`).
     """
 
     repo: str
@@ -100,6 +105,7 @@ class Remote:
     tokenizer: "Remote | None" = None
     model_type: str | None = None
     quantised: str = ""
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,9 @@ def _content(name: str) -> list[str]:
 
 
 def suite_key(study: Study) -> str:
-    """Return a hash of the weights of all revisions of a study."""
-    return keys.of([[name, ledger.identity(study.loaded[name])] for name in study.needed()])
+    """Return a hash of the weights and tokenizers of all revisions of a study."""
+    needed = {name: study.loaded[name] for name in study.needed()}
+    return keys.of([[name, ledger.identity(each), ledger.tokenizer_identity(each)] for name, each in needed.items()])
 
 
 def concepts_key(study: Study) -> str:

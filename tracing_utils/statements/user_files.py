@@ -35,7 +35,7 @@ def read_statements(data: bytes, file: str) -> pd.DataFrame:
 
     Returns:
         Columns `statement`, `label` (0 or 1), `group` and `category`. Without groups of their own, texts that differ in
-        case, spaces and Unicode's ways to write a letter alone are a group: a copy must not be trained on and tested.
+        case, spaces and Unicode's ways to write a sign alone are a group: a copy must not be trained on and tested.
 
     Raises:
         ValueError: if the table does not hold what it must; the first fault is named.
@@ -48,7 +48,7 @@ def read_statements(data: bytes, file: str) -> pd.DataFrame:
         {
             "statement": statements,
             "label": [_label(row["label"]) for _, row in rows],
-            "group": [group or text for group, text in zip(groups, same_text(statements), strict=True)],
+            "group": [group or text for group, text in zip(groups, same_text(_compatible(statements)), strict=True)],
             "category": [_text(row.get("category")) for _, row in rows],
         }
     )
@@ -56,6 +56,11 @@ def read_statements(data: bytes, file: str) -> pd.DataFrame:
         raise ValueError(f"{file} must hold at least {_GROUPS} groups, of which each is once tested; it holds {n}. Add others.")
     _warn(statements, table["label"], any(groups), file)
     return table
+
+
+def _compatible(statements: Sequence[str]) -> list[str]:
+    """Return the texts with one sign for all that Unicode calls compatible: of full width, raised, joined, or plain."""
+    return [unicodedata.normalize("NFKC", statement) for statement in statements]
 
 
 def _text(value: object) -> str:
@@ -255,7 +260,19 @@ def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) ->
             "models read it, and it may tell them the label. Take it off.",
             stacklevel=3,
         )
-    names = [] if grouped else near_duplicates(statements)
+    forms = _compatible(statements)
+    first = dict(reversed([*zip(forms, zip(labels, statements, strict=True), strict=True)]))
+    # Two labels may be meant: 5\u00b2 is 25, and 52 is not. So these are told; what is one text in all programs is refused above.
+    if twins := [
+        (first[form][1], text) for form, label, text in zip(forms, labels, statements, strict=True) if first[form][0] != label
+    ]:
+        warnings.warn(
+            f"{file}: {len(twins)} statements differ from one with the other label in the way their signs are written alone "
+            f"(width, raised or joined signs), first {brief(twins[0][1])} and {brief(twins[0][0])}; a tokenizer may make one "
+            "text of them. Write both in the same way, or leave one out.",
+            stacklevel=3,
+        )
+    names = [] if grouped else near_duplicates(forms)
     if near := len(names) - len(set(names)):
         warnings.warn(
             f"{file}: it has no groups, and {near} statements nearly repeat another one; a split may put one on each side. "
