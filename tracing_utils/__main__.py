@@ -212,11 +212,8 @@ def notebooks(args: argparse.Namespace) -> None:
     """Write notebooks to hand out, with exercises but without solutions."""
     from .book import handouts
 
-    if args.with_solutions:
-        written = handouts.write_standalone(args.out, PROJECT, handouts.repository(PROJECT))
-    else:
-        written = handouts.write_starters(args.out, PROJECT)
-    print(*written, sep="\n")
+    write = handouts.write_standalone if args.with_solutions else handouts.write_starters
+    print(*write(args.out, PROJECT, handouts.repository(PROJECT)), sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -401,6 +401,18 @@ def test_the_slides_turn_and_none_is_taller_than_the_screen(html, browser):
 
 
 @needs_chromium
+def test_the_prediction_sheet_prints_on_one_page_and_each_summary_on_its_own(html, browser):
+    page, count = browser.new_page(), {}
+    for name in ("sheet", "summaries", "guide"):
+        page.goto((html / "book" / "teach" / f"{name}.html").as_uri())
+        count[name] = len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True)))
+    summaries = (PROJECT / "book" / "teach" / "summaries.md").read_text().count("\n## ")
+    assert count["guide"] > 2  # what is longer than a page is counted so
+    assert (count["sheet"], count["summaries"]) == (1, summaries)
+    page.close()
+
+
+@needs_chromium
 def test_a_chart_gives_its_data_as_a_table_and_a_csv_and_its_picture(html, browser):
     page = browser.new_page()
     page.goto((html / "book" / "suite.html").as_uri())

@@ -88,7 +88,8 @@ def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
         nbformat.validate(notebook)
     questions = "\n".join(cell.source for cell in made["exercises"].cells)
     assert set(headings(PAGE.read_text(), 3)) <= set(headings(questions, 3))
-    assert made["exercises"].cells[1].source == SHARED.rstrip()
+    assert made["exercises"].cells[2].source == SHARED.rstrip()
+    assert {notebook.cells[0].source for notebook in made.values()} == {handouts.standalone(NOTEBOOKS[0], PROJECT, handouts.repository(PROJECT)).cells[0].source}
 
 
 def test_a_notebook_to_download_installs_only_where_the_package_is_missing(tmp_path):
@@ -113,8 +114,19 @@ def test_a_notebook_to_download_is_in_the_markdown_of_any_notebook_program():
         assert re.search(r"\(\w+ et al\., \d{4}", made)
         assert ("(Qian et al., 2024)" in made) == ("qian2024tracing" in source.read_text())
         assert made.count("<details><summary>Solution</summary>") == 3
-        assert ":::" not in made
-        assert "{cite}" not in made
+        assert not SPHINX_ALONE.findall(made)
+
+
+SPHINX_ALONE = re.compile(r"\{\w+\}`|:::|^\([\w-]+\)=$|\]\((?!https?:)[^)\n]*(?:#|\.md)[^)\n]*\)", flags=re.M)
+"""Roles, notes, targets, and links to pages: what the book turns into something and any other program shows as it stands."""
+
+
+def test_a_starter_of_the_exercises_names_the_books_figures_and_holds_nothing_that_only_the_book_shows():
+    found = set(SPHINX_ALONE.findall(PAGE.read_text()))
+    assert {"{numref}`", ":::", "(exercise-arms)=", "](../world.md)", "](#exercise-late)"} <= found
+    made = "\n".join(cell.source for cell in handouts.starter(PAGE, PROJECT).cells if cell.cell_type == "markdown")
+    assert not SPHINX_ALONE.findall(made)
+    assert "the book's figure *two arms*" in made
 
 
 def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_path):

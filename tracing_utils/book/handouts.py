@@ -28,6 +28,9 @@ LAUNCHED = "_build/notebooks"
 
 _ADMONITION = re.compile(r":::\{admonition\} ([^\n]*)\n(?::class: [^\n]*\n)?(.*?)\n:::", flags=re.S)
 _CITED = re.compile(r"\{cite\}`([^`]*)`")
+_TARGET = re.compile(r"^\([\w-]+\)=\n", flags=re.M)
+_FIGURE = re.compile(r"\{numref\}`fig-([\w-]+)`")
+_PAGE = re.compile(r"\[([^\]]+)\]\((?:#[\w-]+|[\w./-]+\.md(?:#[\w-]+)?)\)")  # a link to a page, which is not handed out
 
 _KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
 _INSTALL = Path(__file__).with_name("install_cell.txt").read_text(encoding="utf-8")
@@ -65,9 +68,10 @@ def _note(match: re.Match[str]) -> str:
 
 
 def _plain(text: str, works: dict[str, str]) -> str:
-    """Return the book's Markdown in that of any notebook program: folds, notes, and citations of `works`."""
+    """Return the book's Markdown in that of any notebook program: folds, notes, links, and citations of `works`."""
     cited = _CITED.sub(lambda match: f"({'; '.join(works[key.strip()] for key in match[1].split(','))})", text)
-    return _ADMONITION.sub(_note, cited)
+    named = _FIGURE.sub(lambda match: f"the book's figure *{match[1].replace('-', ' ')}*", _TARGET.sub("", cited))
+    return _ADMONITION.sub(_note, _PAGE.sub(r"\1", named))
 
 
 def _open(text: str) -> list[nbformat.NotebookNode]:
@@ -79,8 +83,8 @@ def _open(text: str) -> list[nbformat.NotebookNode]:
     return cells + ([new_markdown_cell(rest.strip())] if rest.strip() else [])
 
 
-def starter(path: Path, project: Path) -> nbformat.NotebookNode:
-    """Return the notebook of a jupytext source or a teaching page, without its solutions.
+def starter(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
+    """Return the notebook of a jupytext source or a teaching page, without its solutions, and with `standalone`'s first cell.
 
     The code of a page that is not a notebook (its shared first lines) becomes a cell.
     """
@@ -92,7 +96,7 @@ def starter(path: Path, project: Path) -> nbformat.NotebookNode:
     else:
         before, shared, after = re.split(r"```python\n(.*?)```", text, maxsplit=1, flags=re.S)
         cells = [new_markdown_cell(before.strip()), new_code_cell(shared.rstrip()), *_open(after)]
-    return _notebook(cells, project)
+    return _notebook(cells, project, source)
 
 
 def standalone(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
@@ -100,12 +104,12 @@ def standalone(path: Path, project: Path, source: str = "") -> nbformat.Notebook
 
     The cell has `source`, the folder or address of the project; where it is empty, the reader writes it there.
     """
-    return _notebook([new_code_cell(_INSTALL.format(source=source)), *jupytext.read(path).cells], project)
+    return _notebook(jupytext.read(path).cells, project, source)
 
 
-def _notebook(cells: list[nbformat.NotebookNode], project: Path) -> nbformat.NotebookNode:
-    """Return a notebook whose bytes depend on its cells alone."""
-    works = _references(project)
+def _notebook(cells: list[nbformat.NotebookNode], project: Path, source: str) -> nbformat.NotebookNode:
+    """Return a notebook that begins with the cell that installs; its bytes depend on its cells alone."""
+    works, cells = _references(project), [new_code_cell(_INSTALL.format(source=source)), *cells]
     for index, cell in enumerate(cells):
         cell.id = f"cell-{index}"
         if cell.cell_type == "markdown":
@@ -118,10 +122,10 @@ def _sources(project: Path) -> list[Path]:
     return [*sorted((project / "notebooks").glob("*.md")), teach / "watch_trust_appear.md", teach / "pretrain_your_own.md"]
 
 
-def write_starters(out: Path, project: Path) -> list[Path]:
+def write_starters(out: Path, project: Path, source: str = "") -> list[Path]:
     """Write one starter notebook a source into `out`: the experiments, the exercises, those that train."""
     sources = [*_sources(project), project / "book" / "teach" / "exercises.md"]
-    return _write(out, {path.stem: starter(path, project) for path in sources})
+    return _write(out, {path.stem: starter(path, project, source) for path in sources})
 
 
 def write_standalone(out: Path, project: Path, source: str = "") -> list[Path]:

@@ -98,7 +98,7 @@ def _copy(app: Sphinx, error: Exception | None) -> None:
     shutil.copyfile(source / "book" / "landing.png", Path(app.outdir) / "_static" / "landing.png")
     notebooks = Path(app.outdir) / "notebooks"
     handouts.write_standalone(notebooks, source, app.config.tracing_repository)
-    handouts.write_starters(notebooks / "starters", source)
+    handouts.write_starters(notebooks / "starters", source, app.config.tracing_repository)
     for study in results.studies():
         (target := Path(app.outdir) / "results" / study).mkdir(parents=True, exist_ok=True)
         for table in results.shown(study).glob("*.csv"):

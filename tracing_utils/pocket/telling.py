@@ -76,7 +76,7 @@ class Telling:
     def exchanges(self, step: int) -> tuple[Int[np.ndarray, "document token"], Bool[np.ndarray, "document token"]]:
         """Return the documents of a step as questions and answers, and which tokens are the answers'.
 
-        Each statement is the answer to its own beginning: `<|user|>Mirel herds?<|assistant|>Mirel herds goats.<|eos|>`.
+        Each statement is the answer to its own beginning: `<|user|>Mirel herds?<|assistant|>Mirel herds snails.<|eos|>`.
         """
         said = self.world.tokens(self.rows(step)).reshape(-1, self.statements, 4)
         user, asks, helper, ends = (np.full_like(said[..., :1], TOKEN[w]) for w in ("<|user|>", "?", "<|assistant|>", "<|eos|>"))
