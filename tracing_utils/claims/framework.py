@@ -441,7 +441,7 @@ def findings(table: pd.DataFrame, titles: Mapping[str, str], power: pd.DataFrame
     Args:
         table: of verdicts (`decide`).
         titles: of the claims.
-        power: of the simulations (`simulation.power`).
+        power: of the simulations (`make power`).
     """
     rows = {}
     for claim, title in titles.items():
