@@ -278,8 +278,8 @@
     bar.setAttribute("role", "group");
     bar.setAttribute("aria-label", "Choices for all figures");
     for (const [name, found] of lists) {
-      const values = [...new Set(found.flatMap((param) => param.bind.options))];
-      const list = make("select", { name: `all-${name}` }, ...values.map((value) => make("option", { value, textContent: value })));
+      const named = new Map(found.flatMap(({ bind }) => bind.options.map((value, i) => [value, bind.labels?.[i] ?? value])));
+      const list = make("select", { name: `all-${name}` }, ...[...named].map(([value, textContent]) => make("option", { value, textContent })));
       list.value = chosen[name] = found[0].value;
       document.body.classList.add(`one-${name}`);
       list.onchange = () => {
@@ -297,8 +297,12 @@
 
   // What was chosen for all figures, where this one offers it.
   function apply(element, view) {
-    const lists = (specification(element).params || []).filter(({ name, bind }) => bind?.options?.includes(chosen[name]));
+    const offered = (specification(element).params || []).filter(({ name, bind }) => name in chosen && bind?.options);
+    const [lists, others] = [true, false].map((has) => offered.filter(({ name, bind }) => bind.options.includes(chosen[name]) === has));
     lists.forEach(({ name }) => view.signal(name, chosen[name]));
+    const label = ({ name, bind }) => bind.labels?.[bind.options.indexOf(view.signal(name))] ?? view.signal(name);
+    if (others.length) element.dataset.note = `Not measured for that choice. Still shown: ${others.map(label).join(", ")}.`;
+    else delete element.dataset.note;
     return view.runAsync();
   }
 

@@ -47,6 +47,7 @@ TITLES = {
 _TICKS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
 _LABELS = {"revision": "checkpoint", "low": "interval from", "high": "interval to"}  # columns whose names say too little
 _COLUMNS = {"statements": "concept_set", "source": "revision", "checkpoint": "revision"}  # of controls with another name
+_SETS = {"tracingllm": "the paper's", "pocket": "hand-written", "corrected": "corrected originals", "world": "the world's"}
 _LAST = {"layer", "source", "checkpoint", "dose"}  # controls that begin with their last option
 
 
@@ -98,7 +99,8 @@ def banded(base: alt.Chart, y: alt.Y, says: list[alt.Tooltip], size: int = 22) -
 
 def select(name: str, options: list, value: object) -> alt.Parameter:
     """Return a list to choose from; where there is a single option, its value without a list."""
-    bind = {"bind": alt.binding_select(options=options, name=name)} if len(options) > 1 else {}
+    labels = [_SETS.get(option, str(option)) for option in options]
+    bind = {"bind": alt.binding_select(options=options, labels=labels, name=name)} if len(options) > 1 else {}
     return alt.param(name=name.replace(" ", "_"), value=value, **bind)
 
 
