@@ -451,11 +451,12 @@ def findings(table: pd.DataFrame, titles: Mapping[str, str], power: pd.DataFrame
         told = ", ".join(f"{verdict} {n}" for verdict, n in counts.items() if n)
         seen = cells.loc[cells["truth"] == "yes", VERDICTS[0]]
         span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (seen.min(), seen.max())))
-        sure = f"in simulations: at most {cells['false'].max():.0%} false verdicts; found in {span} where it is true"
         new = int((tested["data"] == "confirmed").sum())
         rows[title] = {
             "found here": f"{told} (of {len(tested)} tests)" if len(tested) else "not testable in any study",
-            "how sure": (f"{new} confirmed, {len(tested) - new} exploratory; " if len(tested) else "") + sure,
+            "on which data": f"{new} confirmed, {len(tested) - new} exploratory" if len(tested) else "",
+            "simulations: false verdicts": f"at most {cells['false'].max():.0%}",
+            "simulations: found where true": span,
             "mostly": next((verdict for verdict, n in counts.items() if 2 * n > len(tested)), ""),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
