@@ -108,7 +108,7 @@ rule trace:
 rule ledger:
     message: "the ledger's table"
     output: f"{RESULTS}/ledger.csv"
-    params: key=lambda _: runner.suite_key(study), statements=lambda _: runner.concepts_key(study)
+    params: key=lambda _: runner.suite_key(study)
     shell: "{PYTHON} -m tracing_utils.run.jobs ledger {config[study]} {output}"
 
 
@@ -131,9 +131,7 @@ rule weights:
 
 rule activations:
     message: "activations of {wildcards.revision}"
-    input:
-        ancient(f"{RESULTS}/ledger.csv"),  # which is written after every tokenizer has read the statements
-        lambda wildcards: [f"{RUNS}/weights/{wildcards.revision}"] if wildcards.revision in ON_HUB else [],
+    input: lambda wildcards: [f"{RUNS}/weights/{wildcards.revision}"] if wildcards.revision in ON_HUB else []
     output:
         activations=temp(RUNS + "/activations/{revision}.safetensors"),
         extracted=touch(RUNS + "/extracted/{revision}"),

@@ -443,10 +443,10 @@ CHECKPOINTS: dict[str, Case] = {
         configured(intermediate_size=32), "of the shapes its config.json tells; 9 have others", "[16, 24] instead of [16, 32]",
     ),
     "weights that were cut off": computed(
-        lambda folder: os.truncate(folder / "model.safetensors", 5000), "must hold a model; reading it failed",
+        lambda folder: os.truncate(folder / "model.safetensors", 5000), "it holds a damaged file: model.safetensors",
     ),
     "weights without content": computed(
-        lambda folder: os.truncate(folder / "model.safetensors", 0), "must hold a model; reading it failed",
+        lambda folder: os.truncate(folder / "model.safetensors", 0), "it holds a damaged file: model.safetensors",
     ),
     "a file of no weights": computed(weighed(dict.clear), "must hold all weights"),
     "weights with code in a pickle": computed(pickled, "must hold tensors and nothing else", "none was run"),

@@ -342,7 +342,7 @@ def test_a_run_that_breaks_leaves_whole_files_only(stored, suite_folder, tmp_pat
     _, sets, _ = stored
     shutil.copytree(suite_folder, copy := tmp_path / "tiny")
     (copy / "step1" / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ValueError, match=r"step1 must hold a model; reading it failed"):
+    with pytest.raises(ValueError, match=r"step1 must hold one whole model; it holds a damaged file: model.safetensors"):
         activations.save(suites.load(str(copy)).checkpoints, sets, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["step0.safetensors"]
 

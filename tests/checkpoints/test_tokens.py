@@ -19,7 +19,7 @@ from tracing_utils.checkpoints.models import load_model, load_tokenizer
 from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.steering import behaviour
-from tracing_utils.run import jobs, plan, runner, studies
+from tracing_utils.run import plan, studies, workflow
 
 TEXT = "The baker's 1234 lamps  kept near the RIVER, as a naïve café; 中文 \U0001f600!"
 
@@ -413,8 +413,8 @@ def test_a_tokenizer_that_spells_in_bytes_knows_everything_and_one_that_has_no_w
         tokens.tokenize(lost, ["two"])
 
 
-def test_the_first_job_of_a_run_reads_the_statements_with_each_tokenizer_and_with_the_chat_model_s(
-    suite_folder, own_statements, tmp_path, capsys
+def test_before_a_run_each_tokenizer_reads_the_statements_and_the_chat_model_s_where_it_is_used(
+    suite_folder, own_statements, tmp_path
 ):
     """The run is stopped by it before anything is computed, and not by the chat model of a study that does not use it."""
     shutil.copytree(suite_folder, folder := tmp_path / "tiny")
@@ -424,20 +424,20 @@ def test_the_first_job_of_a_run_reads_the_statements_with_each_tokenizer_and_wit
     (tuned := tmp_path / "tuned.yml").write_text(
         yaml.safe_dump(written | {"experiments": ["probing", "steering"], "steering": {"layers": [1]}})
     )
-    out = tmp_path / "ledger.csv"
-    assert jobs.main(["ledger", str(tuned), str(out)]) == 0
-    before = runner.suite_key(studies.read(tuned))
+
+    def check(path):
+        workflow.check_tokenizers(studies.read(path), tmp_path)
+
+    check(tuned)
     described = json.loads((folder / "chat" / "tokenizer_config.json").read_text())
     (folder / "chat" / "tokenizer_config.json").write_text(json.dumps(described | a_token(320, "window")))
-    assert runner.suite_key(studies.read(tuned)) != before
-    out.unlink()
-    assert jobs.main(["ledger", str(tuned), str(out)]) == 2
-    assert "chat must hold one tokenizer; of " in capsys.readouterr().err
-    assert not out.exists()
-    assert jobs.main(["ledger", str(alone), str(out)]) == 0
+    for _ in range(2):  # what was refused is not taken for read
+        with pytest.raises(ValueError, match="chat must hold one tokenizer; of "):
+            check(tuned)
+    check(alone)
     word_level(["The", "clerk", "told"]).save_pretrained(folder / "step8")
-    assert jobs.main(["ledger", str(alone), str(out)]) == 2
-    assert "Statements of opposite labels must have different tokens; in mine" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="Statements of opposite labels must have different tokens; in mine"):
+        check(alone)
 
 
 def test_the_plan_and_the_activations_refuse_what_the_tokenizer_cannot_tell_apart(suite_folder, own_statements, tmp_path):

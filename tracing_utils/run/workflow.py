@@ -26,10 +26,10 @@ from ..checkpoints import gguf_models, ledger, suites
 from ..checkpoints.types import CheckpointSuite
 from ..core.errors import unknown
 from ..core.paths import PROJECT
-from . import gpus, processes, studies, warm
+from . import gpus, keys, processes, studies, warm
 from .studies import Study
 
-__all__ = ["checked_ledger", "follow", "placement", "read_study", "trace", "write_resolved"]
+__all__ = ["check_tokenizers", "checked_ledger", "follow", "placement", "read_study", "trace", "write_resolved"]
 
 
 def read_study(path: str, source: str | None = None) -> Study:
@@ -86,6 +86,20 @@ def checked_ledger(study: Study) -> pd.DataFrame:
     return table
 
 
+def check_tokenizers(study: Study, folder: Path) -> None:
+    """Let every tokenizer of a study read its statements before anything is computed, unless it has since either changed.
+
+    Raises:
+        ValueError: if one is not what its tokenizer.json says, fails at a text, or cannot tell statements apart.
+    """
+    from . import plan, runner  # noqa: PLC0415 - tokenizers take seconds to import
+
+    stamp, key = folder / "tokenizers", keys.of([runner.suite_key(study), runner.concepts_key(study)])
+    if not (stamp.is_file() and stamp.read_text() == key):
+        plan.check_tokenizers(study)
+        stamp.write_text(key)
+
+
 def placement(cores: int | None = None, profile: Path | None = None) -> list[str]:
     """Return Snakemake's options for jobs on so many cores of this machine (all if None), or where a profile's folder says.
 
@@ -135,6 +149,7 @@ def _trace(study: Study, folder: Path, words: list[str]) -> None:
         print(note, flush=True)
     resolved = write_resolved(study, folder)
     checked_ledger(studies.read(resolved))
+    check_tokenizers(studies.read(resolved), folder)
     for path in runner.discard_damaged(studies.read(resolved), folder):
         print(f"made again, since it is not as it was written: {path.relative_to(PROJECT)}", flush=True)
     failed = folder / "failed"

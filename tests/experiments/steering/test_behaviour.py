@@ -213,7 +213,7 @@ def test_what_a_classifier_keeps_of_its_masked_language_model_is_let_pass(classi
             lambda folder: RobertaModel(AutoConfig.from_pretrained(folder)).save_pretrained(folder),
             "must hold a trained classifier",
         ),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), "must hold a sequence classifier"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), "it holds a damaged file: model.safetensors"),
         (lambda folder: _with(folder, "roberta.encoder.layer.2.output.dense.bias"), "1 would be left over: 'roberta"),
         (lambda folder: _with(folder, "classifier.extra.bias"), "1 would be left over: 'classifier"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter, which would not be used"),

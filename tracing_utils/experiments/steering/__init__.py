@@ -35,7 +35,7 @@ def _passes(options: dict) -> int:
 
 
 EXPERIMENT = Experiment(
-    pace=3e-10,
+    pace=2.1e-10,
     passes=_passes,
     target=True,
     target_files=("answers",),
