@@ -352,7 +352,9 @@ def test_a_run_asks_the_hub_once_and_its_jobs_work_from_what_it_said(server, pyt
     assert table["revision"].tolist() == ["step0", "step64", "step1000"]
     assert table["commit"].tolist() == [server.repos["tests/pythia"][name] for name in table["revision"]]
     assert set(table["duplicate_of"]) == {""}  # the last one holds what main holds, and may
-    fetched = {Path(path).name for path in server.downloaded()}  # the statements are read first, with one tokenizer for all
+    assert server.downloaded() == []
+    workflow.check_tokenizers(studies.read(resolved), tmp_path)
+    fetched = {Path(path).name for path in server.downloaded()}  # the statements are read, with one tokenizer for all
     assert "tokenizer.json" in fetched <= {*tokenizer_names(["tokenizer.json", *TEMPLATES])}
 
     assert jobs.main(["weights", resolved, "step64", str(tmp_path / "runs/weights/step64")]) == 0

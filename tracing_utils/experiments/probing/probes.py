@@ -156,7 +156,10 @@ def _conjugate_gradients(
     direction, size = ahead, (rest * ahead).sum(0)
     enough = 1e-4 * size
     for _ in range(30):
-        product = z.T @ (curve * (z @ direction)) + penalty * direction
+        with np.errstate(invalid="ignore"):  # OpenBLAS at times raises the flag for lanes that it does not return
+            product = z.T @ (curve * (z @ direction)) + penalty * direction
+        if not np.isfinite(product).all():
+            raise FloatingPointError("A probe cannot be fitted: its Newton step is not finite.")
         length = size / np.maximum((direction * product).sum(0), 1e-30)
         step, rest = step + length * direction, rest - length * product
         ahead = rest / diagonal
