@@ -13,7 +13,6 @@ from tracing_utils.run import gpus, plan, processes, runner, studies
 processes.end_with_run()
 study = studies.read(config["study"])
 PYTHON = f"{shlex.quote(sys.executable)} -m tracing_utils.run.warm"  # on one machine, forked from a process with its libraries
-BOOK = shlex.quote(str(Path(sys.executable).with_name("jupyter-book")))
 RUNS = f"runs/{study.name}"
 RESULTS = f"{RUNS}/results"
 SETS = list(study.sets)
@@ -217,4 +216,4 @@ rule book:
     output: "_build/html/index.html"
     params: key=lambda _: runner.book_key(study)
     resources: mem_mb=asks("mem_mb", "summary"), runtime=asks("runtime", "summary")
-    shell: "{BOOK} build . --all --quiet -W -n --keep-going"
+    shell: "{PYTHON} -m tracing_utils.run.jobs book ."

@@ -74,7 +74,7 @@ def test_a_killed_kernel_is_a_failure_though_papermill_leaves_a_file(tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_a_kernel_of_the_user_s_that_is_called_python3_does_not_run_the_notebook(tmp_path, monkeypatch):
+def test_a_kernel_of_the_user_s_that_is_called_python3_runs_neither_notebook_nor_page(tmp_path, monkeypatch):
     (folder := tmp_path / "jupyter" / "kernels" / "python3").mkdir(parents=True)
     (folder / "kernel.json").write_text(
         json.dumps({"argv": ["/of/another/python"], "display_name": "Mine", "language": "python"})
@@ -83,6 +83,9 @@ def test_a_kernel_of_the_user_s_that_is_called_python3_does_not_run_the_notebook
     assert get_kernel_spec("python3").argv == ["/of/another/python"]
     execute(tmp_path, written(tmp_path, "import sys\nprint(sys.executable)"))
     assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs[0].text == f"{sys.executable}\n"
+    with runner.named_kernel() as environment:
+        monkeypatch.setenv("JUPYTER_PATH", environment["JUPYTER_PATH"])
+        assert get_kernel_spec("python3").argv[:3] == [sys.executable, "-m", "tracing_utils.run.warm"]
 
 
 def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):

@@ -120,12 +120,13 @@ def test_a_killed_caller_ends_what_it_asked_for_and_all_below_it(served, start):
 def test_a_signal_to_the_caller_reaches_what_it_asked_for_and_a_killed_child_is_a_killed_caller(served, start):
     asked, killed = start(served, "sleep"), start(served, "sleep")
     for process in (asked, killed):
-        process.forked = _at_work(process)[0]
+        process.forked, process.below = _at_work(process)
     asked.terminate()
     assert asked.communicate()[0] == "asked to end\n"
     assert asked.returncode == 7
     killed.forked.kill()
     assert killed.wait(timeout=5) == -signal.SIGKILL
+    killed.below.kill()
 
 
 def test_with_its_server_a_child_ends_and_the_next_is_started_anew(start):

@@ -110,12 +110,25 @@ def javascript(out: Path) -> None:
     vega.write_javascript(out)
 
 
+def book(source: Path) -> None:
+    """Build the book from its sources, with every warning an error."""
+    import subprocess
+
+    from . import runner
+
+    program = Path(sys.executable).with_name("jupyter-book")
+    with runner.named_kernel() as environment:
+        command = [program, "build", ".", "--all", "--quiet", "-W", "-n", "--keep-going"]
+        if code := subprocess.run(command, cwd=source, env=environment).returncode:
+            sys.exit(code)  # it has said why
+
+
 def _sets_and_dimensions(study: Study) -> list[tuple[str, str]]:
     return [(name, dimension) for name in study.sets for dimension in study.dimensions_of(name)]
 
 
 _WORDS = {str: str, Path: Path, Study: studies.read}  # how a word becomes what a parameter asks for
-_FUNCTIONS = (ledger, weights, describe, activations, notebook, collect, summary, claims, provenance, page, javascript)
+_FUNCTIONS = (ledger, weights, describe, activations, notebook, collect, summary, claims, provenance, page, javascript, book)
 JOBS = {function.__name__: function for function in _FUNCTIONS}
 
 

@@ -11,6 +11,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +33,7 @@ from .studies import Study, parameters
 
 __all__ = [
     "NotebookError", "book_key", "claims_key", "concepts_key", "discard_damaged", "execute", "experiment_key", "is_done", "key",
-    "library_key", "page", "page_key", "records", "run", "study_key", "suite_key", "summary_key",
+    "library_key", "named_kernel", "page", "page_key", "records", "run", "study_key", "suite_key", "summary_key",
 ]  # fmt: skip
 
 # Numbers may change with these; a new version computes again.
@@ -173,6 +175,17 @@ def book_key(study: Study) -> str:
             path for path in (PROJECT / folder).rglob("*") if path.is_file() and not made & set(path.relative_to(PROJECT).parts)
         ]
     return keys.of([[str(path.relative_to(PROJECT)), downloads.sha256(path)] for path in sorted(files) if path.exists()])
+
+
+@contextmanager
+def named_kernel() -> Iterator[dict[str, str]]:
+    """Within, `python3` is the kernel that notebooks run in, whatever a user has under that name; yield the environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        (described := Path(folder) / "kernels" / "python3").mkdir(parents=True)
+        spec = {"argv": _KERNEL, "display_name": "Python 3", "language": "python"}
+        (described / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+        path = os.pathsep.join([folder, *filter(None, [os.environ.get("JUPYTER_PATH")])])
+        yield os.environ | {"JUPYTER_PATH": path}
 
 
 def _tidied(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
