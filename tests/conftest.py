@@ -32,6 +32,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Conf
 from tracing_utils.checkpoints.models import load_model
 from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import warm
 from tracing_utils.statements import datasets
 from tracing_utils.statements.concepts import ConceptSet
 
@@ -207,6 +208,20 @@ def corrected(tracingllm, sources_folder) -> str:
     """The name of the set of corrected originals, which are in the cache."""
     datasets.fetch("corrected", sources_folder)
     return "corrected"
+
+
+@pytest.fixture(scope="session")
+def server_of_kernels():
+    """The environment in which kernels are forked, as those of a run are."""
+    with warm.server(dict(os.environ)) as environment:
+        yield environment
+
+
+@pytest.fixture
+def warm_kernels(server_of_kernels, monkeypatch):
+    """Kernels are forked from a process that has the libraries."""
+    for name in server_of_kernels.keys() - os.environ.keys():
+        monkeypatch.setenv(name, server_of_kernels[name])
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def test_a_study_gives_a_notebook_only_parameters_it_declares(path):
     assert set(given) <= set(notebook.parameters_of(path.stem))
 
 
+@pytest.mark.usefixtures("warm_kernels")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_on_its_own_with_its_solutions_and_saves_a_tidy_table(path, suite_folder, own_statements, tmp_path):
     assert len(solutions(path)) == 3
