@@ -17,7 +17,7 @@ import vl_convert
 
 from tracing_utils import results
 from tracing_utils.book import arms, handouts
-from tracing_utils.checkpoints import models, suites
+from tracing_utils.checkpoints import ledger, models, suites
 from tracing_utils.claims import framework
 from tracing_utils.core.errors import unknown
 from tracing_utils.core.paths import PROJECT
@@ -34,11 +34,18 @@ def power() -> None:
     results.write_csv(simulation.power(), PROJECT / "results" / "claims_power.csv")
 
 
-def register() -> None:
-    """Write down that the claims' tests are fixed, and which weights have been looked at: those in ledgers, now or before."""
+def looked_at() -> set[str]:
+    """Return the hashes of all weights that are in published ledgers or bundled."""
     ledgers = [results.read_csv(path) for path in sorted((PROJECT / "results").glob("*/ledger.csv"))]
+    bundled = [suites.load(folder.name) for folder in (PROJECT / "checkpoints").iterdir()]
+    models_there = [one for suite in bundled for one in (*suite.checkpoints, suite.chat) if one]
+    return {*pd.concat(ledgers)["sha256"], *map(ledger.weights_sha256, models_there)}
+
+
+def register() -> None:
+    """Write down that the claims' tests are fixed, and which weights have been looked at, now or before."""
     before = [sha for entry in json.loads(framework.REGISTERED.read_text()) for sha in entry["seen"]]
-    framework.register(date.today().isoformat(), [*pd.concat(ledgers)["sha256"], *before])
+    framework.register(date.today().isoformat(), [*looked_at(), *before])
 
 
 def picture() -> None:

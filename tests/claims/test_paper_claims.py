@@ -1,5 +1,8 @@
 """What looks like a claim and is not is not called one, what is one is seen, and windows of training are measured in tokens."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,7 @@ from scipy import integrate
 
 from benchmarks import simulation
 from tracing_utils import results
+from tracing_utils.book import prose
 from tracing_utils.claims import framework, paper, paper_claims
 from tracing_utils.claims.framework import VERDICTS, Evidence
 from tracing_utils.claims.paper_claims import CLAIMS, judge
@@ -37,12 +41,12 @@ def answers(accuracies, steps=STEPS, n: int = 1000, seed: int = 0, layers: int =
     return Evidence("a", "b", "privacy", np.asarray(steps, dtype=float), fold=fold, selected=selected, shuffled=shuffled, **more)
 
 
-def curve(values, steps=STEPS, noise: float = 0.01) -> Evidence:
-    """Return evidence in which nHSIC(T;X) above the first layer has these values."""
+def curve(values, steps=STEPS, noise: float = 0.01, measure: str = "nhsic_tx") -> Evidence:
+    """Return evidence in which nHSIC(T;X) above the first layer, or another measure, has these values."""
     rng, values = np.random.default_rng(0), np.asarray(values, dtype=float)
     halves = values[:, None, None] + noise * rng.standard_normal((len(values), 2, 20))
     whole = np.concatenate([np.repeat(values[:, None, None], 2, axis=1), halves], axis=2)
-    return Evidence("a", "b", "privacy", np.asarray(steps, dtype=float), nhsic_tx=whole)
+    return Evidence("a", "b", "privacy", np.asarray(steps, dtype=float), **{measure: whole})
 
 
 # Windows.
@@ -73,6 +77,42 @@ def test_point_3_more_checkpoints_on_the_same_curve_change_nothing():
         levels = [paper_claims._weights(x, begin, end) @ y for x, y in zip((few, many), heights, strict=True)]
         assert levels[0] == pytest.approx(levels[1])
         assert levels[0] != pytest.approx(np.mean(heights[1]))  # as the plain mean would
+
+
+def denser(evidence: Evidence, shares: Sequence[float]) -> Evidence:
+    """Return the same curves, straight between checkpoints, as a suite sees them that also kept those at further shares."""
+    at = np.union1d(evidence.share, shares)
+    weights = np.stack([np.interp(at, evidence.share, each) for each in np.eye(len(evidence.share))], axis=1)
+    kept = ("correct", "selected", "shuffled", "nhsic_tx", "nhsic_ty", "floor_tx", "floor_ty")
+    measured = {name: np.tensordot(weights, values, 1) for name in kept if (values := getattr(evidence, name)) is not None}
+    return replace(evidence, steps=at * evidence.steps[-1], **measured)
+
+
+WHEN = {  # claims on windows of training, and a shape in which each can be judged
+    "early_separability": "straight rise", "most_is_early": "straight rise", "rise_then_plateau": "straight rise",
+    "ty_keeps_rising": "short rise, long rise", "near_zero_at_start": "straight rise",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("claim", "shape"), WHEN.items())
+def test_point_3_a_suite_that_kept_more_checkpoints_of_the_same_curves_gets_the_same_verdict(claim, shape):
+    """On 49ec766 windows were counted in checkpoints, most of which are early."""
+    few = simulation.simulate(claim, shape, "strong", np.random.default_rng(0))
+    many = denser(few, [0.0005, 0.002, 0.008, 0.03, 0.6, 0.9])
+    assert many.share.size == few.share.size + 6
+    (told,), (again,) = (judge([each], [claim]).to_dict("records") for each in (few, many))
+    assert told["verdict"] == again["verdict"] != NOT_TESTABLE
+    assert again["value"] == pytest.approx(told["value"], rel=1e-6)
+
+
+def test_point_3_what_has_risen_after_six_percent_of_training_does_not_keep_rising():
+    """Most checkpoints lie before: their three thirds rise."""
+    values = np.interp(STEPS, [0, 512], [1, 4])
+    assert all(np.diff([part.mean() for part in np.array_split(values, 3)]) > 0)
+    told = curve(values, measure="nhsic_ty")
+    assert verdict("ty_keeps_rising", replace(told, floor_ty=told.nhsic_ty / 10)) in (NOT_SUPPORTED, IRRELEVANT)
+    rising = curve(np.interp(STEPS, [0, 8192], [1, 4]), measure="nhsic_ty")
+    assert verdict("ty_keeps_rising", replace(rising, floor_ty=rising.nhsic_ty / 10)) == SUPPORTED
 
 
 # Point 2: two phases.
@@ -194,12 +234,15 @@ def test_point_6_a_vector_that_does_nothing_costs_nothing_and_is_not_called_chea
 
 def test_point_8_two_equal_probes_differ_too_often_by_statements_alone_and_not_once_their_refit_counts():
     rng, trials, groups = np.random.default_rng(0), 150, simulation._SET.groups
-    wrong = {"statements alone": 0, "with the refit": 0}  # shares of 5 % are promised
+    wrong = dict.fromkeys(("statements alone", "with the refit", "verdicts"), 0)  # shares of 5 % are promised
     for _ in range(trials):
         a, b = simulation._fitted(simulation._features(rng, np.array([0.3, 0.3]), 0.0), simulation._SET.labels[:, None])[:, 0]
         wrong["statements alone"] += evaluation.paired(a.mean(0), b.mean(0), groups).p < 0.05
         wrong["with the refit"] += evaluation.paired_refit(a, b, simulation._FOLD).p < 0.05
+        other = Evidence("a", "b", "privacy", np.ones(1), fold=simulation._FOLD, selected=a[None], floors={"other": b})
+        wrong["verdicts"] += verdict("above_the_floors", other) in (SUPPORTED, NOT_SUPPORTED)
     assert wrong["with the refit"] <= 0.05 * trials < wrong["statements alone"]
+    assert wrong["verdicts"] <= 0.05 * trials
 
 
 # Point 9: nothing there.
@@ -279,6 +322,25 @@ def test_point_12_a_p_value_is_never_printed_below_a_millionth():
     assert evaluation.printed_p(float("nan")) == ""
     page = (PROJECT / "book" / "what_stands.md").read_text()
     assert "printed_p" in page and ':.3g}" for c in ("value", "low", "high", "p"' not in page
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("what_stands.md", "However small, a p-value is about these, not about training"),
+        ("what_stands.md", "were rewritten until a model of n-grams failed on them"),
+        ("what_stands.md", "A fairness score that has no neutral point rewards"),
+        ("deviations.md", "deviations by n - 1 | over the training rows, deviations by n |"),
+        ("deviations.md", "float32 gives negative values at some kernel widths"),
+    ],
+)
+def test_point_12_pages_say_what_a_number_does_not(page, said):
+    assert said in " ".join((PROJECT / "book" / page).read_text().split())
+
+
+def test_point_12_released_files_are_named_by_what_they_ask():
+    assert prose.dimensions(DIMENSIONS, "tracingllm").endswith("fairness (coherence) and robustness (capitals)")
+    assert "prose.ASKS" in (PROJECT / "book" / "what_stands.md").read_text()
 
 
 # A small part of the published simulations, through fitted probes.

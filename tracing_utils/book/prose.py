@@ -32,7 +32,7 @@ def verdicts(designed: bool = False) -> pd.DataFrame:
     Args:
         designed: whether of studies on statements of the designed world, or of all others. Those try the tests where the truth
             is known, these try the paper: each pays for its own number of tests. Studies of rungs are left out, since the paper
-        says nothing of rungs (`claims.ladder_claims` judges them).
+            says nothing of rungs (`claims.ladder_claims` judges them).
     """
     table = results.read_all("claims", designed)
     if not table.empty:
