@@ -72,6 +72,7 @@ def _config(family: str):
         "mistral": {"sliding_window": 8, "head_dim": 8},  # shorter than most statements
         "olmo3": {"sliding_window": 8, "layer_types": ["sliding_attention"] * 2 + ["full_attention"]},
         "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+        "opt": {"ffn_dim": 24, "word_embed_proj_dim": WIDTH},
         "qwen3": {"head_dim": 8},
         "smollm3": {"no_rope_layers": [1, 1, 0]},
     }.get(family, {})

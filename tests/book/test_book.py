@@ -22,7 +22,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright import sync_api
 from sphinx.application import Sphinx
 
-from tracing_utils.book import handouts, vega
+from tracing_utils.book import handouts, prose, vega
 from tracing_utils.book import pages as pages_extension
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.run import warm
@@ -329,6 +329,13 @@ def test_no_number_in_the_prose_was_typed():
     assert typed_decimals(PROSE + typed) == ["0.73", ".5", "12 %", "3.5"]
     found = {page.name: typed_decimals(page.read_text()) for page in (PROJECT / "book").rglob("*.md")}
     assert not {name: numbers for name, numbers in found.items() if numbers}
+
+
+def test_pages_of_the_further_instruments_call_a_suite_by_the_name_for_readers(html):
+    for page in ("geometry", "behaviour", "components"):
+        text = (html / "book" / f"{page}.html").read_text(encoding="utf-8")
+        assert prose.NAMES["smollm2-135m-instruct-wheel"] in text
+        assert "smollm2-135m-instruct-wheel" not in text
 
 
 def test_no_computed_number_is_missing_from_the_prose(html):

@@ -10,10 +10,10 @@ from tracing_utils.book import instruments
 
 @pytest.fixture
 def study(tmp_path, monkeypatch) -> str:
-    """A study with two instruments: one rises in one dimension and falls in the other, one stays."""
+    """A study with two instruments: one rises in one dimension, falls in another and falls back in a third; one stays."""
     rows = []
-    for step, up in zip((0, 8, 64, 512), (0.5, 0.5, 0.9, 0.95), strict=True):
-        for dimension, value in {"privacy": up, "fairness": 1 - up}.items():
+    for step, up, again in zip((0, 8, 64, 512), (0.5, 0.5, 0.9, 0.95), (0.5, 0.9, 0.6, 0.95), strict=True):
+        for dimension, value in {"privacy": up, "fairness": 1 - up, "toxicity": again}.items():
             made = {"suite": "s", "revision": f"step{step}", "step": step, "tokens": step, "dimension": dimension, "seed": "0"}
             made |= {"concept_set": "world", "layer": None, "n": 100}
             for method, metric, at in (("likelihood", "preferred", value), ("selected layer", "accuracy", 0.5)):
@@ -31,6 +31,8 @@ def test_what_rises_and_what_falls_is_dated_and_what_stays_is_not(study):
     found = instruments.onsets(study).set_index(["instrument", "dimension"])
     assert found.loc[("likelihood", "privacy"), ["value", "moves"]].tolist() == [64, "rises"]
     assert found.loc[("likelihood", "fairness"), ["value", "moves"]].tolist() == [64, "falls"]
+    assert found.loc[("likelihood", "toxicity"), ["value", "moves"]].tolist() == [8, "rises"]
+    assert found.index[found["back"]].tolist() == [("likelihood", "toxicity")]  # it was not there to stay
     assert np.isnan(found.loc[("probe", "privacy"), "value"])
     assert found.loc[("probe", "privacy"), "moves"] == ""
     assert {name for name, _ in found.index} == {"likelihood", "probe"}  # what a study has not, is left out

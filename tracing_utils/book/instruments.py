@@ -52,14 +52,17 @@ def onsets(study: str) -> pd.DataFrame:
     """Return when each instrument reaches half of its final change (`measured.onset`), with the interval, by dimension.
 
     What falls is mirrored first: a model that comes to prefer the other side shows the concept too. `moves` says which way
-    it went; it is empty, and the step not a number, where the end is not clearly apart from the start.
+    it went; it is empty, and the step not a number, where the end is not clearly apart from the start. `back` says whether
+    less than half of the change is there at some later checkpoint.
     """
     rows = []
     for (instrument, dimension), curve in curves(study).items():
         dated = {way: measured.onset(_mirrored(curve) if way == "falls" else curve) for way in ("rises", "falls")}
         way = next((way for way, each in dated.items() if not np.isnan(each[0])), "")
-        rows.append((instrument, dimension, *dated[way or "rises"], way))
-    return pd.DataFrame(rows, columns=["instrument", "dimension", "value", "low", "high", "moves"])
+        share = (curve["value"] - curve["value"].iloc[0]) / (curve["value"].iloc[-1] - curve["value"].iloc[0] or np.nan)
+        back = bool(way) and bool((share[share.index > dated[way][0]] < 0.5).any())
+        rows.append((instrument, dimension, *dated[way or "rises"], way, back))
+    return pd.DataFrame(rows, columns=["instrument", "dimension", "value", "low", "high", "moves", "back"])
 
 
 def _mirrored(curve: pd.DataFrame) -> pd.DataFrame:

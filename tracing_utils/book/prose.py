@@ -9,7 +9,7 @@ from .. import results
 from ..claims import framework
 from ..statements.concepts import DIMENSIONS, RUNGS
 
-__all__ = ["ASKS", "NAMES", "listed", "dimensions", "table", "verdicts"]
+__all__ = ["ASKS", "NAMES", "confirmed", "listed", "dimensions", "span", "table", "verdicts"]
 
 NAMES = {
     "answer_accuracy": "right answers (0 or 1)",
@@ -42,6 +42,12 @@ def verdicts(designed: bool = False) -> pd.DataFrame:
     return framework.decide(table).assign(study=table["study"])
 
 
+def confirmed(table: pd.DataFrame) -> str:
+    """Say how many of the verdicts that could be reached are confirmed: "0 of 12"."""
+    tested = table[table["verdict"] != framework.VERDICTS[4]]
+    return f"{(tested['data'] == 'confirmed').sum()} of {len(tested)}"
+
+
 def listed(words: Iterable[str]) -> str:
     """Return words as a list inside a sentence; "none" where there are none.
 
@@ -51,6 +57,16 @@ def listed(words: Iterable[str]) -> str:
     """
     words = list(words)
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words) or "none"
+
+
+def span(values: pd.Series, form: str = ".2f") -> str:
+    """Return the least and the largest of values as part of a sentence; one number where both are printed alike.
+
+    Example:
+        >>> span(pd.Series([0.25, 0.5])), span(pd.Series([1.0, 1.0]))
+        ('0.25 to 0.50', '1.00')
+    """
+    return " to ".join(dict.fromkeys(f"{value:{form}}" for value in (values.min(), values.max())))
 
 
 ASKS = {"fairness": "coherence", "robustness": "capitals"}

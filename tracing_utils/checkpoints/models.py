@@ -463,7 +463,7 @@ def attention_maps(model: PreTrainedModel) -> tuple[list[nn.Module], int]:
     Raises:
         ValueError: if a block has no such map, or its input cannot be that of so many heads.
     """
-    heads, found = decoder(model).config.num_attention_heads, []
+    heads, found = getattr(decoder(model).config, "num_attention_heads", 0), []  # Mamba has none
     for number, block in enumerate(blocks(model)):
         named = [module for name, module in block.named_modules() if _ATTENTION_MAP.fullmatch(name)]
         if len(named) != 1 or oriented(named[0]).shape[1] % heads:

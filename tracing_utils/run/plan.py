@@ -1,9 +1,6 @@
 """What a study will cost, before it runs: download, disk, arithmetic, time.
 
 Rule: a plan asks nothing, changes nothing and downloads no weights; what it has to assume, it says.
-
-Public names: `GPUS`, `UTILISATION`, `CHARACTERS_A_TOKEN`, `costs`, `check_tokenizers`, `calibrate`, `notebook_seconds`,
-`Needs`, `needs`, `describe`.
 """
 
 import json

@@ -45,11 +45,19 @@ def test_labels_by_chance_are_read_by_neither(planted, make_concepts):
     assert 0.3 < found["first-token logits", "accuracy"].value < 0.65
 
 
+def test_each_of_three_readers_is_fitted_once_a_seed(planted, monkeypatch):
+    made, hidden, head = planted
+    fitted, held_out = [], first_token.held_out
+    monkeypatch.setattr(first_token, "held_out", lambda features, *more: fitted.append(features) or held_out(features, *more))
+    list(first_token.rows(hidden, head.T @ head, made, hidden + 1, seeds=(0, 1)))
+    assert len(fitted) == 6
+
+
 def test_what_the_first_token_reveals_may_be_gone_at_the_second(planted):
     made, hidden, head = planted
     gram, gone = head.T @ head, np.random.default_rng(2).standard_normal(hidden.shape)
     for second, expected in ((hidden, 0), (gone, -0.45)):
-        found = {method: value for _, method, _, value in first_token.step_rows(hidden, second, gram, made)}
+        found = {method: value for _, method, _, value in first_token.rows(hidden, gram, made, second)}
         difference = found["second minus first token"]
         assert difference.value == pytest.approx(expected, abs=0.15)
         assert (difference.high < -0.2) == (second is gone)

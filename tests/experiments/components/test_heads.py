@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tracing_utils.checkpoints import models
 from tracing_utils.experiments.components import heads
@@ -78,6 +79,9 @@ def test_a_model_whose_attention_is_of_an_unknown_kind_is_refused_in_a_sentence(
     ) as refused:
         models.attention_maps(llama)
     assert "\n" not in str(refused.value)
+    config = AutoConfig.for_model("mamba", vocab_size=320, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(ValueError, match="from the outputs of its 0 heads; block 0 of MambaForCausalLM has 0 that"):
+        models.attention_maps(AutoModelForCausalLM.from_config(config))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ SHAPE = (50, 80)
 SLABS = [Slab(layer, nn.Linear(80, 50), torch.arange(50)) for layer in (0, 0, 1)]
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "qwen3", "bloom"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "qwen3", "bloom", "opt"])
 def test_importance_is_the_size_of_a_weight_times_the_summed_sizes_of_each_text_s_gradient(make_model, family):
     model = make_model(family)
     slabs = weights.slabs(model, 5)

@@ -14,7 +14,7 @@ from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds
 from .preferences import Row
 
-__all__ = ["held_out", "logit_features", "rows", "step_rows"]
+__all__ = ["held_out", "logit_features", "rows"]
 
 SEEDS = (0, 1, 2)
 """Assignments of groups to folds."""
@@ -59,46 +59,34 @@ def rows(
     last: Float[np.ndarray, "example d_model"],
     gram: Float[np.ndarray, "d_model d_model"],
     concepts: ConceptSet,
+    second: Float[np.ndarray, "example d_model"] | None = None,
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[Row]:
     """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same.
 
-    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it.
+    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it. With `second`,
+    also the accuracy of the logits of decoding step 1, and that minus the accuracy at step 0.
+
+    Args:
+        last: what the head reads at step 0, the text's last token.
+        gram: of the head's weights.
+        concepts: the statements.
+        second: what the head reads at step 1, at the token that the model said first.
+        seeds: assignments of groups to folds.
     """
-    weights, right = evaluation.bootstrap_weights(concepts.groups, seed=0), {}
-    for method, features in (("hidden state", last), ("first-token logits", logit_features(last, gram))):
-        right[method] = _right(features, concepts, seeds)
-        yield None, method, "accuracy", evaluation.mean(right[method].mean(0), weights)
-    hidden, logits = right.values()
-    difference = evaluation.paired_refit(logits, hidden, _tested(concepts, seeds))
-    yield None, "logits minus hidden state", "accuracy", difference
+    weights, tested = evaluation.bootstrap_weights(concepts.groups, seed=0), _tested(concepts, seeds)
+    hidden, logits = (_right(features, concepts, seeds) for features in (last, logit_features(last, gram)))
+    for method, right in (("hidden state", hidden), ("first-token logits", logits)):
+        yield None, method, "accuracy", evaluation.mean(right.mean(0), weights)
+    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, tested)
     squares = np.linalg.eigvalsh(gram)
     kept = float((squares > _LOST * squares[-1]).mean())
     yield None, "first-token logits", "rank_share", Estimate(kept, kept, kept, len(squares))
     yield None, "logits and hidden state", "agreement", evaluation.mean((logits == hidden).mean(0), weights)
-
-
-def step_rows(
-    first: Float[np.ndarray, "example d_model"],
-    second: Float[np.ndarray, "example d_model"],
-    gram: Float[np.ndarray, "d_model d_model"],
-    concepts: ConceptSet,
-    seeds: Sequence[int] = SEEDS,
-) -> Iterator[Row]:
-    """Yield the held-out `accuracy` of the logits of decoding step 1, and that minus the accuracy at step 0.
-
-    Args:
-        first: what the head reads at step 0, the text's last token.
-        second: what it reads at step 1, at the token that the model said first.
-        gram: of the head's weights.
-        concepts: the statements.
-        seeds: assignments of groups to folds.
-    """
-    before, after = (_right(logit_features(each, gram), concepts, seeds) for each in (first, second))
-    weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
-    yield None, "second-token logits", "accuracy", evaluation.mean(after.mean(0), weights)
-    difference = evaluation.paired_refit(after, before, _tested(concepts, seeds))
-    yield None, "second minus first token", "accuracy", difference
+    if second is not None:
+        later = _right(logit_features(second, gram), concepts, seeds)
+        yield None, "second-token logits", "accuracy", evaluation.mean(later.mean(0), weights)
+        yield None, "second minus first token", "accuracy", evaluation.paired_refit(later, logits, tested)
 
 
 def _right(features: np.ndarray, concepts: ConceptSet, seeds: Sequence[int]) -> Float[np.ndarray, "seed example"]:

@@ -110,7 +110,8 @@ def importance(model: PreTrainedModel, chosen: Sequence[Slab], ids: Sequence[Seq
             loss = _loss(model, [ids[i] for i in rows])
             gradients = torch.autograd.grad(loss, [out for _, out in seen.values()])
             for (at, (given, _)), gradient in zip(seen.items(), gradients, strict=True):
-                sums[at] += (gradient[..., chosen[at].rows].transpose(1, 2) @ given).abs().sum(0)
+                made, read = (each.reshape(len(rows), -1, each.shape[-1]) for each in (gradient, given))  # OPT joins the texts
+                sums[at] += (made[..., chosen[at].rows].transpose(1, 2) @ read).abs().sum(0)
     seen.clear()
     return [(slab.weights.abs() * total).float().cpu().numpy() for slab, total in zip(chosen, sums, strict=True)]
 
