@@ -1,4 +1,4 @@
-"""Time this package beside others and beside plain code; write `benchmarks/results.csv` and `benchmarks/profiles.csv`.
+"""Time this package beside others and beside plain code; write the tables of `benchmarks/`: all goals, or those asked for.
 
 Usage: python -m benchmarks [GOAL ...]
 """
@@ -12,13 +12,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-from . import goals, measure, profiles
+from tracing_utils import results
+
+from . import goals, installed, measure, profiles, waiting
 
 OUT = Path(__file__).parent
 
 
 def main(asked: list[str]) -> None:
-    """Run the goals asked for, or all and then the profiles; two goals at a time where there are two cores."""
+    """Run the goals asked for, or all and then what else is measured; two goals at a time where there are two cores."""
     with ProcessPoolExecutor(min(2, measure.cores()), get_context("spawn"), max_tasks_per_child=1) as pool:
         running = {pool.submit(goals.run, number): number for number in map(int, asked or goals.GOALS)}
         for done in as_completed(running):
@@ -27,6 +29,8 @@ def main(asked: list[str]) -> None:
             print(measure.table(written[written["goal"] == running[done]]), f"\n({taken:.0f} s)\n", flush=True)
     if not asked:
         print(profiles.write(OUT / "profiles.csv").to_string(index=False))
+        results.write_csv(installed.table(), OUT / "installed.csv")
+        results.write_csv(waiting.waited(waiting.COMMANDS), waiting.OUT)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def goal(pairs: int = 5, layers: int | None = None, statements: int = 0) -> list
         truth[seed] |= {"shuffled labels": shuffled, "control task": words}
     differ = _accuracies_apart(iter(truth.values()))
     note = f"{len(chosen)} statements, {acts.shape[1]} layers; agreement: largest difference of any layer's accuracy, all methods"
-    return [row(3, "probes", "scikit-learn, written plainly", done, differ, target=3.0, tolerance=0.01, note=note)]
+    return [row(3, "probes", "scikit-learn, written plainly", done, differ, target=10.0, tolerance=0.01, note=note)]
 
 
 def _accuracies_apart(truths) -> Callable[[dict, dict], float]:

@@ -1,12 +1,13 @@
 """The benchmarks compare what they say, at sizes that take seconds; times are never asserted."""
 
 import json
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import extraction, gpu, growth, measure, nhsic, probes, profiles
+from benchmarks import extraction, gpu, growth, installed, measure, nhsic, probes, profiles, waiting
 from benchmarks.measure import COLUMNS, Timed
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.mutual_information import kernels
@@ -118,3 +119,29 @@ def test_the_published_table_has_every_goal_and_no_row_without_agreement():
     assert table["agreement"].notna().all()
     assert (table["pairs"] >= 1).all()
     assert set(table["reached"].dropna()) <= {True, False}
+
+
+def test_a_wait_is_that_of_a_command_that_succeeds_in_a_fresh_clone_and_changes_no_file_of_it(tmp_path, monkeypatch):
+    (project := tmp_path / "project").mkdir()
+    monkeypatch.setattr(waiting, "PROJECT", project)
+    for words in (
+        ["init", "-q"],
+        ["-c", "user.name=A", "-c", "user.email=a@b.example", "commit", "-q", "--allow-empty", "-m", "First"],
+    ):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    (project / "not committed").touch()
+    slow, quick = ("-c", "import time; time.sleep(.2)"), ("-c", "import os; assert not os.path.exists('not committed')")
+    table = waiting.waited({"slow": (slow, 0.1), "quick": (quick, 60)})
+    assert table["reached"].tolist() == [False, True]
+    assert table["seconds"][0] >= 0.2
+    for code in ("raise SystemExit(1)", "open('left behind', 'w')"):
+        with pytest.raises(RuntimeError, match="must succeed and change no file"):
+            waiting.waited({"bad": (("-c", code), 60)})
+
+
+def test_what_is_installed_is_listed_with_what_it_serves():
+    table = installed.table().set_index("package")
+    assert {"torch", "pandas", "jupyter-book", "scikit-learn"} <= set(table.index)
+    assert (table["MB"] > 0).all()
+    assert (table["serves"].iloc[:-1].str.len() > 4).all()
+    assert table["MB"].iloc[-1] > table["MB"].iloc[:-1].sum()
