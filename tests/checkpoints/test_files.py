@@ -98,6 +98,10 @@ def test_an_index_that_names_its_shards_otherwise_decides_which_files_are_read(f
     (folder / "step8" / INDEX).unlink()
     alone = "no weights (transformers does not read consolidated-1-2.safetensors, consolidated-2-2.safetensors)"
     assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()[3] == alone
+    (folder / "step1" / "global_step1").mkdir()
+    shutil.move(folder / "step1" / "model.safetensors", folder / "step1" / "global_step1")
+    within = "no weights (transformers does not read global_step1/model.safetensors)"
+    assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()[1] == within
 
 
 def test_a_stale_shard_is_not_read_not_hashed_and_told(folder):

@@ -5,7 +5,7 @@ Rule: the index decides, as it does for transformers; a folder that leaves open 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,8 +21,8 @@ from .types import CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_n
 
 __all__ = [
     "CONSTANTS", "DAMAGED", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "chat_template", "configuration", "content",
-    "dangling", "faults", "indices", "is_adapter", "is_pointer", "of_names", "other_saves", "pointers", "quantisation",
-    "quantised", "refuse", "rounded", "same", "untold", "weights",
+    "dangling", "faults", "indices", "is_adapter", "is_pointer", "not_read", "of_names", "other_saves", "pointers",
+    "quantisation", "quantised", "refuse", "rounded", "same", "untold", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"([\w.-]*[_.-])?(adapters?|lora)([_.-][\w.-]*)?\.(json|safetensors|bin|pth?|npz|ckpt)", re.IGNORECASE)
@@ -115,6 +115,12 @@ def other_saves(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if _OTHER_SAVE.fullmatch(name) and not is_weights(name) and not is_adapter(name))
 
 
+def not_read(folder: Path) -> list[str]:
+    """Return what looks like weights in a folder that has none which transformers reads, or in a folder inside it."""
+    within = [path for path in folder.glob("*/*") if is_weights(path.name) or other_saves([path.name])]
+    return other_saves(path.name for path in folder.iterdir()) + sorted(path.relative_to(folder).as_posix() for path in within)
+
+
 def is_pointer(path: Path) -> bool:
     """Return whether a file says only where git-lfs keeps its content."""
     small = path.is_file() and path.stat().st_size <= _MOST_OF_A_POINTER
@@ -149,20 +155,25 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     found += _damaged(folder, read)
     found += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
     if not read:
-        named = ((index, names[0]) for index, names in indices(folder).items() if names)
-        return found + [f"{_UNFIT}: {index} names {brief(name)}, which is not in the folder" for index, name in named][:1]
+        return found + _nothing_named(indices(folder))
     found += _pickles(here, read)
     found += _of_weights(folder, read, sorted(filter(is_weights, here)))
     return found if any(fault.startswith(REFUSED) for fault in found) else found + _others(here, read)
 
 
-def of_names(names: Iterable[str], read: list[str]) -> list[str]:
-    """Return what is wrong with a checkpoint on a hub, of which the names of its files are known, and which of them are read."""
+def of_names(names: Iterable[str], read: list[str], indexed: Mapping[str, list[str]]) -> list[str]:
+    """Return what is wrong with a checkpoint on a hub, of which no file of weights is here.
+
+    Args:
+        names: of all its files.
+        read: those of them that are its weights.
+        indexed: the files that each index names (`indices`).
+    """
     names = {name for name in names if "/" not in name}
-    found = adapters(names)
+    found, alike = adapters(names), sorted(filter(is_weights, names))
     if read:
-        found += _pickles(names, read) + _second_save(read, sorted(filter(is_weights, names))) + _others(names, read)
-    return found
+        return found + _pickles(names, read) + _second_save(read, alike) + _of_index(read, alike, indexed) + _others(names, read)
+    return found + _nothing_named(indexed)
 
 
 def _pickles(names: Iterable[str], read: list[str]) -> list[str]:
@@ -185,22 +196,34 @@ def _second_save(read: list[str], others: Iterable[str]) -> list[str]:
 
 def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
     """Return the faults of a folder with weights; `alike` are all its files that are named as weights are."""
-    kind = Path(read[0]).suffix
     before = sorted(path.name for path in folder.iterdir() if _READ_BEFORE.fullmatch(path.name))
     if (other := (configuration(folder) or {}).get("transformers_weights")) and other not in (*read, *INDICES):
         before.append(brief(other))
     if before:
         return [f"{_TWO_SAVES}, {read[0]} and {before[0]}: delete the one that is not this checkpoint's"]
+    indexed = indices(folder)
+    named = [name for names in indexed.values() for name in names if (folder / name).is_file()]
+    twice = [f"{_TWO_SAVES}: {first} and {second} both hold {name}" for name, first, second in _twice(folder, read)][:1]
+    return _second_save(read, [*alike, *named]) or _of_index(read, alike, indexed) + twice
+
+
+def _of_index(read: list[str], alike: list[str], indexed: Mapping[str, list[str]]) -> list[str]:
+    """Return the faults of an index beside the shards that are read; none where one whole file is."""
+    kind = Path(read[0]).suffix
     index = next(name for name in INDICES if name.endswith(f"{kind}.index.json"))
-    named = indices(folder).get(index)
-    others = [name for name in alike if name not in read and name.endswith(kind)]
     if read == [index.removesuffix(".index.json")]:
-        return _second_save(read, [*others, *(name for name in named or () if (folder / name).is_file())])
-    if named is None:
+        return []
+    if index not in indexed:
         return [f"{_UNFIT}: {index} is not there, or cannot be read"]
-    found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in named if name not in read][:1]
-    found += [f"{_TWO_SAVES}: {first} and {second} both hold {name}" for name, first, second in _twice(folder, read)][:1]
+    found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in indexed[index] if name not in read][:1]
+    others = [name for name in alike if name not in read and name.endswith(kind)]
     return found + ([f"not named by the index, and not used: {', '.join(others)}"] if others else [])
+
+
+def _nothing_named(indexed: Mapping[str, list[str]]) -> list[str]:
+    """Return the fault of an index where none of the files that it names is."""
+    named = ((index, names[0]) for index, names in indexed.items() if names)
+    return [f"{_UNFIT}: {index} names {brief(name)}, which is not in the folder" for index, name in named][:1]
 
 
 def refuse(folder: Path) -> None:

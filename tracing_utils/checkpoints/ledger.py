@@ -17,7 +17,7 @@ import pandas as pd
 from ..core import downloads
 from ..core.downloads import blob_id
 from . import files
-from .types import TEMPLATES, Checkpoint, tokenizer_names, weight_names
+from .types import TEMPLATES, Checkpoint, tokenizer_names
 
 __all__ = ["check", "identity", "sizes", "table", "tokenizer_identity", "weights", "weights_sha256"]
 
@@ -40,10 +40,8 @@ def weights(checkpoint: Checkpoint) -> list[str]:
     """Return the names of a checkpoint's weight files, from the hub's metadata or its folder."""
     if not checkpoint.remote:
         return files.weights(checkpoint.folder)
-    names = sorted(sizes(checkpoint))  # those that are needed: what is named as weights, else what an index names
-    return weight_names(names) or [
-        name for name in names if name.endswith((".safetensors", ".bin")) and not files.is_adapter(name)
-    ]
+    # Of the hub no other weights are needed than those that are read.
+    return [name for name in sorted(sizes(checkpoint)) if name.endswith((".safetensors", ".bin")) and not files.is_adapter(name)]
 
 
 def _once(digest: Callable[[Path], str], path: Path) -> str:
@@ -211,7 +209,7 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
 
 def _no_weights(checkpoint: Checkpoint) -> str:
     """Return that a checkpoint has no weights, and what there is of another kind."""
-    others = [] if checkpoint.remote else files.other_saves(path.name for path in checkpoint.folder.iterdir())
+    others = [] if checkpoint.remote else files.not_read(checkpoint.folder)
     return f"{NO_WEIGHTS} (transformers does not read {', '.join(others)})" if others else NO_WEIGHTS
 
 

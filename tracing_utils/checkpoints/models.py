@@ -115,7 +115,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     here = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
     if pointers := files.pointers(folder, tokenizer_names(here)):
         raise ValueError(f"{folder} must hold a tokenizer; it holds {pointers[0]}.")
-    with reading(folder, "a tokenizer"):
+    with reading(folder, "a tokenizer" if stored.is_file() else "a tokenizer, best as tokenizer.json, which any machine reads"):
         # A class of transformers, such as GPT2Tokenizer, would put its own splitting in the place of the stored one; the
         # plain class does not. Code that lies beside a tokenizer is another matter, and was asked for.
         plain = stored.is_file() and not (trust_remote_code and _has_code(folder / "tokenizer_config.json"))
