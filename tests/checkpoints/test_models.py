@@ -294,6 +294,11 @@ def test_an_unknown_way_of_quantisation_is_not_taken_for_plain_numbers(key, tmp_
             read()
     with pytest.raises(ValueError, match="quantised by 'zip9'"):
         models.sizes(changed.folder)
+    if key == "quantization_config":  # as transformers has it for what bitsandbytes rounded
+        configured(changed.folder, **{key: {"quant_method": "bitsandbytes", "load_in_4bit": True}})
+        with pytest.raises(ValueError, match=r"reading it failed: .*bitsandbytes") as refused:
+            load_model(changed, head=False)
+        assert "does not know" not in str(refused.value)
 
 
 # Pickles and code

@@ -20,9 +20,9 @@ from ..core.errors import brief
 from .types import CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "CONSTANTS", "DAMAGED", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "chat_template", "configuration", "content",
-    "dangling", "faults", "indices", "is_adapter", "is_pointer", "not_read", "of_names", "other_saves", "pointers",
-    "quantisation", "quantised", "refuse", "rounded", "same", "untold", "weights",
+    "CONSTANTS", "DAMAGED", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "by_bitsandbytes", "chat_template",
+    "configuration", "content", "dangling", "faults", "indices", "is_adapter", "is_pointer", "not_read", "of_names",
+    "other_saves", "pointers", "quantisation", "quantised", "refuse", "rounded", "same", "untold", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"([\w.-]*[_.-])?(adapters?|lora)([_.-][\w.-]*)?\.(json|safetensors|bin|pth?|npz|ckpt)", re.IGNORECASE)
@@ -277,7 +277,7 @@ def untold(config: dict) -> list[str]:
     for part in (config, config.get("text_config")):
         for name in ("quantization_config", "compression_config"):
             told = part.get(name) if isinstance(part, dict) else None
-            known = isinstance(told, dict) and (isinstance(told.get("quant_method"), str) or _by_bitsandbytes(name, told))
+            known = isinstance(told, dict) and (isinstance(told.get("quant_method"), str) or by_bitsandbytes(name, told))
             if told is not None and not known:
                 return [
                     f"{_UNTOLD}: {name} in config.json must be a mapping with a quant_method, and is {brief(told)}. Write the "
@@ -286,9 +286,9 @@ def untold(config: dict) -> list[str]:
     return []
 
 
-def _by_bitsandbytes(name: str, told: dict) -> bool:
-    """Return whether a mapping without a method is one that transformers takes for that of bitsandbytes."""
-    return name == "quantization_config" and "quant_method" not in told and any(told.get(f"load_in_{n}bit") for n in (4, 8))
+def by_bitsandbytes(name: str, told: dict) -> bool:
+    """Return whether transformers takes a mapping for that of bitsandbytes, whatever method it names."""
+    return name == "quantization_config" and any(told.get(f"load_in_{n}bit") for n in (4, 8))
 
 
 def _damaged(folder: Path, read: Iterable[str]) -> list[str]:

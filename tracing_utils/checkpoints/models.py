@@ -226,8 +226,10 @@ def _with_head(config) -> type:
 def _refuse_unknown_quantisation(config, folder: Path) -> None:
     """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
     for part in (config, config.get_text_config()):
-        for told in (getattr(part, "quantization_config", None), getattr(part, "compression_config", None)):
-            if not isinstance(told, dict) or "quant_method" not in told:  # what is told without it, `files` has judged
+        for name in ("quantization_config", "compression_config"):
+            told = getattr(part, name, None)
+            # What is told without a method, `files` has judged.
+            if not isinstance(told, dict) or "quant_method" not in told or files.by_bitsandbytes(name, told):
                 continue
             if (method := told["quant_method"]) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
                 raise ValueError(

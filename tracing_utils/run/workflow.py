@@ -153,6 +153,7 @@ def trace(study: Study, options: list[str], book: bool = False) -> None:
         ValueError: if the checkpoints are refused, a job fails, or another run of the study is under way.
     """
     (folder := PROJECT / "runs" / study.name).mkdir(parents=True, exist_ok=True)
+    (folder / ".lock").touch()  # a folder that takes no writing would look like one that is locked
     try:
         # The lock dies with its process, so after a kill nobody has to unlock anything.
         with FileLock(folder / ".lock", timeout=0):
