@@ -115,6 +115,20 @@ def test_a_stale_shard_is_not_read_not_hashed_and_told(folder):
     load_model(at(folder / "step8"), head=False)
 
 
+def test_a_configuration_that_tells_something_else_along_a_run_is_told(folder):
+    """Other heads of the same width load without a word, and compute something else."""
+    path = folder / "step8" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"transformers_version": "0", "torch_dtype": "float16", "new_in_this_version": 1}))
+    assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist() == [""] * 5
+    path.write_text(json.dumps(config | {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 4}))
+    load_model(at(folder / "step8"), head=True)
+    told = ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()
+    keys = "'head_dim', 'num_attention_heads', 'num_key_value_heads'"
+    assert told == ["", "", "", *(f"config.json tells another {keys} than that of step{n}" for n in (2, 8))]
+    ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+
+
 def beside_shards(folder: Path) -> None:
     shutil.copy(folder / "model.safetensors", folder.parent / "old")
     in_shards(folder)

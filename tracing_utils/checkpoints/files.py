@@ -20,7 +20,7 @@ from ..core.errors import brief
 from .types import CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "CONSTANTS", "DAMAGED", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "by_bitsandbytes", "chat_template",
+    "CONSTANTS", "DAMAGED", "DESCRIPTIVE", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "by_bitsandbytes", "chat_template",
     "configuration", "content", "dangling", "faults", "indices", "is_adapter", "is_pointer", "not_read", "of_names",
     "other_saves", "pointers", "quantisation", "quantised", "refuse", "rounded", "same", "untold", "weights",
 ]  # fmt: skip
@@ -58,6 +58,9 @@ HEADS = re.compile(
 """Names of the weights of heads, and of the pooler of a masked language model."""
 CONSTANTS = re.compile(r"(^|\.)(masked_bias|rotary_emb\.inv_freq|position_ids)$")
 """Names of what follows from the configuration."""
+
+DESCRIPTIVE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
+"""What a configuration tells that decides nothing of what the model computes."""
 
 NOTE = "quantised.txt"
 """The file that says how weights were quantised which are plain numbers by now."""

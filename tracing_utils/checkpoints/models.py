@@ -371,8 +371,7 @@ def _shape(folder: Path, trust_remote_code: bool) -> dict:
 
 def _deciding(config) -> dict:
     """Return what of a configuration decides the computation."""
-    descriptive = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
-    return {key: value for key, value in config.to_dict().items() if key not in descriptive}
+    return {key: value for key, value in config.to_dict().items() if key not in files.DESCRIPTIVE}
 
 
 @cache

@@ -90,7 +90,7 @@ def checked_ledger(study: Study) -> pd.DataFrame:
 def check_tokenizers(study: Study, folder: Path) -> None:
     """Let every tokenizer of a study read its statements before anything is computed, unless it has since either changed.
 
-    Where answers are wanted, its chat template takes a question too.
+    Where the chat model is asked, its template takes a question too.
 
     Raises:
         ValueError: if one is not what its tokenizer.json says, fails at a text, cannot tell statements apart, or has a chat
@@ -99,7 +99,8 @@ def check_tokenizers(study: Study, folder: Path) -> None:
     from ..checkpoints import models  # noqa: PLC0415 - seconds to import
     from . import runner  # noqa: PLC0415 - as above
 
-    asked = any(experiments.get(name).target for name in study.runs())
+    chat = study.loaded.chat if any(experiments.get(name).target for name in study.runs()) else None
+    asked = tuple(ledger.tokenizer_identity(chat)) if chat else ()
     stamp, key = folder / "tokenizers", keys.of([runner.suite_key(study), runner.concepts_key(study), asked])
     if stamp.is_file() and stamp.read_text() == key:
         return
@@ -107,7 +108,7 @@ def check_tokenizers(study: Study, folder: Path) -> None:
     needed = [study.loaded[revision] for revision in study.needed()]
     different = {tuple(ledger.tokenizer_identity(checkpoint)): checkpoint for checkpoint in reversed(needed)}
     with tempfile.TemporaryDirectory() as fetched:
-        for checkpoint in reversed(different.values()):
+        for words, checkpoint in reversed(different.items()):
             if not checkpoint.tokenizer:
                 if study.trust_remote_code:  # whose code would have to be fetched too
                     continue
@@ -116,7 +117,7 @@ def check_tokenizers(study: Study, folder: Path) -> None:
                 checkpoint = hub.with_tokenizer(checkpoint, Path(fetched) / checkpoint.revision)
             tokenizer = models.load_tokenizer(checkpoint, trust_remote_code=study.trust_remote_code)
             tokens.count(tokenizer, sets)
-            if asked and tokenizer.chat_template is not None:
+            if words == asked and tokenizer.chat_template is not None:
                 tokens.framed(tokenizer, ["Is it so?"])
     stamp.write_text(key)
 
