@@ -171,6 +171,16 @@ def an_index_without_metadata(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": json.loads((folder / INDEX).read_text())["weight_map"]}))
 
 
+def an_index_that_names_nothing(folder: Path) -> None:
+    in_shards(folder)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {}}))
+
+
+def a_training_state(folder: Path) -> None:
+    torch.save({"model": load_file(folder / "model.safetensors"), "step": 8}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
 def of_a_distributed_save(folder: Path) -> None:
     shutil.copy(folder / "model.safetensors", folder / "shard-00000-model-00001-of-00001.safetensors")
 
@@ -259,6 +269,8 @@ REFUSED = {
     a_link_in_place_of_the_index: "a link to nothing in place of model.safetensors.index.json: copy",
     no_index: "no index that fits: model.safetensors.index.json is not there",
     an_index_without_metadata: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
+    an_index_that_names_nothing: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
+    a_training_state: "a damaged file: pytorch_model.bin cannot be read, 'model' in it is no tensor: save the state_dict",
     of_a_distributed_save: "two saves of weights, model.safetensors and shard-00000-model-00001-of-00001.safetensors",
     named_by_the_configuration: "two saves of weights, model.safetensors and 'other.safetensors'",
     an_adapter: "an adapter, which would not be used: adapter_config.json, merge it into its base first",

@@ -84,7 +84,7 @@ def indices(folder: Path) -> dict[str, list[str]]:
             named[index] = sorted(set(map(str, content["weight_map"].values())))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
-    return named
+    return {index: names for index, names in named.items() if names}  # of one that names nothing, nothing would be read
 
 
 def is_adapter(name: str) -> bool:
@@ -225,8 +225,7 @@ def _of_index(read: list[str], alike: list[str], indexed: Mapping[str, list[str]
 
 def _nothing_named(indexed: Mapping[str, list[str]]) -> list[str]:
     """Return the fault of an index where none of the files that it names is."""
-    named = ((index, names[0]) for index, names in indexed.items() if names)
-    return [f"{_UNFIT}: {index} names {brief(name)}, which is not in the folder" for index, name in named][:1]
+    return [f"{_UNFIT}: {index} names {brief(names[0])}, which is not in the folder" for index, names in indexed.items()][:1]
 
 
 def refuse(folder: Path) -> None:
@@ -344,6 +343,8 @@ def _of_pickle(file: Path) -> dict[str, _Tensor]:
 
     found, mapped = {}, is_zipfile(file)  # as torch writes it since 1.6; what is older is read whole
     for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=mapped).items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{brief(name)} in it is no tensor: save the state_dict of the model alone")
         kind = str(tensor.dtype).removeprefix("torch.").removesuffix("fn").upper()  # FLOAT8_E4M3, BFLOAT16, UINT8, BOOL
         flat = tensor.contiguous().flatten().view(torch.uint8).numpy()
         found[name] = _Tensor(

@@ -40,7 +40,7 @@ _LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
 # What the user has IPython do at each start, in files or a configuration, may change numbers and is left out.
 _KERNEL = [
     sys.executable, "-m", warm.__name__, "-m", "ipykernel_launcher", "-f", "{connection_file}",
-    "--IPKernelApp.ipython_dir={connection_file}.ipython", "--IPKernelApp.exec_PYTHONSTARTUP=False",
+    "--ProfileDir.location={connection_file}.profile", "--IPKernelApp.auto_create=True", "--IPKernelApp.exec_PYTHONSTARTUP=False",
 ]  # fmt: skip
 
 
