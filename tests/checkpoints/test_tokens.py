@@ -128,6 +128,17 @@ def test_of_several_chat_templates_the_default_is_asked_with_and_one_that_takes_
         assert tokenizer.decode(behaviour._prompt_ids(tokenizer, ["Why?"], chat=True)[0]).endswith("<Why?>")
 
 
+def test_a_chat_template_that_ends_a_question_in_an_end_of_text_is_told(tokenizer_folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}{{ eos_token }}{% if add_generation_prompt %}[A]{% endif %}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokens.framed(tokenizer, ["Why?"])
+    tokenizer.chat_template = ONE + "{{ eos_token }}\n"
+    with pytest.warns(UserWarning, match=r"The chat template ends a question in <\|eos\|>, behind which"):
+        tokens.framed(tokenizer, ["Why?"])
+
+
 def test_chat_templates_that_have_names_come_from_the_hub_too(server, family_checkpoints, tokenizer_folder, tmp_path):
     held = files_of(family_checkpoints["llama"].folder, tokenizer_folder)
     server.publish("tests/named", "step0", held | {NAMED: OTHER.encode(), "additional_chat_templates/../x.jinja": b"x"})

@@ -96,6 +96,8 @@ def framed(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[str]) -> lis
                 f"A chat template must hold the message of a user; of {brief(message)} this one makes {brief(text)}. Mend it, or "
                 "leave steering out."
             )
+    if (end := tokenizer.eos_token) and any(text.rstrip().endswith(end) for text in texts):
+        warnings.warn(f"The chat template ends a question in {end}, behind which a model may have nothing to say.", stacklevel=1)
     return texts
 
 
