@@ -29,7 +29,8 @@ COLUMNS = (
 )  # fmt: skip
 _NAMES = (
     "suite", "revision", "dimension", "concept_set", "method", "metric", "seed", "reader", "to_revision", "vector_of", "study",
-    "commit", "sha256", "duplicate_of", "faults", "prompt", "before", "after", "licence", "source", "claim", "verdict",
+    "commit", "sha256", "tokenizer", "duplicate_of", "quantised", "faults", "prompt", "before", "after", "licence", "source",
+    "claim", "verdict",
 )  # fmt: skip
 
 

@@ -98,6 +98,10 @@ def test_an_index_that_names_its_shards_otherwise_decides_which_files_are_read(f
     (folder / "step8" / INDEX).unlink()
     alone = "no weights (transformers does not read consolidated-1-2.safetensors, consolidated-2-2.safetensors)"
     assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()[3] == alone
+    (folder / "step1" / "global_step1").mkdir()
+    shutil.move(folder / "step1" / "model.safetensors", folder / "step1" / "global_step1")
+    within = "no weights (transformers does not read global_step1/model.safetensors)"
+    assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()[1] == within
 
 
 def test_a_stale_shard_is_not_read_not_hashed_and_told(folder):
@@ -109,6 +113,20 @@ def test_a_stale_shard_is_not_read_not_hashed_and_told(folder):
     assert told == ["not named by the index, and not used: model-00003-of-00003.safetensors"]
     ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
     load_model(at(folder / "step8"), head=False)
+
+
+def test_a_configuration_that_tells_something_else_along_a_run_is_told(folder):
+    """Other heads of the same width load without a word, and compute something else."""
+    path = folder / "step8" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"transformers_version": "0", "torch_dtype": "float16", "new_in_this_version": 1}))
+    assert ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist() == [""] * 5
+    path.write_text(json.dumps(config | {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 4}))
+    load_model(at(folder / "step8"), head=True)
+    told = ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()
+    keys = "'head_dim', 'num_attention_heads', 'num_key_value_heads'"
+    assert told == ["", "", "", *(f"config.json tells another {keys} than that of step{n}" for n in (2, 8))]
+    ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
 
 
 def beside_shards(folder: Path) -> None:
@@ -151,6 +169,16 @@ def no_index(folder: Path) -> None:
 def an_index_without_metadata(folder: Path) -> None:
     in_shards(folder)
     (folder / INDEX).write_text(json.dumps({"weight_map": json.loads((folder / INDEX).read_text())["weight_map"]}))
+
+
+def an_index_that_names_nothing(folder: Path) -> None:
+    in_shards(folder)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {}}))
+
+
+def a_training_state(folder: Path) -> None:
+    torch.save({"model": load_file(folder / "model.safetensors"), "step": 8}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
 
 
 def of_a_distributed_save(folder: Path) -> None:
@@ -241,6 +269,8 @@ REFUSED = {
     a_link_in_place_of_the_index: "a link to nothing in place of model.safetensors.index.json: copy",
     no_index: "no index that fits: model.safetensors.index.json is not there",
     an_index_without_metadata: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
+    an_index_that_names_nothing: "no index that fits: model.safetensors.index.json is not there, or cannot be read",
+    a_training_state: "a damaged file: pytorch_model.bin cannot be read, 'model' in it is no tensor: save the state_dict",
     of_a_distributed_save: "two saves of weights, model.safetensors and shard-00000-model-00001-of-00001.safetensors",
     named_by_the_configuration: "two saves of weights, model.safetensors and 'other.safetensors'",
     an_adapter: "an adapter, which would not be used: adapter_config.json, merge it into its base first",

@@ -211,12 +211,42 @@ def test_shards_that_only_an_index_names_are_fetched(server, files, tmp_path):
     server.publish("tests/parts", "step0", content)
     (without,) = hub.resolve(suites.load("hub:tests/parts").checkpoints)
     assert ledger.weights(without) == []
-    server.publish("tests/parts", "step0", content | {"model.safetensors.index.json": index.encode()})
+    content |= {"model.safetensors.index.json": index.encode(), "model-00001-of-00003.safetensors": b"of an older save"}
+    server.publish("tests/parts", "step0", content)
     (described,) = hub.resolve(suites.load("hub:tests/parts").checkpoints)
     assert ledger.weights(described) == ["part-0.safetensors", "part-1.safetensors"]
+    assert ledger.table([described])["faults"].tolist() == [
+        "not named by the index, and not used: model-00001-of-00003.safetensors"
+    ]
     fetched = hub.fetch(described, tmp_path / "w")
     assert ledger.weights_sha256(copied(fetched, tmp_path / "copy")) == ledger.weights_sha256(described)
     models.load_model(fetched, head=True)
+
+
+INDEX = "model.safetensors.index.json"
+SHARDS = {  # the names of files, and the fault; an index, where there is one, names the first two
+    "": ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX],
+    f"no index that fits: {INDEX} is not there, or cannot be read":
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+    "not named by the index, and not used: model-00001-of-00001.safetensors":
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model-00001-of-00001.safetensors", INDEX],
+    f"no index that fits: {INDEX} names 'part-2-of-2.safetensors', which is not here":
+        ["model-00001-of-00002.safetensors", "part-2-of-2.safetensors", INDEX],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", SHARDS)
+def test_the_index_on_the_hub_is_asked_only_where_names_leave_open_which_shards_are_read(server, files, said):
+    first, second, *_ = SHARDS[said]
+    held = {name: b"x" for name in SHARDS[said] if not name.startswith("part")}
+    if INDEX in held:
+        held[INDEX] = json.dumps({"metadata": {}, "weight_map": {"a": first, "b": second}}).encode()
+    content = files("llama")
+    del content["model.safetensors"]
+    server.publish("tests/shards", "step0", content | held)
+    (described,) = hub.resolve(suites.load("hub:tests/shards").checkpoints)
+    assert ledger.table([described])["faults"].tolist() == [said]
+    assert bool(server.downloaded()) == (INDEX in held and said != "")
 
 
 def test_shards_in_a_folder_inside_that_an_index_names_are_fetched_there_and_no_path_leads_out(server, files, tmp_path):

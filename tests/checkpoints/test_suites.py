@@ -347,6 +347,14 @@ def test_two_folders_of_one_step_are_refused_by_name(names, tmp_path):
         made(tmp_path, *names)
 
 
+def test_names_that_tell_steps_and_names_that_tell_tokens_alone_are_no_one_run():
+    """Step 1000 would lie behind 220 billion tokens, which are counted as 220."""
+    assert list(timeline.told(["train_00220B", "train_00440B"], {})[0]) == ["train_00220B", "train_00440B"]
+    timeline.told(["step1000-tokens3B", "step2000"], {})
+    with pytest.raises(ValueError, match=r"counted alike; train_00220B tells tokens and step1000 steps\. .* `steps:`"):
+        timeline.told(["train_00220B", "step1000", "step2000"], {})
+
+
 def test_what_a_folder_holds_besides_its_checkpoints_is_named_with_the_reason(suite_folder, tmp_path, capsys):
     shutil.copytree(suite_folder, copy := tmp_path / "tiny")
     assert load(str(copy)).notes == ()

@@ -88,6 +88,66 @@ def test_a_chat_model_that_brings_a_template_alone_has_the_words_of_its_base_and
     assert set(ledger.tokenizer_identity(chat)) > set(plain)
 
 
+ONE, OTHER = "<{{ messages[0]['content'] }}>", "({{ messages[0]['content'] }})"
+ALL = {"default": ONE, "rag": OTHER}
+NAMED = "additional_chat_templates/rag.jinja"
+ASKED = {  # files with a chat template, and what is said of them; nothing where it is asked with
+    "of several the default": ({"chat_template.jinja": ONE, NAMED: OTHER}, ""),
+    "several in one file": (
+        {"tokenizer_config.json": {"chat_template": [{"name": name, "template": text} for name, text in ALL.items()]}}, ""
+    ),
+    "several and no default": ({NAMED: OTHER}, "This model has multiple chat templates with no default"),
+    "no end": ({"chat_template.jinja": "{% for m in messages %}"}, "Unexpected end of template"),
+    "a system message wanted": ({"chat_template.jinja": "{{ raise_exception('first a system') }}"}, "first a system"),
+    "another role": ({"chat_template.jinja": "{{ messages | selectattr('role', 'eq', 'human') | join }}"}, "one makes ''"),
+    "no question": ({"chat_template.jinja": "Hello."}, "of 'Is it so?' this one makes 'Hello.'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_of_several_chat_templates_the_default_is_asked_with_and_one_that_takes_no_question_stops_the_steering_alone(
+    case, own_words, own_statements, tmp_path
+):
+    held, said = ASKED[case]
+    (own_words / "chat" / "tokenizer_config.json").write_text("{}")
+    (own_words / "chat" / "additional_chat_templates").mkdir()
+    for name, content in held.items():
+        (own_words / "chat" / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+    def check(*names):
+        read = studies.Study("s", str(own_words), (str(own_statements),), experiments=names)
+        workflow.check_tokenizers(read, tmp_path)
+
+    check("probing")
+    if said:
+        with pytest.raises(ValueError, match=f"A chat template must .*{re.escape(said)}"):
+            check("probing", "steering")
+    else:
+        check("probing", "steering")
+        tokenizer = load_tokenizer(suites.load(str(own_words)).chat)
+        assert tokenizer.decode(behaviour._prompt_ids(tokenizer, ["Why?"], chat=True)[0]).endswith("<Why?>")
+
+
+def test_a_chat_template_that_ends_a_question_in_an_end_of_text_is_told(tokenizer_folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}{{ eos_token }}{% if add_generation_prompt %}[A]{% endif %}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokens.framed(tokenizer, ["Why?"])
+    tokenizer.chat_template = ONE + "{{ eos_token }}\n"
+    with pytest.warns(UserWarning, match=r"The chat template ends a question in <\|eos\|>, behind which"):
+        tokens.framed(tokenizer, ["Why?"])
+
+
+def test_chat_templates_that_have_names_come_from_the_hub_too(server, family_checkpoints, tokenizer_folder, tmp_path):
+    held = files_of(family_checkpoints["llama"].folder, tokenizer_folder)
+    server.publish("tests/named", "step0", held | {NAMED: OTHER.encode(), "additional_chat_templates/../x.jinja": b"x"})
+    (described,) = hub.resolve(suites.load("hub:tests/named").checkpoints)
+    for placed in (hub.fetch(described, tmp_path / "whole"), hub.with_tokenizer(described, tmp_path / "words")):
+        assert load_tokenizer(placed).chat_template == {"rag": OTHER}
+        assert not (tmp_path / "x.jinja").exists()
+
+
 def test_a_tokenizer_in_a_folder_inside_the_checkpoint_is_its_own(own_words):
     shutil.copytree(own_words / "step1", own_words / "step2" / "tokenizer")
     (own_words / "step2" / "tokenizer" / "model.safetensors").unlink()
@@ -254,6 +314,17 @@ ALIKE = {
 }  # fmt: skip
 
 
+def test_a_tokenizer_that_splits_words_at_random_is_refused(copied, tokenizer_folder):
+    """What its training left in the file makes other tokens at each reading."""
+    model = json.loads((tokenizer_folder / "tokenizer.json").read_text())["model"]
+    load_tokenizer(at(copied(model=model | {"dropout": None})))
+    folder = copied(model=model | {"dropout": 0.5})
+    read = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert len({tuple(read.encode(TEXT).ids) for _ in range(20)}) > 1
+    with pytest.raises(ValueError, match=r"must give the same tokens each time; its model has dropout: 0\.5\. Write null"):
+        load_tokenizer(at(folder))
+
+
 @pytest.mark.parametrize("case", [*OTHERWISE, *ALIKE])
 def test_files_that_make_another_tokenizer_of_the_stored_one_are_refused_before_a_run(copied, case):
     described, stored = (OTHERWISE | ALIKE)[case]
@@ -414,9 +485,10 @@ def test_a_tokenizer_that_spells_in_bytes_knows_everything_and_one_that_has_no_w
 
 
 def test_before_a_run_each_tokenizer_reads_the_statements_and_the_chat_model_s_where_it_is_used(
-    suite_folder, own_statements, tmp_path
+    suite_folder, own_statements, tmp_path, monkeypatch, capsys
 ):
     """The run is stopped by it before anything is computed, and not by the chat model of a study that does not use it."""
+    monkeypatch.setattr(workflow, "PROJECT", tmp_path)  # where runs lie
     shutil.copytree(suite_folder, folder := tmp_path / "tiny")
     shutil.copytree(folder / "tokenizer", folder / "chat", dirs_exist_ok=True)
     written = {"suite": str(folder), "concepts": str(own_statements), "experiments": ["probing"]}
@@ -428,16 +500,22 @@ def test_before_a_run_each_tokenizer_reads_the_statements_and_the_chat_model_s_w
     def check(path):
         workflow.check_tokenizers(studies.read(path), tmp_path)
 
+    def stopped(path, said):
+        assert main(["run", "--study", str(path)]) == 2
+        told = capsys.readouterr().err
+        assert re.fullmatch(rf"error: [^\n]*{said}[^\n]*\.\n", told), told
+        assert {file.name for file in (tmp_path / "runs" / path.stem).iterdir()} == {path.name, ".lock"}
+
     check(tuned)
     described = json.loads((folder / "chat" / "tokenizer_config.json").read_text())
     (folder / "chat" / "tokenizer_config.json").write_text(json.dumps(described | a_token(320, "window")))
     for _ in range(2):  # what was refused is not taken for read
         with pytest.raises(ValueError, match="chat must hold one tokenizer; of "):
             check(tuned)
+    stopped(tuned, "chat must hold one tokenizer; of ")
     check(alone)
     word_level(["The", "clerk", "told"]).save_pretrained(folder / "step8")
-    with pytest.raises(ValueError, match="Statements of opposite labels must have different tokens; in mine"):
-        check(alone)
+    stopped(alone, "Statements of opposite labels must have different tokens; in mine")
 
 
 def test_the_plan_and_the_activations_refuse_what_the_tokenizer_cannot_tell_apart(suite_folder, own_statements, tmp_path):

@@ -88,6 +88,25 @@ def test_a_kernel_of_the_user_s_that_is_called_python3_runs_neither_notebook_nor
         assert get_kernel_spec("python3").argv[:3] == [sys.executable, "-m", "tracing_utils.run.warm"]
 
 
+def test_what_the_user_has_ipython_do_at_each_start_is_left_out(tmp_path, monkeypatch):
+    (profile := tmp_path / "ipython" / "profile_default" / "startup").mkdir(parents=True)
+    mark = "import builtins; builtins.marks = [*getattr(builtins, 'marks', []), {!r}]"
+    (profile / "00.py").write_text(mark.format("a file"))
+    (profile.parent / "ipython_config.py").write_text(f"c.InteractiveShellApp.exec_lines = [{mark.format('a line')!r}]")
+    (tmp_path / "start.py").write_text(mark.format("PYTHONSTARTUP"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "start.py"))
+    source = written(tmp_path, "import builtins; print(sorted(getattr(builtins, 'marks', [])))")
+
+    def found():
+        execute(tmp_path, source)
+        return nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs[0].text
+
+    assert found() == "[]\n"
+    monkeypatch.setattr(runner, "_KERNEL", [word for word in runner._KERNEL if not word.startswith("--")])
+    assert found() == "['PYTHONSTARTUP', 'a file', 'a line']\n"
+
+
 def test_a_cell_that_takes_too_long_is_a_failure_that_names_the_limit(tmp_path):
     source = written(tmp_path, "import time\ntime.sleep(60)")
     with pytest.raises(runner.NotebookError, match=r"a cell must end within 2 seconds \(`cell_timeout` of the study\)"):

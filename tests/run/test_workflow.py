@@ -1,12 +1,15 @@
 """Snakemake is started where it is said, and whatever fails, the user reads why: real Snakemake on small Snakefiles."""
 
 import os
+import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from hub_server import files_of
 
+from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import suites
 from tracing_utils.checkpoints.hub import HubError
 from tracing_utils.core.paths import PROJECT
@@ -143,6 +146,18 @@ def test_where_nothing_is_left_or_the_hub_may_give_it_later_the_run_stops(on_hub
     server.fail("tests/gone", 429)
     with pytest.raises(HubError, match="limits requests"):
         workflow.write_resolved(on_hub("probing", "steering"), tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="no folder that takes no writing, even by root")
+def test_a_folder_of_runs_that_takes_no_writing_is_not_taken_for_another_run(
+    suite_folder, own_statements, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(workflow, "PROJECT", tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to("/proc/self/fdinfo")
+    (tmp_path / "mine.yml").write_text(f"suite: {suite_folder}\nconcepts: {own_statements}\nexperiments: [probing]\n")
+    assert main(["run", "--study", str(tmp_path / "mine.yml")]) == 2
+    assert re.fullmatch(r"error: `run` failed: [^\n]*runs/mine/\.lock'\. [^\n]*\.\n", capsys.readouterr().err)
 
 
 def test_a_disk_that_is_full_and_a_kill_are_named_before_what_follows_from_them():

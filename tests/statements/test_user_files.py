@@ -179,6 +179,9 @@ def test_a_sign_at_an_end_that_nobody_sees_is_told_with_the_labels_it_stands_at(
 
 
 COMPATIBLE = {"full width": ("\uff21\uff22\uff23 is here.", "ABC is here."), "a joined sign": ("A \ufb01ne day.", "A fine day.")}
+COMPATIBLE |= {
+    f"a sign not seen, {ord(sign):x}": (f"A fi{sign}ne day.", "A fine day.") for sign in "\u200b\u00ad\u200f\u2060\ufe0f"
+}
 
 
 @pytest.mark.parametrize("case", COMPATIBLE)

@@ -5,7 +5,7 @@ Rule: the index decides, as it does for transformers; a folder that leaves open 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -20,9 +20,9 @@ from ..core.errors import brief
 from .types import CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
-    "CONSTANTS", "DAMAGED", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "chat_template", "configuration", "content",
-    "dangling", "faults", "indices", "is_adapter", "is_pointer", "of_names", "other_saves", "pointers", "quantisation",
-    "quantised", "refuse", "rounded", "same", "untold", "weights",
+    "CONSTANTS", "DAMAGED", "DESCRIPTIVE", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "by_bitsandbytes", "chat_template",
+    "configuration", "content", "dangling", "faults", "indices", "is_adapter", "is_pointer", "not_read", "of_names",
+    "other_saves", "pointers", "quantisation", "quantised", "refuse", "rounded", "same", "untold", "weights",
 ]  # fmt: skip
 
 _ADAPTER = re.compile(r"([\w.-]*[_.-])?(adapters?|lora)([_.-][\w.-]*)?\.(json|safetensors|bin|pth?|npz|ckpt)", re.IGNORECASE)
@@ -59,6 +59,9 @@ HEADS = re.compile(
 CONSTANTS = re.compile(r"(^|\.)(masked_bias|rotary_emb\.inv_freq|position_ids)$")
 """Names of what follows from the configuration."""
 
+DESCRIPTIVE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
+"""What a configuration tells that decides nothing of what the model computes."""
+
 NOTE = "quantised.txt"
 """The file that says how weights were quantised which are plain numbers by now."""
 
@@ -81,7 +84,7 @@ def indices(folder: Path) -> dict[str, list[str]]:
             named[index] = sorted(set(map(str, content["weight_map"].values())))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
-    return named
+    return {index: names for index, names in named.items() if names}  # of one that names nothing, nothing would be read
 
 
 def is_adapter(name: str) -> bool:
@@ -113,6 +116,12 @@ def chat_template(folder: Path) -> tuple[Path, str] | None:
 def other_saves(names: Iterable[str]) -> list[str]:
     """Return which files are named as other programs, or variants of a save, name weights; transformers does not read them."""
     return sorted(name for name in names if _OTHER_SAVE.fullmatch(name) and not is_weights(name) and not is_adapter(name))
+
+
+def not_read(folder: Path) -> list[str]:
+    """Return what looks like weights in a folder that has none which transformers reads, or in a folder inside it."""
+    within = [path for path in folder.glob("*/*") if is_weights(path.name) or other_saves([path.name])]
+    return other_saves(path.name for path in folder.iterdir()) + sorted(path.relative_to(folder).as_posix() for path in within)
 
 
 def is_pointer(path: Path) -> bool:
@@ -149,20 +158,25 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     found += _damaged(folder, read)
     found += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
     if not read:
-        named = ((index, names[0]) for index, names in indices(folder).items() if names)
-        return found + [f"{_UNFIT}: {index} names {brief(name)}, which is not in the folder" for index, name in named][:1]
+        return found + _nothing_named(indices(folder))
     found += _pickles(here, read)
     found += _of_weights(folder, read, sorted(filter(is_weights, here)))
     return found if any(fault.startswith(REFUSED) for fault in found) else found + _others(here, read)
 
 
-def of_names(names: Iterable[str], read: list[str]) -> list[str]:
-    """Return what is wrong with a checkpoint on a hub, of which the names of its files are known, and which of them are read."""
+def of_names(names: Iterable[str], read: list[str], indexed: Mapping[str, list[str]]) -> list[str]:
+    """Return what is wrong with a checkpoint on a hub, of which no file of weights is here.
+
+    Args:
+        names: of all its files.
+        read: those of them that are its weights.
+        indexed: the files that each index names (`indices`).
+    """
     names = {name for name in names if "/" not in name}
-    found = adapters(names)
+    found, alike = adapters(names), sorted(filter(is_weights, names))
     if read:
-        found += _pickles(names, read) + _second_save(read, sorted(filter(is_weights, names))) + _others(names, read)
-    return found
+        return found + _pickles(names, read) + _second_save(read, alike) + _of_index(read, alike, indexed) + _others(names, read)
+    return found + _nothing_named(indexed)
 
 
 def _pickles(names: Iterable[str], read: list[str]) -> list[str]:
@@ -185,22 +199,33 @@ def _second_save(read: list[str], others: Iterable[str]) -> list[str]:
 
 def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
     """Return the faults of a folder with weights; `alike` are all its files that are named as weights are."""
-    kind = Path(read[0]).suffix
     before = sorted(path.name for path in folder.iterdir() if _READ_BEFORE.fullmatch(path.name))
     if (other := (configuration(folder) or {}).get("transformers_weights")) and other not in (*read, *INDICES):
         before.append(brief(other))
     if before:
         return [f"{_TWO_SAVES}, {read[0]} and {before[0]}: delete the one that is not this checkpoint's"]
+    indexed = indices(folder)
+    named = [name for names in indexed.values() for name in names if (folder / name).is_file()]
+    twice = [f"{_TWO_SAVES}: {first} and {second} both hold {name}" for name, first, second in _twice(folder, read)][:1]
+    return _second_save(read, [*alike, *named]) or _of_index(read, alike, indexed) + twice
+
+
+def _of_index(read: list[str], alike: list[str], indexed: Mapping[str, list[str]]) -> list[str]:
+    """Return the faults of an index beside the shards that are read; none where one whole file is."""
+    kind = Path(read[0]).suffix
     index = next(name for name in INDICES if name.endswith(f"{kind}.index.json"))
-    named = indices(folder).get(index)
-    others = [name for name in alike if name not in read and name.endswith(kind)]
     if read == [index.removesuffix(".index.json")]:
-        return _second_save(read, [*others, *(name for name in named or () if (folder / name).is_file())])
-    if named is None:
+        return []
+    if index not in indexed:
         return [f"{_UNFIT}: {index} is not there, or cannot be read"]
-    found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in named if name not in read][:1]
-    found += [f"{_TWO_SAVES}: {first} and {second} both hold {name}" for name, first, second in _twice(folder, read)][:1]
+    found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in indexed[index] if name not in read][:1]
+    others = [name for name in alike if name not in read and name.endswith(kind)]
     return found + ([f"not named by the index, and not used: {', '.join(others)}"] if others else [])
+
+
+def _nothing_named(indexed: Mapping[str, list[str]]) -> list[str]:
+    """Return the fault of an index where none of the files that it names is."""
+    return [f"{_UNFIT}: {index} names {brief(names[0])}, which is not in the folder" for index, names in indexed.items()][:1]
 
 
 def refuse(folder: Path) -> None:
@@ -254,7 +279,7 @@ def untold(config: dict) -> list[str]:
     for part in (config, config.get("text_config")):
         for name in ("quantization_config", "compression_config"):
             told = part.get(name) if isinstance(part, dict) else None
-            known = isinstance(told, dict) and (isinstance(told.get("quant_method"), str) or _by_bitsandbytes(name, told))
+            known = isinstance(told, dict) and (isinstance(told.get("quant_method"), str) or by_bitsandbytes(name, told))
             if told is not None and not known:
                 return [
                     f"{_UNTOLD}: {name} in config.json must be a mapping with a quant_method, and is {brief(told)}. Write the "
@@ -263,9 +288,9 @@ def untold(config: dict) -> list[str]:
     return []
 
 
-def _by_bitsandbytes(name: str, told: dict) -> bool:
-    """Return whether a mapping without a method is one that transformers takes for that of bitsandbytes."""
-    return name == "quantization_config" and "quant_method" not in told and any(told.get(f"load_in_{n}bit") for n in (4, 8))
+def by_bitsandbytes(name: str, told: dict) -> bool:
+    """Return whether transformers takes a mapping for that of bitsandbytes, whatever method it names."""
+    return name == "quantization_config" and any(told.get(f"load_in_{n}bit") for n in (4, 8))
 
 
 def _damaged(folder: Path, read: Iterable[str]) -> list[str]:
@@ -318,6 +343,8 @@ def _of_pickle(file: Path) -> dict[str, _Tensor]:
 
     found, mapped = {}, is_zipfile(file)  # as torch writes it since 1.6; what is older is read whole
     for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=mapped).items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{brief(name)} in it is no tensor: save the state_dict of the model alone")
         kind = str(tensor.dtype).removeprefix("torch.").removesuffix("fn").upper()  # FLOAT8_E4M3, BFLOAT16, UINT8, BOOL
         flat = tensor.contiguous().flatten().view(torch.uint8).numpy()
         found[name] = _Tensor(

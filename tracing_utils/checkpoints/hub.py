@@ -30,6 +30,7 @@ from ..core import downloads
 from . import files, timeline
 from .types import (
     INDICES,
+    NAMED_TEMPLATE,
     TEMPLATES,
     Checkpoint,
     CheckpointSuite,
@@ -277,7 +278,7 @@ def _described(remote: Remote, what: str) -> Remote:
     # The hub reads the configuration at the root alone.
     family = None if remote.subfolder else metadata["model_type"]
     quantised = "" if remote.subfolder else metadata.get("quantised", "")
-    faults = [*files.of_names(here, _weights(here, indexed)), *([] if remote.subfolder else metadata.get("untold", []))]
+    faults = [*files.of_names(here, _weights(here, indexed), indexed), *([] if remote.subfolder else metadata.get("untold", []))]
     told = {"model_type": family, "quantised": quantised, "faults": tuple(faults)}
     return replace(remote, commit=metadata["commit"], files=needed, **told)
 
@@ -312,10 +313,15 @@ def _metadata(remote: Remote, what: str) -> dict:
 
 
 def _indexed(remote: Remote, names: Iterable[str], what: str) -> dict[str, list[str]]:
-    """Return what an index names, by its name; it is asked for only where no file is named as transformers names weights."""
+    """Return what an index names, by its name; it is asked for only where the names of files leave open what that may be."""
     index = next((name for name in INDICES if name in names), None)
-    if index is None or weight_names(names):
+    whole = (index or "").removesuffix(".index.json")
+    if index is None or whole in names:
         return {}
+    stem, _, kind = whole.partition(".")
+    shards = sorted(name for name in names if "/" not in name and re.fullmatch(rf".+-\d+-of-\d+\.{kind}", name))
+    if shards and shards == [f"{stem}-{i:05d}-of-{len(shards):05d}.{kind}" for i in range(1, len(shards) + 1)]:
+        return {index: shards}
     path = f"{remote.subfolder}/{index}" if remote.subfolder else index
     with _explained(f"{index} of {what}"):
         return files.indices(Path(hf_hub_download(remote.repo, path, revision=remote.commit, endpoint=_endpoint())).parent)
@@ -323,13 +329,13 @@ def _indexed(remote: Remote, names: Iterable[str], what: str) -> dict[str, list[
 
 def _needed(names: Iterable[str], indexed: Mapping[str, Sequence[str]]) -> list[str]:
     """Return which files of a checkpoint are needed: configuration (its code included), weights, tokenizer."""
-    weights = _weights(names, indexed)
+    weights, named = _weights(names, indexed), filter(NAMED_TEMPLATE.fullmatch, names)
     names = {name for name in names if "/" not in name}
     kind = ".safetensors" if weights and weights[0].endswith(".safetensors") else ".bin"
     index = {name for name in INDICES if kind in name}
     others = {name for name in names if name.endswith(".py") or files.is_adapter(name)}  # an adapter is refused
     words = {*tokenizer_names(names), *TEMPLATES}  # a chat model may bring a template alone
-    return sorted({*weights, *(names & ({"config.json"} | others | index | words))})
+    return sorted({*weights, *named, *(names & ({"config.json"} | others | index | words))})
 
 
 def _weights(names: Iterable[str], indexed: Mapping[str, Sequence[str]]) -> list[str]:
@@ -404,8 +410,8 @@ def whole(checkpoint: Checkpoint, folder: Path) -> bool:
 
 def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = False) -> None:
     """Put the files of `remote` into `target`, each checked."""
-    names = tokenizer_names(file.name for file in remote.files) if tokenizer_only else [file.name for file in remote.files]
-    needed = [file for file in remote.files if file.name in names]
+    words = tokenizer_names(file.name for file in remote.files)
+    needed = [file for file in remote.files if not tokenizer_only or file.name in words or NAMED_TEMPLATE.fullmatch(file.name)]
     target.mkdir(parents=True, exist_ok=True)
     waiting = [file for file in needed if not _whole(target / file.name, file) and not _linked(remote, file, target)]
     scratch = target / ".download"

@@ -16,8 +16,9 @@ import pandas as pd
 
 from ..core import downloads
 from ..core.downloads import blob_id
+from ..core.errors import brief
 from . import files
-from .types import TEMPLATES, Checkpoint, tokenizer_names, weight_names
+from .types import TEMPLATES, Checkpoint, tokenizer_names
 
 __all__ = ["check", "identity", "sizes", "table", "tokenizer_identity", "weights", "weights_sha256"]
 
@@ -40,10 +41,8 @@ def weights(checkpoint: Checkpoint) -> list[str]:
     """Return the names of a checkpoint's weight files, from the hub's metadata or its folder."""
     if not checkpoint.remote:
         return files.weights(checkpoint.folder)
-    names = sorted(sizes(checkpoint))  # those that are needed: what is named as weights, else what an index names
-    return weight_names(names) or [
-        name for name in names if name.endswith((".safetensors", ".bin")) and not files.is_adapter(name)
-    ]
+    # Of the hub no other weights are needed than those that are read.
+    return [name for name in sorted(sizes(checkpoint)) if name.endswith((".safetensors", ".bin")) and not files.is_adapter(name)]
 
 
 def _once(digest: Callable[[Path], str], path: Path) -> str:
@@ -148,7 +147,7 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
                 "tokenizer": words[checkpoint],
                 "duplicate_of": same if repeats else "",
                 "quantised": checkpoint.remote.quantised if checkpoint.remote else files.quantised(checkpoint.folder),
-                "faults": "; ".join([*_faults(checkpoint), *gaps.get(checkpoint.step, []), *changes.get(checkpoint, [])]),
+                "faults": "; ".join([*_faults(checkpoint), *gaps.get(checkpoint.step, []), *changes[checkpoint]]),
             }
         )
     return pd.DataFrame(rows).astype({"tokens": "Int64"})
@@ -163,10 +162,19 @@ def _tokenizers(checkpoints: Sequence[Checkpoint]) -> dict[Checkpoint, str]:
 
 
 def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
-    """Return where along a run the tokenizer becomes another one; a tuned model lies outside the run."""
-    inside = [checkpoint for checkpoint in words if checkpoint.step >= 0 and words[checkpoint]]
-    changed = [(earlier, later) for earlier, later in pairwise(inside) if words[earlier] != words[later]]
-    return {later: [f"another tokenizer than {earlier.revision}"] for earlier, later in changed}
+    """Return where along a run tokenizer or configuration become others; a tuned model lies outside the run.
+
+    On the hub the configuration is not at hand.
+    """
+    changed, inside = defaultdict(list), [checkpoint for checkpoint in words if checkpoint.step >= 0]
+    for earlier, later in pairwise(checkpoint for checkpoint in inside if words[checkpoint]):
+        if words[earlier] != words[later]:
+            changed[later].append(f"another tokenizer than {earlier.revision}")
+    for earlier, later in pairwise(checkpoint for checkpoint in inside if not checkpoint.remote):
+        one, other = (files.configuration(each.folder) or {} for each in (earlier, later))
+        if keys := sorted(key for key in one.keys() & other.keys() - files.DESCRIPTIVE if one[key] != other[key]):
+            changed[later].append(f"config.json tells another {', '.join(map(brief, keys))} than that of {earlier.revision}")
+    return changed
 
 
 _SAMPLE = 64  # bytes of each tensor, by which checkpoints are told apart before all of their tensors are hashed
@@ -211,7 +219,7 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
 
 def _no_weights(checkpoint: Checkpoint) -> str:
     """Return that a checkpoint has no weights, and what there is of another kind."""
-    others = [] if checkpoint.remote else files.other_saves(path.name for path in checkpoint.folder.iterdir())
+    others = [] if checkpoint.remote else files.not_read(checkpoint.folder)
     return f"{NO_WEIGHTS} (transformers does not read {', '.join(others)})" if others else NO_WEIGHTS
 
 

@@ -115,7 +115,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     here = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
     if pointers := files.pointers(folder, tokenizer_names(here)):
         raise ValueError(f"{folder} must hold a tokenizer; it holds {pointers[0]}.")
-    with reading(folder, "a tokenizer"):
+    with reading(folder, "a tokenizer" if stored.is_file() else "a tokenizer, best as tokenizer.json, which any machine reads"):
         # A class of transformers, such as GPT2Tokenizer, would put its own splitting in the place of the stored one; the
         # plain class does not. Code that lies beside a tokenizer is another matter, and was asked for.
         plain = stored.is_file() and not (trust_remote_code and _has_code(folder / "tokenizer_config.json"))
@@ -226,8 +226,10 @@ def _with_head(config) -> type:
 def _refuse_unknown_quantisation(config, folder: Path) -> None:
     """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
     for part in (config, config.get_text_config()):
-        for told in (getattr(part, "quantization_config", None), getattr(part, "compression_config", None)):
-            if not isinstance(told, dict) or "quant_method" not in told:  # what is told without it, `files` has judged
+        for name in ("quantization_config", "compression_config"):
+            told = getattr(part, name, None)
+            # What is told without a method, `files` has judged.
+            if not isinstance(told, dict) or "quant_method" not in told or files.by_bitsandbytes(name, told):
                 continue
             if (method := told["quant_method"]) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
                 raise ValueError(
@@ -369,8 +371,7 @@ def _shape(folder: Path, trust_remote_code: bool) -> dict:
 
 def _deciding(config) -> dict:
     """Return what of a configuration decides the computation."""
-    descriptive = {"_name_or_path", "transformers_version", "dtype", "architectures", "use_cache"}
-    return {key: value for key, value in config.to_dict().items() if key not in descriptive}
+    return {key: value for key, value in config.to_dict().items() if key not in files.DESCRIPTIVE}
 
 
 @cache

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from itertools import pairwise
 
-from .types import alternative, parse_revision, tokens_seen
+from .types import alternative, counts_tokens, parse_revision, tokens_seen
 
 __all__ = ["told", "until_ten"]
 
@@ -28,7 +28,8 @@ def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
         entry: of the suite in `suites.yml`, or empty.
 
     Raises:
-        ValueError: if two names of one stage tell the same step, or steps begin anew with an epoch.
+        ValueError: if two names of one stage tell the same step, steps begin anew with an epoch, or some names tell steps and
+            others tokens alone.
     """
     stages = defaultdict(lambda: defaultdict(dict))
     for name in sorted(names):
@@ -41,6 +42,7 @@ def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
             )
         at[step] = name, tokens
     _check_epochs(names)
+    _check_units(names)
     times, notes, chosen = {}, [], []
     for stage in sorted(stages):
         kept, *others = sorted(stages[stage], key=lambda branch: (len(branch), branch))
@@ -92,6 +94,16 @@ def _check_epochs(names: Iterable[str]) -> None:
                 "under `steps:` in the study."
             )
         last = (epoch, step, name)
+
+
+def _check_units(names: Iterable[str]) -> None:
+    """Refuse names of which some tell steps and others tokens alone, so that nobody knows which came first."""
+    units = {counts_tokens(name): name for name in sorted(names, reverse=True)}
+    if len(units) > 1:
+        raise ValueError(
+            f"The checkpoints of a run must be counted alike; {units[True]} tells tokens and {units[False]} steps. Rename "
+            "one kind, or list the folder of each step under `steps:` in the study."
+        )
 
 
 def until_ten(names: Iterable[str]) -> str:

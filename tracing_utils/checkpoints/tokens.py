@@ -6,7 +6,7 @@ Rule: a text ends in its own last token; what a tokenizer cannot tell apart is r
 import json
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import brief
 from ..statements.concepts import ConceptSet
 
-__all__ = ["MOST_UNKNOWN", "check", "compare", "tokenize"]
+__all__ = ["MOST_UNKNOWN", "check", "compare", "count", "framed", "tokenize"]
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,6 +58,49 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list
     return ids
 
 
+def count(tokenizer: "PreTrainedTokenizerBase", sets: Iterable[ConceptSet]) -> int:
+    """Return how many tokens the statements of some sets have.
+
+    Raises:
+        ValueError: as `tokenize` and `check`.
+    """
+    n = 0
+    for concepts in sets:
+        ids = tokenize(tokenizer, concepts.statements)
+        check(tokenizer, concepts, ids)
+        n += sum(map(len, ids))
+    return n
+
+
+def framed(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[str]) -> list[str]:
+    """Return each message as a user's inside the chat template, up to where the model is to answer.
+
+    Of several templates it is the one named `default`, as transformers has it.
+
+    Raises:
+        ValueError: if there is no template, it fails, or it leaves a message out.
+    """
+    if tokenizer.chat_template is None:
+        raise ValueError("The tokenizer must have a chat template; it has none. Ask with chat=False.")
+    asked = [[{"role": "user", "content": message}] for message in messages]
+    try:
+        texts = [tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in asked]
+    except Exception as error:  # a template is a program, and raises what it likes
+        raise ValueError(
+            f"A chat template must take the message of a user alone; this one failed: {brief(' '.join(str(error).split()))}. "
+            "Mend it, or leave steering out."
+        ) from error
+    for message, text in zip(messages, texts, strict=True):
+        if message.strip() not in text:
+            raise ValueError(
+                f"A chat template must hold the message of a user; of {brief(message)} this one makes {brief(text)}. Mend it, or "
+                "leave steering out."
+            )
+    if (end := tokenizer.eos_token) and any(text.rstrip().endswith(end) for text in texts):
+        warnings.warn(f"The chat template ends a question in {end}, behind which a model may have nothing to say.", stacklevel=1)
+    return texts
+
+
 def _ids(tokenizer: "PreTrainedTokenizerBase", text: str, special: bool) -> list[int]:
     """Return the tokens of a text, with those that are put around every text or without."""
     return tokenizer(text, add_special_tokens=special)["input_ids"]
@@ -82,11 +125,13 @@ def compare(tokenizer: "PreTrainedTokenizerBase", file: Path) -> None:
         file: the `tokenizer.json`.
 
     Raises:
-        ValueError: if they differ on a trial text, with that text.
+        ValueError: if they differ on a trial text, with that text, or the file says to split words at random.
     """
     from tokenizers import Tokenizer  # noqa: PLC0415 - few readers of this module load one
 
     stored = Tokenizer.from_file(str(file))
+    if share := getattr(stored.model, "dropout", None):
+        raise ValueError(f"{file} must give the same tokens each time; its model has dropout: {share}. Write null for it.")
     stored.no_truncation()
     stored.no_padding()
     added = [token.content for token in stored.get_added_tokens_decoder().values()]  # thousands, in some families

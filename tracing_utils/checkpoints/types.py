@@ -14,12 +14,14 @@ from ..core.errors import unknown
 __all__ = [
     "CHAT_TEMPLATE",
     "INDICES",
+    "NAMED_TEMPLATE",
     "TEMPLATES",
     "Checkpoint",
     "CheckpointSuite",
     "Remote",
     "RemoteFile",
     "alternative",
+    "counts_tokens",
     "is_weights",
     "parse_revision",
     "placed",
@@ -64,6 +66,8 @@ CHAT_TEMPLATE = _TOKENIZER[-1]
 """The file in which a chat model says how messages are put together."""
 TEMPLATES = (*_TOKENIZER[-2:], "tokenizer_config.json")
 """The files in which it may say so."""
+NAMED_TEMPLATE = re.compile(r"additional_chat_templates/[\w.-]+\.jinja")
+"""The files in which transformers puts templates that have names; of these that of the name `default` is asked with."""
 _VOCABULARIES = _TOKENIZER[:7]  # one of these makes a tokenizer; the others describe it
 
 
@@ -199,6 +203,12 @@ def alternative(name: str) -> str:
         ('ingredient1', '')
     """
     return (_groups(name) or {}).get("branch") or ""
+
+
+def counts_tokens(name: str) -> bool:
+    """Return whether a revision's name counts tokens in the place of steps, as `train_00220B` does."""
+    groups = _groups(name) or {}
+    return bool(groups.get("billions")) and not (groups.get("step") or groups.get("thousand_steps"))
 
 
 def weight_names(names: Iterable[str], indexed: Mapping[str, Iterable[str]] | None = None) -> list[str]:

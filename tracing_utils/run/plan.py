@@ -5,12 +5,10 @@ Rule: a plan asks nothing, changes nothing and downloads no weights; what it has
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -118,31 +116,7 @@ def _tokens(checkpoint: Checkpoint, sets: list[ConceptSet], trust_remote_code: b
         return round(sum(len(statement) / CHARACTERS_A_TOKEN + 1 for concepts in sets for statement in concepts.statements))
     from ..checkpoints import models  # noqa: PLC0415
 
-    tokenizer, n = models.load_tokenizer(checkpoint, trust_remote_code=trust_remote_code), 0
-    for concepts in sets:
-        ids = tokens.tokenize(tokenizer, concepts.statements)
-        tokens.check(tokenizer, concepts, ids)
-        n += sum(map(len, ids))
-    return n
-
-
-def check_tokenizers(study: Study) -> None:
-    """Read a study's statements with each tokenizer that it needs, the chat model's too, before anything is computed.
-
-    Raises:
-        ValueError: if one is not what its tokenizer.json says, fails at a text, or cannot tell statements apart.
-    """
-    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
-    needed = [study.loaded[revision] for revision in study.needed()]
-    different = {tuple(ledger.tokenizer_identity(checkpoint)): checkpoint for checkpoint in reversed(needed)}
-    for checkpoint in reversed(different.values()):
-        if checkpoint.tokenizer:
-            _tokens(checkpoint, sets, study.trust_remote_code)
-        elif not study.trust_remote_code:  # whose code would have to be fetched too
-            from ..checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
-
-            with tempfile.TemporaryDirectory() as folder:
-                _tokens(hub.with_tokenizer(checkpoint, Path(folder)), sets, study.trust_remote_code)
+    return tokens.count(models.load_tokenizer(checkpoint, trust_remote_code=trust_remote_code), sets)
 
 
 def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:

@@ -39,7 +39,11 @@ __all__ = [
 # Numbers may change with these; a new version computes again.
 _LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "transformers")
 
-_KERNEL = [sys.executable, "-m", warm.__name__, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+# What the user has IPython do at each start, in files or a configuration, may change numbers and is left out.
+_KERNEL = [
+    sys.executable, "-m", warm.__name__, "-m", "ipykernel_launcher", "-f", "{connection_file}",
+    "--ProfileDir.location={connection_file}.profile", "--IPKernelApp.auto_create=True", "--IPKernelApp.exec_PYTHONSTARTUP=False",
+]  # fmt: skip
 
 
 _CHECK = "interpreter"  # the tag of the first cell of a notebook while it runs, which its page does not hold

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from .. import experiments
-from ..checkpoints import gguf_models, ledger, suites
+from ..checkpoints import gguf_models, ledger, suites, tokens
 from ..checkpoints.types import CheckpointSuite
 from ..core.errors import unknown
 from ..core.paths import PROJECT
@@ -89,15 +90,36 @@ def checked_ledger(study: Study) -> pd.DataFrame:
 def check_tokenizers(study: Study, folder: Path) -> None:
     """Let every tokenizer of a study read its statements before anything is computed, unless it has since either changed.
 
-    Raises:
-        ValueError: if one is not what its tokenizer.json says, fails at a text, or cannot tell statements apart.
-    """
-    from . import plan, runner  # noqa: PLC0415 - tokenizers take seconds to import
+    Where the chat model is asked, its template takes a question too.
 
-    stamp, key = folder / "tokenizers", keys.of([runner.suite_key(study), runner.concepts_key(study)])
-    if not (stamp.is_file() and stamp.read_text() == key):
-        plan.check_tokenizers(study)
-        stamp.write_text(key)
+    Raises:
+        ValueError: if one is not what its tokenizer.json says, fails at a text, cannot tell statements apart, or has a chat
+            template that takes no question.
+    """
+    from ..checkpoints import models  # noqa: PLC0415 - seconds to import
+    from . import runner  # noqa: PLC0415 - as above
+
+    chat = study.loaded.chat if any(experiments.get(name).target for name in study.runs()) else None
+    asked = tuple(ledger.tokenizer_identity(chat)) if chat else ()
+    stamp, key = folder / "tokenizers", keys.of([runner.suite_key(study), runner.concepts_key(study), asked])
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
+    needed = [study.loaded[revision] for revision in study.needed()]
+    different = {tuple(ledger.tokenizer_identity(checkpoint)): checkpoint for checkpoint in reversed(needed)}
+    with tempfile.TemporaryDirectory() as fetched:
+        for words, checkpoint in reversed(different.items()):
+            if not checkpoint.tokenizer:
+                if study.trust_remote_code:  # whose code would have to be fetched too
+                    continue
+                from ..checkpoints import hub  # noqa: PLC0415 - as above
+
+                checkpoint = hub.with_tokenizer(checkpoint, Path(fetched) / checkpoint.revision)
+            tokenizer = models.load_tokenizer(checkpoint, trust_remote_code=study.trust_remote_code)
+            tokens.count(tokenizer, sets)
+            if words == asked and tokenizer.chat_template is not None:
+                tokens.framed(tokenizer, ["Is it so?"])
+    stamp.write_text(key)
 
 
 def placement(cores: int | None = None, profile: Path | None = None) -> list[str]:
@@ -132,6 +154,7 @@ def trace(study: Study, options: list[str], book: bool = False) -> None:
         ValueError: if the checkpoints are refused, a job fails, or another run of the study is under way.
     """
     (folder := PROJECT / "runs" / study.name).mkdir(parents=True, exist_ok=True)
+    (folder / ".lock").touch()  # a folder that takes no writing would look like one that is locked
     try:
         # The lock dies with its process, so after a kill nobody has to unlock anything.
         with FileLock(folder / ".lock", timeout=0):

@@ -22,6 +22,7 @@ _SMALLEST = 20
 _GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")  # signs of no width
 _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -59,8 +60,8 @@ def read_statements(data: bytes, file: str) -> pd.DataFrame:
 
 
 def _compatible(statements: Sequence[str]) -> list[str]:
-    """Return the texts with one sign for all that Unicode calls compatible: of full width, raised, joined, or plain."""
-    return [unicodedata.normalize("NFKC", statement) for statement in statements]
+    """Return the texts with one sign for all that Unicode calls compatible (full width, raised, joined), and none not seen."""
+    return [_UNSEEN.sub("", unicodedata.normalize("NFKC", statement)) for statement in statements]
 
 
 def _text(value: object) -> str:
@@ -109,6 +110,10 @@ def _rows(data: bytes, file: str, needed: Sequence[str]) -> list[tuple[int, dict
 def _decoded(data: bytes, file: str) -> str:
     if data.startswith(b"version https://git-lfs"):
         raise ValueError(f"{file} must be a table of statements; it is a pointer of git-lfs in its place: run `git lfs pull`.")
+    if data.startswith((b"PK\3\4", b"\x1f\x8b")):
+        raise ValueError(f"{file} must be a table of statements; it is a spreadsheet or archive under that name. Save it as CSV.")
+    if re.match(rb"([ -~]\0){4}|(\0[ -~]){4}", data):
+        raise ValueError(f"{file} must be UTF-8; it is UTF-16, without a mark that says so. Save it as UTF-8.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -268,8 +273,8 @@ def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) ->
     ]:
         warnings.warn(
             f"{file}: {len(twins)} statements differ from one with the other label in the way their signs are written alone "
-            f"(width, raised or joined signs), first {brief(twins[0][1])} and {brief(twins[0][0])}; a tokenizer may make one "
-            "text of them. Write both in the same way, or leave one out.",
+            f"(width, raised or joined signs, signs not seen), first {brief(twins[0][1])} and {brief(twins[0][0])}; a "
+            "tokenizer may make one text of them. Write both in the same way, or leave one out.",
             stacklevel=3,
         )
     names = [] if grouped else near_duplicates(forms)

@@ -60,12 +60,7 @@ def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat
     """Return token ids of prompts, inside the chat template if `chat`, with the first special token once and none behind."""
     if not chat:
         return tokens.tokenize(tokenizer, prompts)
-    if tokenizer.chat_template is None:
-        raise ValueError("The tokenizer must have a chat template; it has none. Ask with chat=False.")
-    texts = [
-        tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
-        for prompt in prompts
-    ]
+    texts = tokens.framed(tokenizer, prompts)
     if (first := tokenizer.bos_token) and all(text.startswith(first) for text in texts):
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
     return tokens.tokenize(tokenizer, texts)
