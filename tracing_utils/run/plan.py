@@ -22,6 +22,8 @@ from ..statements.concepts import ConceptSet
 from . import studies
 from .studies import Study
 
+__all__ = ["CHARACTERS_A_TOKEN", "GPUS", "UTILISATION", "Needs", "calibrate", "costs", "describe", "needs", "notebook_seconds"]
+
 # Dense bf16 tensor-core rates in TFLOP/s (half of the figure with sparsity). Source: NVIDIA's data sheets of each card.
 GPUS = {"h200": 989, "h100": 989, "a100": 312, "l40s": 362, "l4": 121, "a10": 125, "rtx4090": 165, "rtx3090": 71}
 
