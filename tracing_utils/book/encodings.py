@@ -117,7 +117,7 @@ def options(table: pd.DataFrame, column: str) -> list:
         table = table.sort_values("step", key=lambda step: step.where(step >= 0), kind="stable")
     values = [value.item() if hasattr(value, "item") else value for value in dict.fromkeys(table[column].dropna())]
     if column == "dimension":
-        return [dimension for dimension in COLOURS if dimension in values]
+        return [dimension for dimension in COLOURS if dimension in values] or values
     return values if any(isinstance(value, str) for value in values) else sorted(values)
 
 
