@@ -5,6 +5,7 @@ import pandas as pd
 
 from .. import results
 from ..claims import ladder_claims
+from . import prose
 from .encodings import GREY, LINES, TITLES, banded, fitted, panels, step_axis, tooltip
 
 __all__ = ["NAMES", "chart", "last", "onsets", "span"]
@@ -72,8 +73,7 @@ def last(study: str) -> pd.DataFrame:
 
 def span(study: str, rung: str) -> str:
     """Return, as words, the range of a rung (a value of `NAMES`) at the last checkpoint over the dimensions with every rung."""
-    values = last(study)["value"].unstack().dropna(axis="columns").loc[rung]
-    return f"{values.min():.2f} to {values.max():.2f}" if values.nunique() > 1 else f"{values.iloc[0]:.2f}"
+    return prose.span(last(study)["value"].unstack().dropna(axis="columns").loc[rung])
 
 
 def onsets(study: str) -> pd.DataFrame:

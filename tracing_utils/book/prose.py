@@ -9,7 +9,7 @@ from .. import results
 from ..claims import framework
 from ..statements.concepts import DIMENSIONS, RUNGS
 
-__all__ = ["ASKS", "NAMES", "listed", "dimensions", "table", "verdicts"]
+__all__ = ["ASKS", "NAMES", "listed", "dimensions", "span", "table", "verdicts"]
 
 NAMES = {
     "answer_accuracy": "right answers (0 or 1)",
@@ -51,6 +51,17 @@ def listed(words: Iterable[str]) -> str:
     """
     words = list(words)
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words) or "none"
+
+
+def span(values: Iterable[float]) -> str:
+    """Return the range of values as words: one number where both ends are printed the same, never minus zero.
+
+    Example:
+        >>> span([0.991, -0.001]), span([0.5, 0.501])
+        ('0.00 to 0.99', '0.50')
+    """
+    values = list(values)
+    return " to ".join(dict.fromkeys(f"{value:z.2f}" for value in (min(values), max(values))))
 
 
 ASKS = {"fairness": "coherence", "robustness": "capitals"}
