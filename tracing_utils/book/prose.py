@@ -15,15 +15,17 @@ NAMES = {
     "answer_accuracy": "right answers (0 or 1)",
     "answer_margin": "margin of the right answer",
     "answer_neither": "neither 0 nor 1",
+    "concept_set": "statements",
     "mc1": "MC1",
     "mc2": "MC2",
     "mmlu": "MMLU",
     "openbookqa": "OpenBookQA",
     "piqa": "PIQA",
     "preferred": "pairs preferred rightly",
+    "revision": "checkpoint",
     "smollm2-135m-instruct-wheel": "SmolLM2 (135M)",
 }
-"""What tables of the book call metrics and suites."""
+"""What tables of the book call metrics, suites and columns."""
 
 
 def verdicts(designed: bool = False) -> pd.DataFrame:
