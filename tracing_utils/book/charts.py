@@ -348,14 +348,17 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
     free = iter([*LINES, GREY])
     colours = [ARMS[name] if name in ARMS else next(free) for name in lines]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-    dashes = legend.copy() if len(kinds) > 1 else None
+    stroke = {"symbolType": "stroke", "symbolStrokeColor": GREY, "symbolSize": 300}
+    dashes = alt.Legend(title=None, orient="bottom", columns=2, **stroke) if len(kinds) > 1 else None
     base = alt.Chart().transform_filter(shown("statements")).encode(
         x=step_axis(rows),
         color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),
-        strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds, range=_DASHES[: len(kinds)]), legend=dashes),
+        detail="kind:N",
     )
+    dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds, range=_DASHES[: len(kinds)]), legend=dashes)
     y = fitted(title)
-    layers = banded(base, y, tooltip("step:Q", "method:N", more=("n:Q",)))
+    band, line, points = banded(base, y, tooltip("step:Q", "method:N", more=("n:Q",)))
+    layers = [band, line.encode(strokeDash=dash), points]
     if level is not None:
         layers.append(alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"{level:g}").encode(y=alt.datum(level)))
     return panels(alt.layer(*layers, data=rows), rows, description, controls(rows, "statements"))
