@@ -132,7 +132,10 @@
     let columns = panels || spec.columns; // where there is room, all in one row
     while (columns > 1 && 0.8 * breadth(spec, columns) + 55 * columns > room) columns -= 1;
     if (panels) columns = Math.ceil(panels / Math.ceil(panels / columns)); // three and two, not four and one
-    const fewer = (key, value) => (key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, room < 300 ? 1 : 2) } : value);
+    const fewer = (key, value) => {
+      if (key === "labelLimit") return Math.min(value, room - 40); // a name above its mark must not widen the chart
+      return key === "legend" && value?.columns > 1 ? { ...value, columns: Math.min(value.columns - 1, room < 300 ? 1 : 2) } : value;
+    };
     const narrow = room < 420 ? JSON.parse(JSON.stringify(spec), fewer) : spec;
     return columns ? { ...narrow, columns } : narrow;
   }

@@ -157,6 +157,7 @@ class Visit:
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
     width: int = 0
 
     def watch(self, page: sync_api.Page):
@@ -181,10 +182,18 @@ class Visit:
                 self.violations.append(f"{theme}: {rule['id']}: {rule['nodes'][0]['html'][:200]}")
 
 
+CUT = """() => {
+  document.querySelectorAll(".toggle-hidden").forEach((box) => box.classList.remove("toggle-hidden"));
+  const wider = (code) => code.scrollWidth > code.clientWidth + 1;
+  return [...document.querySelectorAll("div.highlight pre")].filter(wider).map((code) => code.textContent.slice(0, 80));
+}"""
+"""Finds the code, solutions included, that scrolls sideways."""
+
+
 def visit(page: sync_api.Page, path: Path) -> Visit:
     """Open a page; look at it in both themes, and once as narrow as a small phone."""
     seen = Visit(charts=path.read_text().count('class="vega-chart"'))
-    page.set_viewport_size({"width": 1300, "height": 900})
+    page.set_viewport_size({"width": 1280, "height": 900})
     page.emulate_media(color_scheme="light")
     seen.watch(page)
     page.goto(path.as_uri())
@@ -193,6 +202,7 @@ def visit(page: sync_api.Page, path: Path) -> Visit:
     for theme in ("light", "dark"):
         seen.look(page, theme)
     seen.chart_links = page.eval_on_selector_all(".chart-tools a", "links => links.map(link => link.href)")
+    seen.cut = page.evaluate(CUT)
     page.set_viewport_size({"width": 320, "height": 700})
     seen.width = page.evaluate("document.documentElement.scrollWidth")
     return seen
@@ -223,6 +233,7 @@ GUILTY = """<!doctype html><html lang="en"><head><title>Guilty</title></head><bo
 <div style="width: 500px">wide</div><p style="color: #ccc; background: #fff">pale</p>
 <img src="http://pictures.example/one.png"><img src="landing.png" alt="landing.png">
 <a id="twice" href="nowhere.html">a</a><a id="twice" href="#gone">b</a><a href="guilty.html#twice">c</a>
+<div class="highlight"><pre style="width: 9ch; overflow: auto">a long line</pre></div>
 <div class="vega-chart"></div><script>throw new Error("guilty")</script></body></html>"""
 
 
@@ -374,6 +385,12 @@ def test_axe_finds_no_serious_violation_in_either_theme(visits, guilty_visit):
 def test_no_page_scrolls_sideways_on_a_small_phone(visits, guilty_visit):
     assert guilty_visit.width > 320
     assert not {page.name: seen.width for page, seen in visits.items() if seen.width > 320}
+
+
+@needs_chromium
+def test_no_line_of_code_is_cut_where_a_window_is_1280_pixels_wide(visits, guilty_visit):
+    assert guilty_visit.cut == ["a long line"]
+    assert not {page.name: seen.cut for page, seen in visits.items() if seen.cut}
 
 
 @needs_chromium

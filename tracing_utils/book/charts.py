@@ -11,7 +11,7 @@ import altair as alt
 import pandas as pd
 
 from .encodings import (
-    COLOURS, GREY, LAYERS, NARROW, TITLES, banded, colour, controls, ends, fitted, options, panels, shade, shown, step_axis,
+    ARMS, COLOURS, GREY, LAYERS, LINES, NARROW, TITLES, banded, colour, controls, ends, fitted, options, panels, shade, shown, step_axis,
     tooltip, windows,
 )  # fmt: skip
 
@@ -22,12 +22,9 @@ __all__ = [
 ]  # fmt: skip
 
 _PROTOCOLS = {
-    "logistic": "#0072B2",
-    "released, grouped, scaled on train": "#009E73",
-    "released, grouped": "#E69F00",
-    "released": "#D55E00",
+    **dict(zip(("logistic", "released, grouped, scaled on train", "released, grouped", "released"), LINES, strict=True)),
     "control task": GREY,
-    "floor": "#444444",
+    "floor": "#777777",
     "lexical floor": "#999999",
     "surface": "#BBBBBB",
 }
@@ -315,7 +312,8 @@ def two_arms(
     curves = curves[curves["curve"].isin(names)].groupby(["curve", "dimension", "step"], sort=False)["value"]
     table = curves.agg(value="mean", low="min", high="max").reset_index()
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-    colours = {"coherent, told": "#0072B2", "coherent, late": "#009E73", "coherent, never": GREY, "scrambled, told": "#D55E00"}
+    coherent, scrambled = ARMS.values()
+    colours = {"coherent, told": coherent, "coherent, late": LINES[1], "coherent, never": GREY, "scrambled, told": scrambled}
     scale = alt.Scale(domain=names, range=[colours[name] for name in names])
     y, curve = fitted(TITLES["accuracy"]), alt.Color("curve:N", scale=scale, legend=legend)
     told = own.assign(curve=own["arm"] + ", told")[["dimension", "step", "curve", "value"]]
@@ -330,7 +328,7 @@ def two_arms(
     return panels(alt.layer(*layers, data=table), table, description, [])
 
 
-_LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", GREY]
+_DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
 
 
 def curves(table: pd.DataFrame, title: str, description: str, level: float | None = None) -> alt.FacetChart:
@@ -338,17 +336,29 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
 
     Args:
         table: tidy rows, one a step, dimension and method, in the order in which the methods shall be named; those of the
-            chat model (step -1) are left out.
+            chat model (step -1) are left out. Of a method `coherent, probe` the first word is the colour, the second the dash.
         title: of the vertical axis.
         description: the alt text.
         level: where a dashed line lies, such as chance.
     """
-    methods = list(dict.fromkeys(table["method"]))
     rows = table[table["step"] >= 0][["step", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    parts = rows["method"].str.partition(", ")
+    rows = rows.assign(line=parts[0], kind=parts[2])
+    lines, kinds = (list(dict.fromkeys(rows[column])) for column in ("line", "kind"))
+    free = iter([*LINES, GREY])
+    colours = [ARMS[name] if name in ARMS else next(free) for name in lines]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-    line = alt.Color("method:N", scale=alt.Scale(domain=methods, range=_LINES[: len(methods)]), legend=legend)
-    base, y = alt.Chart().encode(x=step_axis(rows), color=line).transform_filter(shown("statements")), fitted(title)
-    layers = banded(base, y, tooltip("step:Q", "method:N", more=("n:Q",)))
+    stroke = {"symbolType": "stroke", "symbolStrokeColor": GREY, "symbolSize": 300}
+    dashes = alt.Legend(title=None, orient="bottom", columns=2, **stroke) if len(kinds) > 1 else None
+    base = alt.Chart().transform_filter(shown("statements")).encode(
+        x=step_axis(rows),
+        color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),
+        detail="kind:N",
+    )
+    dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds, range=_DASHES[: len(kinds)]), legend=dashes)
+    y = fitted(title)
+    band, line, points = banded(base, y, tooltip("step:Q", "method:N", more=("n:Q",)))
+    layers = [band, line.encode(strokeDash=dash), points]
     if level is not None:
         layers.append(alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"{level:g}").encode(y=alt.datum(level)))
     return panels(alt.layer(*layers, data=rows), rows, description, controls(rows, "statements"))
@@ -367,9 +377,6 @@ def instruments(table: pd.DataFrame, description: str) -> alt.FacetChart:
     says = [alt.Tooltip("instrument:N"), *(alt.Tooltip(f"{name}:Q", format=",.0f") for name in ("value", "low", "high"))]
     layers = [base.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q"), base.mark_point(filled=True, size=50).encode(x=value, tooltip=says)]
     return panels(alt.layer(*layers, data=rows), rows, description, [])
-
-
-_DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
 
 
 def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:

@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 __all__ = [
-    "COLOURS", "GREY", "LAYERS", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
+    "ARMS", "COLOURS", "GREY", "LAYERS", "LINES", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
     "select", "options", "controls", "shown", "windows", "shade", "banded", "panels",
 ]  # fmt: skip
 
@@ -19,6 +19,12 @@ COLOURS = {
 
 GREY = "#888888"
 """The colour of controls and of the paper's lines."""
+
+ARMS = {"coherent": "#0072B2", "scrambled": "#D55E00"}
+"""One colour an arm of the designed world; where arms are compared, dashes tell the measures."""
+
+LINES = ["#9467C9", "#1C9099", "#A6761D", "#C2407E"]
+"""Colours of measures, protocols and rungs: none of a dimension or an arm, three to one at least on white and in the dark."""
 
 LAYERS = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.3, 0.75]))
 """Colours of lines that are layers: neither so dark nor so pale that one theme swallows them."""
@@ -111,7 +117,7 @@ def options(table: pd.DataFrame, column: str) -> list:
         table = table.sort_values("step", key=lambda step: step.where(step >= 0), kind="stable")
     values = [value.item() if hasattr(value, "item") else value for value in dict.fromkeys(table[column].dropna())]
     if column == "dimension":
-        return [dimension for dimension in COLOURS if dimension in values]
+        return [dimension for dimension in COLOURS if dimension in values] or values
     return values if any(isinstance(value, str) for value in values) else sorted(values)
 
 

@@ -5,14 +5,13 @@ import pandas as pd
 
 from .. import results
 from ..claims import ladder_claims
-from .encodings import GREY, TITLES, banded, fitted, panels, step_axis, tooltip
+from . import prose
+from .encodings import GREY, LINES, TITLES, banded, fitted, panels, step_axis, tooltip
 
 __all__ = ["NAMES", "chart", "last", "onsets", "span"]
 
 NAMES = {"grammar": "grammar", "words": "words", "turn": "turn", "pocket": "sentence"}
 """What a page calls each rung."""
-
-_COLOURS = [GREY, "#2A9D6F", "#3B82C4", "#A855C7"]  # three to one at least on white and in the dark
 
 
 def _rows(study: str) -> pd.DataFrame:
@@ -41,7 +40,7 @@ def chart(study: str, description: str) -> alt.FacetChart:
     """
     table = _rows(study)
     x = step_axis(table.dropna(subset="step")) if "step" in table else alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
-    scale = alt.Scale(domain=list(NAMES.values()), range=_COLOURS)
+    scale = alt.Scale(domain=list(NAMES.values()), range=[GREY, *LINES[:3]])
     rung = alt.Color("rung:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=4, symbolOpacity=1))
     base, y = alt.Chart().encode(color=rung), fitted(TITLES["accuracy"])
     measured = base.transform_filter("datum.kind == 'measured'").encode(x=x)
@@ -74,8 +73,7 @@ def last(study: str) -> pd.DataFrame:
 
 def span(study: str, rung: str) -> str:
     """Return, as words, the range of a rung (a value of `NAMES`) at the last checkpoint over the dimensions with every rung."""
-    values = last(study)["value"].unstack().dropna(axis="columns").loc[rung]
-    return f"{values.min():.2f} to {values.max():.2f}" if values.nunique() > 1 else f"{values.iloc[0]:.2f}"
+    return prose.span(last(study)["value"].unstack().dropna(axis="columns").loc[rung])
 
 
 def onsets(study: str) -> pd.DataFrame:

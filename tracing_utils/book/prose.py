@@ -15,15 +15,17 @@ NAMES = {
     "answer_accuracy": "right answers (0 or 1)",
     "answer_margin": "margin of the right answer",
     "answer_neither": "neither 0 nor 1",
+    "concept_set": "statements",
     "mc1": "MC1",
     "mc2": "MC2",
     "mmlu": "MMLU",
     "openbookqa": "OpenBookQA",
     "piqa": "PIQA",
     "preferred": "pairs preferred rightly",
+    "revision": "checkpoint",
     "smollm2-135m-instruct-wheel": "SmolLM2 (135M)",
 }
-"""What tables of the book call metrics and suites."""
+"""What tables of the book call metrics, suites and columns."""
 
 
 def verdicts(designed: bool = False) -> pd.DataFrame:
@@ -59,14 +61,15 @@ def listed(words: Iterable[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words) or "none"
 
 
-def span(values: pd.Series, form: str = ".2f") -> str:
-    """Return the least and the largest of values as part of a sentence; one number where both are printed alike.
+def span(values: Iterable[float]) -> str:
+    """Return the range of values as words: one number where both ends are printed the same, never minus zero.
 
     Example:
-        >>> span(pd.Series([0.25, 0.5])), span(pd.Series([1.0, 1.0]))
-        ('0.25 to 0.50', '1.00')
+        >>> span([0.991, -0.001]), span([0.5, 0.501])
+        ('0.00 to 0.99', '0.50')
     """
-    return " to ".join(dict.fromkeys(f"{value:{form}}" for value in (values.min(), values.max())))
+    values = list(values)
+    return " to ".join(dict.fromkeys(f"{value:z.2f}" for value in (min(values), max(values))))
 
 
 ASKS = {"fairness": "coherence", "robustness": "capitals"}
