@@ -3,9 +3,10 @@
 Rule: what looks like the claim and is not stands beside what is, and answers come from probes that are fitted, on
 features whose separability has the planted shape.
 
-A cell is a claim, a shape and how far checkpoints depend on each other. Its truth is "yes", "no" or "nothing" (the
-number lies on its threshold, or the checkpoints cannot tell). False is a verdict "supported" unless the truth is yes,
-"not supported" unless it is no, and "no relevant effect" where it is yes.
+A cell is a claim, a shape and how far checkpoints depend on each other. Its truth is "yes", "no", "nothing" (the number
+lies on its threshold, or the checkpoints cannot tell) or "little" (the claim holds, by less than the smallest effect that
+matters). False is a verdict "supported" unless the truth is yes or little, "not supported" unless it is no, and
+"no relevant effect" where it is yes.
 """
 
 from collections.abc import Callable, Sequence
@@ -234,7 +235,7 @@ _PROBED = {
 _INFORMED = {
     "tx_rises_then_falls": dict.fromkeys(SHAPES, "no") | {"short rise, long fall": "yes", "flat": "nothing"},
     "ty_keeps_rising": dict.fromkeys(SHAPES, "no")
-    | dict.fromkeys(("straight rise", "short rise, long rise"), "yes")
+    | {"straight rise": "yes", "short rise, long rise": "little"}  # nHSIC levels off before the heights do
     | dict.fromkeys(("flat", "all early", "all late", "spike", "step between checkpoints"), "nothing"),
     "near_zero_at_start": {"flat": "no", "spike, long rise": "no", "straight rise": "yes", "all early": "yes"},
 }
@@ -313,4 +314,4 @@ def _cell(claims: Sequence[str], shape: str, dependence: str, simulations: int) 
 def false(truth: str, shares: Sequence[float]) -> float:
     """Return the share of false verdicts, given the shares of each of `VERDICTS`."""
     supported, refuted, irrelevant = shares[:3]
-    return supported * (truth != "yes") + refuted * (truth != "no") + irrelevant * (truth == "yes")
+    return supported * (truth not in ("yes", "little")) + refuted * (truth != "no") + irrelevant * (truth == "yes")

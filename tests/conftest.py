@@ -55,6 +55,15 @@ SENTENCES = (
 )
 
 
+LONGEST = ("test_book.py", "test_pipeline.py", "test_hub_run.py")
+"""Modules that take minutes."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest modules, lest one core wait for another's at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 def _config(family: str):
     common = {"vocab_size": VOCABULARY, "hidden_size": WIDTH}
     # Wide initial weights: position and context then matter visibly, as they do in a trained model.

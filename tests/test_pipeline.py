@@ -11,6 +11,9 @@ import pytest
 
 from tracing_utils.core.paths import PROJECT
 
+PLANTED = "from pathlib import Path\n\nassert revision != 'step1' or not Path('broken').exists(), 'planted'\nvega.enable()"
+"""A failure of one notebook, from the moment that a file is there."""
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, suite_folder, own_statements):
@@ -21,6 +24,8 @@ def project(tmp_path_factory, suite_folder, own_statements):
     shutil.copy(PROJECT / "Snakefile", copy)
     shutil.copytree(suite_folder, copy / "tiny", ignore=shutil.ignore_patterns("chat", "step2", "step8", "step64"))
     shutil.copytree(own_statements, copy / "mine")
+    notebook = copy / "notebooks" / "mutual_information.md"
+    notebook.write_text(notebook.read_text().replace("vega.enable()", PLANTED))
     (copy / "tiny.yml").write_text(
         "suite: tiny\nconcepts: mine\nexperiments: [probing, mutual_information]\nprobing: {seeds: 1}\n"
         "mutual_information: {examples: 40}\nfeatured: [step1]\n"
@@ -179,13 +184,8 @@ def test_an_experiment_of_four_new_files_runs_into_results_and_a_page_and_change
 
 def test_a_failed_notebook_is_named_and_kept_and_the_same_command_continues(project):
     """And what is made from all runs is made again, though one of them was done in the command that failed."""
-    notebook, study = project / "notebooks" / "mutual_information.md", project / "tiny.yml"
-    planted = "from pathlib import Path\n\nassert revision != 'step1' or not Path('broken').exists(), 'planted'\nvega.enable()"
-    notebook.write_text(notebook.read_text().replace("vega.enable()", planted))
-    assert run(project)[0] == 0
-    table = project / "runs/tiny/results/mutual_information.csv"
+    study, table = project / "tiny.yml", project / "runs/tiny/results/mutual_information.csv"
     before = table.read_text()
-
     study.write_text(study.read_text().replace("examples: 40", "examples: 30"))
     (project / "broken").touch()
     code, said = run(project)

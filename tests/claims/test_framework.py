@@ -354,6 +354,17 @@ def test_the_published_verdicts_follow_from_the_published_numbers():
         assert (table.loc[supported, "value"] > 0).all()
 
 
+def test_what_is_planted_is_beyond_the_smallest_effect_that_matters_or_is_called_little():
+    """Else "no relevant effect" would be counted as false where it is true."""
+    for shape, truth in {"straight rise": "yes", "short rise, long rise": "little"}.items():
+        assert simulation.CELLS["ty_keeps_rising"][1][shape] == truth
+        rng = np.random.default_rng(0)
+        studies = [simulation.simulate("ty_keeps_rising", shape, "strong", rng) for _ in range(10)]
+        parts = [CLAIMS["ty_keeps_rising"].test(study).alternatives[0] for study in studies]
+        planted = min(np.mean([[part.value / part.relevant for part in each] for each in parts], axis=0))
+        assert (planted > 1) if truth == "yes" else (0 < planted < 1)
+
+
 def test_the_published_table_of_errors_covers_every_cell_and_is_this_code_s():
     table = pd.read_csv(PROJECT / "results" / "claims_power.csv")
     cells = {
@@ -363,6 +374,7 @@ def test_the_published_table_of_errors_covers_every_cell_and_is_this_code_s():
     shares = table[list(VERDICTS)]
     assert shares.sum(1).to_numpy() == pytest.approx(1, abs=1e-3)
     assert (table["false"] <= 0.05).all()
+    assert [simulation.CELLS[row.claim][1][row.shape] for row in table.itertuples()] == table["truth"].tolist()
     again = [
         simulation.false(row.truth, values) for row, values in zip(table.itertuples(), shares.to_numpy().tolist(), strict=True)
     ]

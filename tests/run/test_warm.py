@@ -34,6 +34,9 @@ else:
     print(sys.path, sorted(os.environ), torch.get_num_threads())
     print("forked" if forked else "started", len(os.listdir("/proc/self/task")), file=sys.stderr)
     print(sys.stdin.read())
+    import atexit, threading, time
+    atexit.register(print, "said at the end")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("said by a thread"))).start()
     sys.exit(3)
 """
 
@@ -76,7 +79,7 @@ def test_a_forked_module_has_the_words_the_files_the_folder_and_the_environment_
     assert ways["started"][1].startswith("started")
     assert ways["forked"][0] == ways["started"][0]
     assert "['a word', '-f'] told.py __main__" in ways["forked"][0]
-    assert ways["forked"][0].endswith("what was typed\n")
+    assert ways["forked"][0].endswith("what was typed\nsaid by a thread\nsaid at the end\n")
     assert ways["forked"][2] == ways["started"][2] == 3
 
 

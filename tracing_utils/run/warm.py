@@ -255,12 +255,32 @@ def _become(asked: dict, files: list[int], server: int) -> None:
 
 def main(words: list[str]) -> None:
     """Run a module as `python -m` does, by the run's server or here."""
-    if words[0] == "--serve":
+    if forked := words[0] == "--serve":
         words = _serve(socket.socket(fileno=int(words[1])))
     elif (code := _asked(words := words[1:])) is not None:
         sys.exit(code)
     sys.argv[:] = words  # the first of them becomes the module's file
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    code = None
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if not forked or not isinstance(code := end.code, int | None):
+            raise
+    if forked:
+        _end(code or 0)
+
+
+def _end(code: int) -> None:
+    """End as Python does, but do not take the libraries apart: for most jobs that takes longer than all else."""
+    import atexit
+    import threading
+
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # nobody reads any more
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":
