@@ -354,15 +354,15 @@ def test_the_published_verdicts_follow_from_the_published_numbers():
         assert (table.loc[supported, "value"] > 0).all()
 
 
-def test_what_is_planted_is_beyond_the_smallest_effect_that_matters_or_is_called_little():
-    """Else "no relevant effect" would be counted as false where it is true."""
-    for shape, truth in {"straight rise": "yes", "short rise, long rise": "little"}.items():
-        assert simulation.CELLS["ty_keeps_rising"][1][shape] == truth
+def test_a_planted_rise_that_is_called_little_is_smaller_than_what_matters_and_the_other_is_not():
+    """Else "no relevant effect" would be counted as false where it is true; the straight rise lies at the smallest that matters."""
+    planted, truths = {}, simulation.CELLS["ty_keeps_rising"][1]
+    for shape in ("straight rise", "short rise, long rise"):
         rng = np.random.default_rng(0)
-        studies = [simulation.simulate("ty_keeps_rising", shape, "strong", rng) for _ in range(10)]
+        studies = [simulation.simulate("ty_keeps_rising", shape, "strong", rng) for _ in range(20)]
         parts = [CLAIMS["ty_keeps_rising"].test(study).alternatives[0] for study in studies]
-        planted = min(np.mean([[part.value / part.relevant for part in each] for each in parts], axis=0))
-        assert (planted > 1) if truth == "yes" else (0 < planted < 1)
+        planted[truths[shape]] = min(np.mean([[part.value / part.relevant for part in each] for each in parts], axis=0))
+    assert 0 < planted["little"] < 0.9 < planted["yes"]
 
 
 def test_the_published_table_of_errors_covers_every_cell_and_is_this_code_s():
