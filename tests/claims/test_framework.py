@@ -355,7 +355,7 @@ def test_the_published_verdicts_follow_from_the_published_numbers():
 
 
 def test_a_planted_rise_that_is_called_little_is_smaller_than_what_matters_and_the_other_is_not():
-    """Else "no relevant effect" would be counted as false where it is true; the straight rise lies at the smallest that matters."""
+    """Else "no relevant effect" would be counted as false where it is true; the straight rise lies at what just matters."""
     planted, truths = {}, simulation.CELLS["ty_keeps_rising"][1]
     for shape in ("straight rise", "short rise, long rise"):
         rng = np.random.default_rng(0)
