@@ -592,7 +592,8 @@ def test_an_error_that_is_no_sentence_is_seen():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_ends_with_code_2_and_a_sentence_and_loses_nothing(case, desk, capsys):
+def test_bad_input_ends_with_code_2_and_a_sentence_and_loses_nothing(case, desk, capsys, monkeypatch):
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(desk.folder.parent / "cache"))  # nothing has been fetched
     build, expected = CASES[case]
     arguments = build(desk)
     published = [PROJECT / "results", PROJECT / "studies"]
