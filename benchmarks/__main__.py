@@ -30,7 +30,7 @@ def main(asked: list[str]) -> None:
     if not asked:
         print(profiles.write(OUT / "profiles.csv").to_string(index=False))
         results.write_csv(installed.table(), OUT / "installed.csv")
-        results.write_csv(waiting.waited(waiting.COMMANDS), waiting.OUT)
+        waiting.write()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """How long somebody waits: for a first `make book` in a fresh clone, for a second, and for the tests; write `waiting.csv`.
 
 Rule: the wall clock, installation aside, on a machine with nothing else to do. Ends with an error if a command fails, or leaves
-the clone changed.
+the clone changed. What is not asked for keeps its row.
 
-Usage: python -m benchmarks.waiting
+Usage: python -m benchmarks.waiting [WHAT ...]
 """
 
 import os
@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -56,5 +57,13 @@ def waited(commands: dict[str, tuple[tuple[str, ...], float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "seconds", "asked", "reached", "megabytes"])
 
 
+def write(asked: Sequence[str] = tuple(COMMANDS)) -> None:
+    """Measure what is asked for."""
+    found = waited({what: COMMANDS[what] for what in asked})
+    if OUT.exists():
+        found = pd.concat([(kept := results.read_csv(OUT))[~kept["what"].isin(asked)], found])
+    results.write_csv(found, OUT)
+
+
 if __name__ == "__main__":
-    results.write_csv(waited(COMMANDS), OUT)
+    write(sys.argv[1:] or tuple(COMMANDS))
