@@ -42,6 +42,7 @@ def waited(commands: dict[str, tuple[tuple[str, ...], float]]) -> pd.DataFrame:
             PROJECT.parent / "shared"
         )  # statements of other people, which tests read if they are there
         environment = os.environ | {"PYTHONPATH": str(clone)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as where nobody asks for it: what is compiled once is kept
         for what, (words, asked) in commands.items():
             begun = time.monotonic()
             done = subprocess.run([sys.executable, *words], cwd=clone, env=environment, capture_output=True, text=True)
