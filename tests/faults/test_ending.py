@@ -67,7 +67,7 @@ def test_a_killed_scheduler_is_told_and_the_rerun_completes(program, undisturbed
     assert not program.processes()
     told = next(line for line in program.said().splitlines() if "killed" in line)
     completes(program, undisturbed)
-    outcome(f"{told} The rerun completed.")
+    outcome(f"{told.replace(f'{program.folder}/', '')} The rerun completed.")
 
 
 @fault("ended", "a cell that hangs", "a cell that never ends, and `cell_timeout: 180`", "a sentence; the rerun completes")
