@@ -9,11 +9,11 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import jupytext
-import numpy as np
 
 from tracing_utils import experiments
 from tracing_utils.core.paths import PROJECT
@@ -52,11 +52,10 @@ def goal(pairs: int = 5) -> list[Row]:
                 return _run(source, dict(os.environ))
 
             done = paired(ours, theirs, pairs)
-            note = "seconds of the wall clock; agreement: 1 if the executed notebooks differ; at the target ours takes a second"
+            note = f"seconds of the wall clock; agreement: 1 if the executed notebooks differ; asked are {SECONDS:g} s"
             what, against = f"fixed cost of a notebook, {experiment}", "a job and a kernel started anew"
-            asked = float(np.median([one.seconds for _, one in done])) / SECONDS
-            apart = {"target": asked, "tolerance": 0.0, "note": note}
-            rows.append(row(8, what, against, done, lambda a, b: float(a != b), **apart))
+            found = row(8, what, against, done, lambda a, b: float(a != b), target=float("nan"), tolerance=0.0, note=note)
+            rows.append(replace(found, reached=found.ours_seconds <= SECONDS and found.agreement == 0))
     return rows
 
 

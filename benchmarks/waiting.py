@@ -7,7 +7,6 @@ Usage: python -m benchmarks.waiting [WHAT ...]
 """
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ COMMANDS = {"first make book": (BOOK, 8 * 60), "second make book": (BOOK, 10), "
 def waited(commands: dict[str, tuple[tuple[str, ...], float]]) -> pd.DataFrame:
     """Run commands one after the other in a fresh clone of the last commit; return for each its seconds, by the clock.
 
-    Columns: `what`, `seconds`, `asked`, `reached`, `megabytes` (memory of the largest process so far).
+    Columns: `what`, `seconds`, `asked`, `reached`.
 
     Raises:
         RuntimeError: if a command fails, or files that are tracked, or are not ignored, have changed afterwards.
@@ -38,24 +37,21 @@ def waited(commands: dict[str, tuple[tuple[str, ...], float]]) -> pd.DataFrame:
     with TemporaryDirectory() as folder:
         clone = Path(folder) / "project"
         subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
-        (Path(folder) / "shared").symlink_to(
-            PROJECT.parent / "shared"
-        )  # statements of other people, which tests read if they are there
+        (Path(folder) / "shared").symlink_to(PROJECT.parent / "shared")  # other people's statements, for tests that read them
         environment = os.environ | {"PYTHONPATH": str(clone)}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as where nobody asks for it: what is compiled once is kept
+        for name in ("PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"):  # as where nobody sets them
+            environment.pop(name, None)
         for what, (words, asked) in commands.items():
             begun = time.monotonic()
             done = subprocess.run([sys.executable, *words], cwd=clone, env=environment, capture_output=True, text=True)
             seconds = time.monotonic() - begun
             changed = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True).stdout
             if done.returncode or changed:
-                raise RuntimeError(
-                    f"{what} must succeed and change no file; {done.returncode=}, {changed=}: {done.stdout[-3000:]}"
-                )
-            largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-            rows.append((what, round(seconds, 1), asked, seconds <= asked, round(largest)))
+                why = f"{done.returncode=}, {changed=}: {done.stdout[-3000:]}"
+                raise RuntimeError(f"{what} must succeed and change no file; {why}")
+            rows.append((what, round(seconds, 1), asked, seconds <= asked))
             print(*rows[-1], flush=True)
-    return pd.DataFrame(rows, columns=["what", "seconds", "asked", "reached", "megabytes"])
+    return pd.DataFrame(rows, columns=["what", "seconds", "asked", "reached"])
 
 
 def write(asked: Sequence[str] = tuple(COMMANDS)) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import extraction, gpu, growth, installed, measure, nhsic, probes, profiles, waiting
+from benchmarks import extraction, goals, gpu, growth, installed, measure, nhsic, probes, profiles, waiting
 from benchmarks.measure import COLUMNS, Timed
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.mutual_information import kernels
@@ -115,7 +115,7 @@ def test_a_profile_names_the_function_that_takes_most_and_its_shares_are_the_who
 def test_the_published_table_has_every_goal_and_no_row_without_agreement():
     table = pd.read_csv(REAL)
     assert table.columns.tolist() == list(COLUMNS)
-    assert set(table["goal"]) == set(range(1, 8))
+    assert set(table["goal"]) == set(goals.GOALS)
     assert table["agreement"].notna().all()
     assert (table["pairs"] >= 1).all()
     assert set(table["reached"].dropna()) <= {True, False}

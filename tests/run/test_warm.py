@@ -35,6 +35,8 @@ else:
     print("forked" if forked else "started", len(os.listdir("/proc/self/task")), file=sys.stderr)
     print(sys.stdin.read())
     import atexit, threading, time
+    left_open = open("left open", "w")
+    left_open.write("what was written")
     atexit.register(print, "said at the end")
     threading.Thread(target=lambda: (time.sleep(0.2), print("said by a thread"))).start()
     sys.exit(3)
@@ -68,13 +70,15 @@ def start(tmp_path):
 
 
 def test_a_forked_module_has_the_words_the_files_the_folder_and_the_environment_of_its_caller_and_gives_its_exit_code(
-    served, start
+    served, start, tmp_path
 ):
     alone = {key: value for key, value in served.items() if key != "TRACING_UTILS_WARM"}
     ways = {}
     for name, environment in {"forked": served, "started": alone | {"TRACING_UTILS_WARM": "nobody"}}.items():
         process = start(environment, "a word", "-f")
         ways[name] = (*process.communicate("what was typed"), process.returncode)
+        assert (tmp_path / "left open").read_text() == "what was written"
+        (tmp_path / "left open").unlink()
     assert ways["forked"][1] == "forked 1\n"  # one thread
     assert ways["started"][1].startswith("started")
     assert ways["forked"][0] == ways["started"][0]

@@ -299,7 +299,7 @@ def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: b
     Where both are of one architecture and the names in the file are those of the model, the memory-mapped weights
     are put into `model`, and it is returned. Otherwise (another configuration, pickles, weights that transformers
     fuses or renames) the checkpoint is loaded afresh and `model` is emptied. Either way `model` is used up.
-    `activations.save` goes over the checkpoints of a run with it.
+    `activations.save` goes over the checkpoints that it is given with it.
 
     Raises:
         ValueError: as `load_model`.

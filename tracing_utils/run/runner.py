@@ -189,7 +189,7 @@ def named_kernel() -> Iterator[dict[str, str]]:
         spec = {"argv": _KERNEL, "display_name": "Python 3", "language": "python"}
         (described / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
         path = os.pathsep.join([folder, *filter(None, [os.environ.get("JUPYTER_PATH")])])
-        yield os.environ | {"JUPYTER_PATH": path}
+        yield os.environ | {"JUPYTER_PATH": path, "TMPDIR": folder}  # where connection files and profiles go
 
 
 def _tidied(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:

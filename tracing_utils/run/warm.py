@@ -273,13 +273,23 @@ def main(words: list[str]) -> None:
 def _end(code: int) -> None:
     """End as Python does, but do not take the libraries apart: for most jobs that takes longer than all else."""
     import atexit
+    import ctypes
+    import gc
+    import io
     import threading
 
     threading._shutdown()
     atexit._run_exitfuncs()
+    left = [each for each in gc.get_objects() if isinstance(each, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom)]
+    for file in sorted(left, key=lambda each: not isinstance(each, io.TextIOWrapper)):  # texts first, which write to the others
+        with suppress(Exception):  # closed, or nobody reads any more
+            file.flush()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # nobody reads any more
+        try:
             stream.flush()
+        except Exception:  # as on a full disk; Python ends with 120, too
+            code = code or 120
+    ctypes.CDLL(None).fflush(None)
     os._exit(code & 0xFF)
 
 
