@@ -61,6 +61,7 @@ def goal(pairs: int = 5) -> list[Row]:
 
 def _run(source: Path, environment: dict[str, str]) -> Timed:
     out = source.with_suffix(".ipynb")
+    environment = environment | {"PYTHONWARNINGS": "ignore:IProgress not found"}  # as the job of a notebook says
     begun = time.monotonic()
     command = [sys.executable, "-m", warm.__name__, "-m", __name__, str(source), str(out)]
     subprocess.run(command, env=environment, cwd=PROJECT, check=True)

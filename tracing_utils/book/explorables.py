@@ -370,7 +370,7 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     shade = alt.Color("reached:N", scale=scale, legend=legend)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
     spread = base.mark_rule(strokeWidth=3, opacity=0.35).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
-    target = base.mark_tick(color=GREY, thickness=2, size=16).encode(x="target:Q")
+    target = base.mark_tick(color=GREY, thickness=2, size=16, aria=False).encode(x="target:Q")
     chart = alt.layer(spread, target, points).properties(width=430, height=alt.Step(38))
     rows = alt.Row("goal:N", title=None, header=alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top", labelFontSize=12, labelFontWeight="bold"))
     return chart.facet(row=rows).resolve_scale(y="independent", x="shared").resolve_axis(x="independent").properties(description=description)
