@@ -1,6 +1,7 @@
 """The goals by their numbers, as "What it costs" names them.
 
-Rule: a goal takes one thread of one process, so that two may run beside each other on two cores.
+Rule: a goal takes one thread of one process, so that two may run beside each other on two cores. Goal 8 alone starts
+processes and reads the clock: run it by itself, `python -m benchmarks 8`.
 """
 
 import time

@@ -14,7 +14,7 @@ def _megabytes(files) -> float:
 
 
 def table() -> pd.DataFrame:
-    """Return the packages that the project asks for, largest first, and a last row of all that they bring.
+    """Return the packages that the project asks for, largest first, and a last row of all that is installed here.
 
     Columns: `package`, `version`, `MB` (its own files, as installed), `serves` (the reason beside it in `pyproject.toml`).
     """
