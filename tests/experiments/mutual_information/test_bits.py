@@ -99,6 +99,19 @@ def test_usable_bits_are_not_below_what_the_accuracy_alone_implies(make_concepts
         assert bound - 0.01 < found < bound + 0.05
 
 
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("share", [0.6, 0.75, 0.9])
+def test_where_nothing_but_the_side_tells_usable_bits_are_not_below_fano_s_bound(make_concepts, share, size):
+    """Few statements, and a distance that says nothing: a slope loses up to .1 bits here, and a mixture alone up to .013."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        labels, right = rng.permutation(np.arange(400) % 2), rng.random(400) < share
+        logits = 3 * np.abs(rng.standard_normal(400)) * np.where(right, 1, -1) * (2 * labels - 1)
+        concepts = make_concepts(labels, groups=[f"group {i // size}" for i in range(400)])
+        bound = fano_bound(Estimate(*[right.mean()] * 3, 400), labels).value
+        assert usable_information(calibrated(logits, concepts, 0)[None], labels, concepts.groups).value > bound - 0.01
+
+
 def test_a_mixture_gains_nothing_where_the_logits_know_nothing(make_concepts):
     rng, found = np.random.default_rng(0), []
     for _ in range(10):
@@ -160,7 +173,7 @@ def test_a_fold_whose_probe_errs_more_often_than_the_others_takes_no_bits_away(m
         by_fold = np.empty(800)
         for fold in np.split(np.arange(800), 5):
             others = np.setdiff1d(np.arange(800), fold)
-            by_fold[fold] = log_odds(bits._mixture(logits[others], labels[others], logits[fold]))
+            by_fold[fold] = log_odds(bits._read(logits[others], labels[others], logits[fold]))
         for made, short in ((calibrated(logits, concepts, 0), lost), (by_fold, once)):
             short.append(bound - usable_information(made[None], labels, concepts.groups).value)
     assert np.mean(once) > 0.03, once

@@ -87,3 +87,17 @@ def test_a_relative_is_written_with_what_it_is():
     for wrong in ("world-scrambled", "=world-scrambled", "x=", "x"):
         with pytest.raises(ValueError, match="what=suite"):
             kinship.relative(wrong)
+
+
+def test_a_rotation_is_found_where_the_quick_method_does_not_converge(monkeypatch):
+    """As on SmolLM2, at a layer with fewer statements than numbers."""
+    rng = np.random.default_rng(0)
+    there, here = rng.standard_normal((2, 20, WIDTH))
+    quick = kinship.rotation(there, here)(there)
+
+    def fails(*_):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(kinship, "orthogonal_procrustes", fails)
+    assert np.allclose(kinship.rotation(there, here)(there), quick)
+    assert not np.allclose(there, quick)

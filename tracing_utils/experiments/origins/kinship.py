@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.linalg import orthogonal_procrustes
+from scipy.linalg import LinAlgError, orthogonal_procrustes, svd
 
 from ...checkpoints import suites
 from ...checkpoints.types import Checkpoint
@@ -54,9 +54,17 @@ def rotation(
 ) -> Callable[[Float[np.ndarray, "example d_model"]], Float[np.ndarray, "example d_model"]]:
     """Return what turns and scales one model's activations to another's: Procrustes, fitted on the same rows of both."""
     a, b = there.mean(0), here.mean(0)
-    turn, size = orthogonal_procrustes(there - a, here - b)
+    turn, size = _procrustes(there - a, here - b)
     scale = size / max(np.square(there - a).sum(), np.finfo(float).tiny)
     return lambda acts: (acts - a) @ turn * scale + b
+
+
+def _procrustes(there: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, float]:
+    try:
+        return orthogonal_procrustes(there, here)
+    except LinAlgError:  # LAPACK's quick method fails at times on fewer rows than columns (SmolLM2); the slow one does not
+        left, sizes, right = svd(there.T @ here, lapack_driver="gesvd")
+        return left @ right, sizes.sum()
 
 
 def transfer(
