@@ -218,6 +218,31 @@ def test_the_key_of_steering_changes_with_the_weights_of_a_judge_that_lies_in_a_
     assert after[1] == before[1]
 
 
+def test_the_key_of_origins_changes_with_the_weights_of_its_relatives_and_of_the_last_checkpoint(
+    suite_folder, own_statements, tmp_path
+):
+    traced, other = (shutil.copytree(suite_folder, tmp_path / name) for name in ("traced", "other"))
+    relatives = {"relatives": [f"other={other}@step0", f"same={traced}"]}
+
+    def keys():
+        runner.key.cache_clear()  # of another process
+        study = studies.Study("s", str(traced), (str(own_statements),), dimensions=("privacy",), options={"origins": relatives})
+        return [runner.key(study, own_statements.name, experiment, "step0") for experiment in ("origins", "probing")]
+
+    before = keys()
+    shutil.copy(suite_folder / "step0" / "model.safetensors", other / "step1")  # of a revision that is not compared
+    assert keys() == before
+    shutil.copy(suite_folder / "step1" / "model.safetensors", other / "step0")
+    between = keys()
+    relatives["relatives"].pop()
+    alone = keys()
+    shutil.copy(suite_folder / "step0" / "model.safetensors", traced / "step64")
+    after = keys()
+    assert before[0] != between[0]
+    assert alone[0] != after[0]
+    assert before[1] == between[1] == alone[1] == after[1]
+
+
 def test_the_key_of_an_experiment_covers_the_modules_its_notebook_reaches():
     cells = [cell.source for cell in jupytext.read(notebook.path("mutual_information")).cells if cell.cell_type == "code"]
     modules = {name.removeprefix("tracing_utils.") for name in keys.reached("\n".join(cells))}

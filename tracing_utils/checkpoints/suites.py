@@ -28,8 +28,8 @@ from .timeline import until_ten
 from .types import Checkpoint, CheckpointSuite, parse_revision, placed, tokenizer_names
 
 __all__ = [
-    "HUB", "NotFetchedError", "entry", "expanded", "families", "known", "layers", "load", "read_saved", "registry", "save",
-    "select",
+    "HUB", "NotFetchedError", "checkpoint", "entry", "expanded", "families", "known", "layers", "load", "read_saved", "registry",
+    "save", "select",
 ]  # fmt: skip
 
 HUB = "hub:"
@@ -233,6 +233,13 @@ def load(name: str, steps: Mapping[int, str] | None = None) -> CheckpointSuite:
     if (folder / "config.json").is_file():
         return _one_model(name if registered else _label(folder.resolve().name), folder)
     return _read_folder(name if registered else _label(folder.resolve().name), folder, registered or {})
+
+
+def checkpoint(place: str) -> Checkpoint:
+    """Return the checkpoint that `suite@revision` names, or the last one of `suite`; see `load`."""
+    name, _, revision = (part.strip() for part in place.partition("@"))
+    suite = load(name)
+    return suite[revision] if revision else suite.checkpoints[-1]
 
 
 def _label(name: str) -> str:

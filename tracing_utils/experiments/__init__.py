@@ -41,7 +41,8 @@ class Experiment:
         target_files: tables that only the chat model's own run writes, each through the parameter `<name>_file`.
         in_depth: options that only featured revisions and the chat model's own run get; the others get an empty list.
         choices: the values that an option may have.
-        inputs: options that name a file or a model, whose content decides results.
+        last: whether it also reads the suite's last checkpoint, where that lies on this machine.
+        inputs: options that name a file or a model, or models as `what=suite@revision`, whose content decides results.
         check: refuses options with a `ValueError`; called with the options and the chat model's number of layers, if known.
         summaries: the tables made from all runs, by name.
     """
@@ -52,6 +53,7 @@ class Experiment:
     target_files: tuple[str, ...] = ()
     in_depth: tuple[str, ...] = ()
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    last: bool = False
     inputs: tuple[str, ...] = ()
     check: Callable[[dict, int | None], None] | None = None
     summaries: dict[str, Summary] = field(default_factory=dict)

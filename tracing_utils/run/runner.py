@@ -85,6 +85,8 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
     """
     described, options = experiments.get(experiment), study.options_of(experiment)
     checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if described.target else [])
+    if described.last and not (last := study.loaded.checkpoints[-1]).remote:
+        checkpoints.append(last)
     source = study.sets[concept_set]
     content = {
         "code": _code(experiment),
@@ -119,9 +121,12 @@ def is_done(study: Study, concept_set: str, experiment: str, revision: str, fold
     return isinstance(record, dict) and (record.get("key"), record.get("page")) == (key(*run), page_key(*run))
 
 
-def _content(name: str) -> list[str]:
-    """Return the hash of a file, or of the model in a folder; a model on a hub is named by a parameter."""
-    name = suites.expanded(name)
+def _content(named: str | list[str]) -> list:
+    """Return the hash of a file, of the model in a folder (one on a hub is named by the parameter), or of models `what=suite`."""
+    if isinstance(named, list):
+        models = [suites.checkpoint(text.partition("=")[2]) for text in named]
+        return [[ledger.identity(model), ledger.tokenizer_identity(model)] for model in models]
+    name = suites.expanded(named)
     if Path(name).is_file():
         return [downloads.sha256(Path(name))]
     return ledger.identity(suites.load(name).checkpoints[0]) if name and Path(name).is_dir() else []

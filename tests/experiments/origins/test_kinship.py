@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from tracing_utils.experiments.origins import kinship
+from tracing_utils.checkpoints import suites
+from tracing_utils.experiments.origins import kinship, relation
+from tracing_utils.run import studies
 from tracing_utils.statements.concepts import ConceptSet
 
 WIDTH, GROUPS = 32, 40
@@ -81,12 +83,15 @@ def test_a_word_has_one_side_wherever_it_stands(concepts):
 
 
 def test_a_relative_is_written_with_what_it_is():
-    kind, checkpoint = kinship.relative("same start = world-scrambled@step512")
-    assert (kind, checkpoint.suite, checkpoint.step) == ("same start", "world-scrambled", 512)
-    assert kinship.relative("x=world-other-seed")[1].step == 12288
-    for wrong in ("world-scrambled", "=world-scrambled", "x=", "x"):
+    kind, place = relation("same start = world-scrambled@step512")
+    assert (kind, place) == ("same start", "world-scrambled@step512")
+    assert (suites.checkpoint(place).suite, suites.checkpoint(place).step) == ("world-scrambled", 512)
+    assert suites.checkpoint(relation("x=world-other-seed")[1]).step == 12288
+    for wrong in ("world-scrambled", "=world-scrambled", "x=", "x", "x=@step512"):
         with pytest.raises(ValueError, match="what=suite"):
-            kinship.relative(wrong)
+            relation(wrong)
+    with pytest.raises(ValueError, match="what=suite"):
+        studies.Study("s", "pocket", ("pocket",), options={"origins": {"relatives": ["world-scrambled"]}}).check_options()
 
 
 def test_a_rotation_is_found_where_the_quick_method_does_not_converge(monkeypatch):

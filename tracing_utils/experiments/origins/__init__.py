@@ -2,4 +2,24 @@
 
 from .. import Experiment
 
-EXPERIMENT = Experiment(pace=4e-6)
+__all__ = ["EXPERIMENT", "relation"]
+
+
+def relation(text: str) -> tuple[str, str]:
+    """Return what a model is to the traced one, and its place, from `what=suite` or `what=suite@revision`.
+
+    Raises:
+        ValueError: if the text is not of that form.
+    """
+    kind, _, place = (part.strip() for part in text.partition("="))
+    if not (kind and place.partition("@")[0].strip()):
+        raise ValueError(f"relatives must each be written `what=suite` or `what=suite@revision`; {text!r} is not.")
+    return kind, place
+
+
+def _check(options: dict, _: int | None) -> None:
+    for text in options["relatives"]:
+        relation(text)
+
+
+EXPERIMENT = Experiment(pace=4e-6, last=True, inputs=("relatives",), check=_check)

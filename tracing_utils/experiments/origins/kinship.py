@@ -13,34 +13,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.linalg import LinAlgError, orthogonal_procrustes, svd
 
-from ...checkpoints import suites
-from ...checkpoints.types import Checkpoint
 from ...core import evaluation
 from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds
 from ..probing import probes
 
-__all__ = ["SEED", "WAYS", "relative", "rotation", "rows", "transfer", "word_labels"]
+__all__ = ["SEED", "WAYS", "rotation", "rows", "transfer", "word_labels"]
 
 WAYS = ("as it is", "aligned", "aligned on its own statements")
 """How the other model's activations are given to the probe; the last is the wrong way, beside the right one."""
 
 SEED = 0
 """Of the folds, and of the lot by which words are dealt to two sides."""
-
-
-def relative(text: str) -> tuple[str, Checkpoint]:
-    """Return what a model is to the traced one, and its checkpoint, from `what=suite` or `what=suite@revision`.
-
-    Raises:
-        ValueError: if the text is not of that form, or there is no such suite or revision.
-    """
-    kind, _, place = text.partition("=")
-    name, _, revision = place.partition("@")
-    if not (kind.strip() and name.strip()):
-        raise ValueError(f"relatives must each be written `what=suite` or `what=suite@revision`; {text!r} is not.")
-    suite = suites.load(name.strip())
-    return kind.strip(), suite[revision.strip()] if revision.strip() else suite.checkpoints[-1]
 
 
 def word_labels(concepts: ConceptSet) -> Int[np.ndarray, " example"]:
