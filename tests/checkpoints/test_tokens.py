@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -482,6 +483,22 @@ def test_a_tokenizer_that_spells_in_bytes_knows_everything_and_one_that_has_no_w
     assert tokens._unknown(lost) == set()
     with pytest.raises(ValueError, match=r"A tokenizer must read every text; this one failed: .*Missing \[UNK\]"):
         tokens.tokenize(lost, ["two"])
+
+
+def test_where_nothing_changed_a_run_loads_no_library_of_models_to_find_that_out(
+    suite_folder, own_statements, tmp_path, monkeypatch
+):
+    """It took seconds of a second `make book`, which computes nothing."""
+    shutil.copytree(suite_folder, folder := tmp_path / "tiny")
+    (path := tmp_path / "study.yml").write_text(yaml.safe_dump({"suite": str(folder), "concepts": str(own_statements)}))
+    workflow.check_tokenizers(studies.read(path), tmp_path)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tracing_utils.checkpoints.models", None)
+        without.delattr("tracing_utils.checkpoints.models")
+        workflow.check_tokenizers(studies.read(path), tmp_path)
+        (tmp_path / "tokenizers").unlink()
+        with pytest.raises(ImportError):
+            workflow.check_tokenizers(studies.read(path), tmp_path)
 
 
 def test_before_a_run_each_tokenizer_reads_the_statements_and_the_chat_model_s_where_it_is_used(

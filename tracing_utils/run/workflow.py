@@ -96,14 +96,15 @@ def check_tokenizers(study: Study, folder: Path) -> None:
         ValueError: if one is not what its tokenizer.json says, fails at a text, cannot tell statements apart, or has a chat
             template that takes no question.
     """
-    from ..checkpoints import models  # noqa: PLC0415 - seconds to import
-    from . import runner  # noqa: PLC0415 - as above
+    from . import runner  # noqa: PLC0415
 
     chat = study.loaded.chat if any(experiments.get(name).target for name in study.runs()) else None
     asked = tuple(ledger.tokenizer_identity(chat)) if chat else ()
     stamp, key = folder / "tokenizers", keys.of([runner.suite_key(study), runner.concepts_key(study), asked])
     if stamp.is_file() and stamp.read_text() == key:
         return
+    from ..checkpoints import models  # noqa: PLC0415 - seconds to import, which a run without change need not wait for
+
     sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     needed = [study.loaded[revision] for revision in study.needed()]
     different = {tuple(ledger.tokenizer_identity(checkpoint)): checkpoint for checkpoint in reversed(needed)}
@@ -112,7 +113,7 @@ def check_tokenizers(study: Study, folder: Path) -> None:
             if not checkpoint.tokenizer:
                 if study.trust_remote_code:  # whose code would have to be fetched too
                     continue
-                from ..checkpoints import hub  # noqa: PLC0415 - as above
+                from ..checkpoints import hub  # noqa: PLC0415 - needed for suites on the hub alone
 
                 checkpoint = hub.with_tokenizer(checkpoint, Path(fetched) / checkpoint.revision)
             tokenizer = models.load_tokenizer(checkpoint, trust_remote_code=study.trust_remote_code)
