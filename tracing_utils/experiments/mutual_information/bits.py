@@ -39,12 +39,12 @@ def entropy(share: float) -> float:
 
 
 def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed: int) -> Float[np.ndarray, " example"]:
-    """Return held-out logits made honest: by three readers of a logit, fitted for each tenth of the groups on the others.
+    """Return held-out logits made honest: by readers of a logit that are fitted, for each tenth of the groups, on the others.
 
     A probe that is sure beyond its right loses bits that its direction holds, on a few statements that lie far out. One
-    reader gives a logit a slope and an offset, and now and then the base rate, which bounds what a statement costs. One
-    knows nothing but on which side of 0 a statement lies: it alone holds what Fano's bound says. One knows the base rate
-    alone. What they say is averaged with Akaike's weights, so that a reader with more to fit must fit better.
+    reader knows the base rate alone. One knows how often a side of 0 is right, which is all that Fano's bound says. One mixes
+    three from statement to statement: a slope and an offset, the rate of label 1 on each side, and the base rate, which
+    bounds what a statement costs. The three are weighted by how likely they make the labels they were fitted on.
     The parts are not the folds of the probe: with few groups one fold's probe errs far more often than the others', whose
     rate would be taken for its own.
 
@@ -53,8 +53,8 @@ def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed
         concepts: the statements they belong to.
         seed: of the parts.
 
-    Source: Platt 1999 for the slope, which may not be negative: a probe that errs on purpose is not to be turned round. Its
-    mixture is fitted by expectation maximisation (Dempster et al. 1977); the weights are those of Burnham and Anderson 2002.
+    Source: Platt 1999 for the slope, which may not be negative: a probe that errs on purpose is not to be turned round. The
+    mixture is fitted by expectation maximisation (Dempster et al. 1977); the weights are Bayes' rule with equal priors.
     """
     out, groups = np.empty(len(logits)), np.unique(concepts.groups, return_inverse=True)[1]
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
@@ -68,7 +68,6 @@ def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed
 
 _PARTS = 10
 _ROUNDS = 3  # of the mixture; five more change the bits by .0002 on average
-_FITTED = [[1], [1], [4]]  # numbers that each reader fits: the base rate; the share of right sides; slope, offset, rate, share
 
 
 def _read(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -77,18 +76,23 @@ def _read(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarra
     right = max(0.5, (((known > 0) == (labels == 1)).sum() + 1) / (n + 2))
     base = np.full(len(every), (labels.sum() + 1) / (n + 2))
     told = np.stack([base, np.where(every > 0, right, 1 - right), _mixture(known, labels, every, base)])
-    fit = np.log(np.where(labels == 1, told[:, :n], 1 - told[:, :n])).sum(1, keepdims=True) - _FITTED
+    fit = np.log(np.where(labels == 1, told[:, :n], 1 - told[:, :n])).sum(1, keepdims=True)
     return (softmax(fit, axis=0) * told).sum(0)[n:]
 
 
 def _mixture(known: np.ndarray, labels: np.ndarray, every: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """Return the probability of label 1 at every logit, the known ones first, by a slope and an offset or by the base rate."""
-    told, share, weight = np.stack([base, base]), np.full((2, 1), 1 / 2), np.ones(len(known))
+    """Return the probability of label 1 at every logit, the known ones first, by a mixture of three fitted to those."""
+    n, above = len(known), known > 0
+    side = [(labels[rows].sum() + 2 * base[0]) / (rows.sum() + 2) for rows in (above, ~above)]
+    if side[0] < side[1]:  # as with the slope
+        side = [base[0], base[0]]
+    told = np.stack([base, np.where(every > 0, *side), base])
+    share, weight = np.full((3, 1), 1 / 3), np.ones(n)
     for _ in range(_ROUNDS):
         slope, offset = _scaling(known, labels, weight)
         told[0] = expit(slope * every + offset)
         for _ in range(20):
-            right = share * np.where(labels == 1, told[:, : len(known)], 1 - told[:, : len(known)])
+            right = share * np.where(labels == 1, told[:, :n], 1 - told[:, :n])
             belongs = right / right.sum(0)
             share = belongs.mean(1, keepdims=True)
         weight = belongs[0]
