@@ -54,7 +54,7 @@ def matrix(metric: str = "transfer_accuracy") -> pd.DataFrame:
 def steering() -> pd.DataFrame:
     drawn = tidy({"random direction": LAYERS, "shuffled labels": LAYERS, "null range": LAYERS}, "gain", dose=2.0)
     drawn = drawn.query("step == 512").assign(revision="chat", step=-1)
-    return pd.concat([*(tidy({"vector": LAYERS}, "gain", dose=dose) for dose in (-2.0, 2.0)), drawn])
+    return pd.concat([*(tidy({"vector": LAYERS}, "gain", dose=dose, relative_norm=0.06) for dose in (-2.0, 2.0)), drawn])
 
 
 def side_effects() -> pd.DataFrame:
@@ -435,6 +435,13 @@ def test_a_trajectory_leaves_out_the_selected_layer_s_shuffled_labels_and_other_
     more = pd.concat([probing(), tidy({"ridge": LAYERS, "shuffled labels": (None,), "selected layer": (None,)}, "accuracy")])
     drawn = values(explorables.probe_trajectories(more, "accuracy", TEXT).to_dict())
     assert drawn == values(CHARTS["probe_trajectories"]().to_dict())
+
+
+def test_an_axis_of_two_layers_names_each_once():
+    for rows in (tidy({"released": (0, 1)}, "nhsic_ty"), tidy({"released": (0, 1, 2)}, "nhsic_ty")):
+        svg = vl_convert.vegalite_to_svg(charts.layer_profile(rows, "nhsic_ty", TEXT).properties(width=60).to_dict())
+        names = re.search(r"aria-label=\"X-axis.*?role-axis-title", svg, flags=re.S)[0]
+        assert [name for name in re.findall(r">(\d+)</text>", names)] == sorted({str(layer) for layer in rows["layer"]})
 
 
 def test_a_map_of_checkpoints_is_white_where_nothing_is_told():

@@ -28,7 +28,9 @@ _PROTOCOLS = {
     "lexical floor": "#999999",
     "surface": "#BBBBBB",
 }
-_BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+_WHOLE = "datum.value % 1 ? '' : datum.label"  # a short axis has ticks between two layers, which have no name
+_BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelExpr=_WHOLE))
+_STROKE = {"symbolType": "stroke", "symbolStrokeColor": GREY, "symbolSize": 300, "labelLimit": 300}
 
 
 def _by_layer_or_level() -> tuple[alt.Chart, alt.Chart]:
@@ -279,7 +281,7 @@ def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.Lay
     rows = table[table["metric"] == metric]
     rows = rows[["revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
     dimension = colour(alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1))
-    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=GREY))
+    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", columns=2, **_STROKE))
     y, says = fitted(TITLES.get(metric, metric.replace("_", " "))), tooltip("dimension:N", "method:N", "layer:Q")
     measured, level = (part.encode(color=dimension) for part in _by_layer_or_level())
     layers = [
@@ -356,8 +358,7 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
     free = iter([*LINES, GREY])
     colours = [ARMS[name] if name in ARMS else next(free) for name in lines]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-    stroke = {"symbolType": "stroke", "symbolStrokeColor": GREY, "symbolSize": 300}
-    dashes = alt.Legend(title=None, orient="bottom", columns=2, **stroke) if len(kinds) > 1 else None
+    dashes = alt.Legend(title=None, orient="bottom", columns=2, **_STROKE) if len(kinds) > 1 else None
     base = alt.Chart().transform_filter(shown("statements")).encode(
         x=step_axis(rows),
         color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),
