@@ -204,7 +204,7 @@ def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
     table, names = table[[*_GAIN_COLUMNS, "relative_norm"]], ("layer", "source", "statements")
     vectors = table[~table["method"].isin(_NULLS)]
     title = "push / activation's length"
-    x = alt.X("push:Q", title=title, axis=alt.Axis(grid=False, format="~%", tickCount=5, labelOverlap="greedy"))
+    x = alt.X("push:Q", title=title, axis=alt.Axis(grid=False, format="~%", tickCount=3))
     own = f"({shown('source')} && datum.method == 'vector')"
     base = alt.Chart().transform_filter(f"{shown('layer', 'statements')} && (datum.method != 'vector' || {own})").encode(x=x)
     base = base.transform_joinaggregate(norm="max(relative_norm)", groupby=["dimension", "dose"])
