@@ -437,6 +437,12 @@ def test_a_trajectory_leaves_out_the_selected_layer_s_shuffled_labels_and_other_
     assert drawn == values(CHARTS["probe_trajectories"]().to_dict())
 
 
+def test_the_figure_below_that_of_both_arms_has_no_hue_of_an_arm():
+    drawn = {name: json.dumps(CHARTS[name]().to_dict()) for name in ("two_arms", "training")}
+    hues = {name: {hue for hue in encodings.ARMS.values() if hue in spec} for name, spec in drawn.items()}
+    assert hues == {"two_arms": set(encodings.ARMS.values()), "training": set()}
+
+
 def test_an_axis_of_two_layers_names_each_once():
     for rows in (tidy({"released": (0, 1)}, "nhsic_ty"), tidy({"released": (0, 1, 2)}, "nhsic_ty")):
         svg = vl_convert.vegalite_to_svg(charts.layer_profile(rows, "nhsic_ty", TEXT).properties(width=60).to_dict())
