@@ -280,13 +280,14 @@ def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.Lay
     """Chart a metric over the layers, one colour a dimension, controls dashed; rows without a layer are level lines."""
     rows = table[table["metric"] == metric]
     rows = rows[["revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
-    dimension = colour(alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1))
+    dimension = colour(alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1))
     dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", columns=2, **_STROKE))
     y, says = fitted(TITLES.get(metric, metric.replace("_", " "))), tooltip("dimension:N", "method:N", "layer:Q")
     measured, level = (part.encode(color=dimension) for part in _by_layer_or_level())
     layers = [
         measured.mark_area(opacity=0.12).encode(**ends(y), detail="method:N"),
-        measured.mark_line(point=True).encode(y=y, strokeDash=dash, tooltip=says),
+        measured.mark_line().encode(y=y, strokeDash=dash),
+        measured.mark_point(filled=True, size=30).encode(y=y, detail="method:N", tooltip=says),
     ]
     if rows["layer"].isna().any():
         layers.append(level.mark_rule().encode(y=y, strokeDash=dash))
