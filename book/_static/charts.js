@@ -269,8 +269,8 @@
     element.dataset.drawn = document.documentElement.dataset.theme;
   }
 
-  // One choice of dimension and statements for all figures of a page that offer it; it stays in sight.
-  const SHARED = ["dimension", "statements"];
+  // One choice of dimension, statements and suite for all figures of a page that offer it; it stays in sight.
+  const SHARED = ["dimension", "statements", "suite"];
 
   function picker(charts) {
     const offers = (name) =>

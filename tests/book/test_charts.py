@@ -54,7 +54,7 @@ def matrix(metric: str = "transfer_accuracy") -> pd.DataFrame:
 def steering() -> pd.DataFrame:
     drawn = tidy({"random direction": LAYERS, "shuffled labels": LAYERS, "null range": LAYERS}, "gain", dose=2.0)
     drawn = drawn.query("step == 512").assign(revision="chat", step=-1)
-    return pd.concat([*(tidy({"vector": LAYERS}, "gain", dose=dose) for dose in (-2.0, 2.0)), drawn])
+    return pd.concat([*(tidy({"vector": LAYERS}, "gain", dose=dose, relative_norm=0.06) for dose in (-2.0, 2.0)), drawn])
 
 
 def side_effects() -> pd.DataFrame:
@@ -437,6 +437,19 @@ def test_a_trajectory_leaves_out_the_selected_layer_s_shuffled_labels_and_other_
     assert drawn == values(CHARTS["probe_trajectories"]().to_dict())
 
 
+def test_the_figure_below_that_of_both_arms_has_no_hue_of_an_arm():
+    drawn = {name: json.dumps(CHARTS[name]().to_dict()) for name in ("two_arms", "training")}
+    hues = {name: {hue for hue in encodings.ARMS.values() if hue in spec} for name, spec in drawn.items()}
+    assert hues == {"two_arms": set(encodings.ARMS.values()), "training": set()}
+
+
+def test_an_axis_of_two_layers_names_each_once():
+    for rows in (tidy({"released": (0, 1)}, "nhsic_ty"), tidy({"released": (0, 1, 2)}, "nhsic_ty")):
+        svg = vl_convert.vegalite_to_svg(charts.layer_profile(rows, "nhsic_ty", TEXT).properties(width=60).to_dict())
+        names = re.search(r"aria-label=\"X-axis.*?role-axis-title", svg, flags=re.S)[0]
+        assert [name for name in re.findall(r">(\d+)</text>", names)] == sorted({str(layer) for layer in rows["layer"]})
+
+
 def test_a_map_of_checkpoints_is_white_where_nothing_is_told():
     for metric, middle in (("transfer_accuracy", 0.5), ("direction_cosine", 0.0)):
         low, high = charts.checkpoint_matrix(matrix(metric), metric, TEXT).to_dict()["spec"]["encoding"]["color"]["scale"][
@@ -449,6 +462,6 @@ def test_null_directions_stand_behind_every_source_and_its_own_gains_alone_have_
     """The layers of the chart, from behind: ticks of the null at its dose, then band, line and points of the source chosen."""
     null, *effect = CHARTS["dose_response"]().to_dict()["spec"]["layer"]
     assert null["mark"]["type"] == "tick"
-    assert "random direction" in json.dumps(null) and "source" not in json.dumps(null["transform"])
+    assert "random direction" in json.dumps(null) and "datum.method != 'vector' ||" in json.dumps(null["transform"])
     assert [layer["mark"]["type"] for layer in effect] == ["area", "line", "point"]
     assert all("datum.revision == source" in json.dumps(layer["transform"]) for layer in effect)

@@ -11,7 +11,7 @@ import altair as alt
 import pandas as pd
 
 from .encodings import (
-    ARMS, COLOURS, GREY, LAYERS, LINES, NARROW, TITLES, banded, colour, controls, ends, fitted, options, panels, shade, shown, step_axis,
+    ARMS, COLOURS, GREY, LAYERS, LINES, NARROW, TITLES, banded, colour, column_of, controls, ends, fitted, options, panels, shade, shown, step_axis,
     tooltip, windows,
 )  # fmt: skip
 
@@ -28,7 +28,9 @@ _PROTOCOLS = {
     "lexical floor": "#999999",
     "surface": "#BBBBBB",
 }
-_BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+_WHOLE = "datum.value % 1 ? '' : datum.label"  # a short axis has ticks between two layers, which have no name
+_BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelExpr=_WHOLE))
+_STROKE = {"symbolType": "stroke", "symbolStrokeColor": GREY, "symbolSize": 300, "labelLimit": 300}
 
 
 def _by_layer_or_level() -> tuple[alt.Chart, alt.Chart]:
@@ -97,18 +99,19 @@ def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt
 
 
 def by_layer(
-    table: pd.DataFrame, metric: str, description: str, floor: str = "", claim: pd.DataFrame | None = None
+    table: pd.DataFrame, metric: str, description: str, floor: str = "", claim: pd.DataFrame | None = None, choice: str = "statements"
 ) -> alt.FacetChart:
     """Chart a metric over steps, one line a layer, one panel a dimension; the mean of the control `floor` is dashed.
 
-    The windows of training that the verdicts on a `claim` are about (its rows of `claims.csv`) are shaded.
+    The windows of training that the verdicts on a `claim` are about (its rows of `claims.csv`) are shaded. The reader's
+    `choice` is of statements or of a suite.
     """
     rows = table[table["metric"] == metric].astype({"layer": int})
-    rows = rows[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    rows = rows[["step", "revision", "layer", "dimension", column_of(choice), "method", "value", "low", "high", "n"]]
     judged = claim is not None and claim["windows"].notna().any()
     if judged:
         rows = pd.concat([rows.astype({"layer": "Int64"}), windows(claim)])
-    base = alt.Chart(rows).encode(x=step_axis(rows)).transform_filter(shown("statements"))
+    base = alt.Chart(rows).encode(x=step_axis(rows)).transform_filter(shown(choice))
     y = fitted(TITLES[metric])
     legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
     layer = alt.Color("layer:O", scale=LAYERS, legend=legend)
@@ -118,7 +121,7 @@ def by_layer(
     if floor:
         control = base.transform_filter(f"datum.method == '{floor}'").mark_line(color=GREY, strokeDash=[6, 3])
         layers.append(control.encode(y=alt.Y("mean(value):Q", title=TITLES[metric])))
-    chart = panels(alt.layer(*layers), rows, description, controls(rows, "statements"), NARROW)
+    chart = panels(alt.layer(*layers), rows, description, controls(rows, choice), NARROW)
     return chart.resolve_scale(y="independent")
 
 
@@ -175,9 +178,9 @@ _NULLS = ("random direction", "shuffled labels")
 _GAIN_COLUMNS = ["step", "revision", "layer", "dimension", "concept_set", "method", "dose", "value", "low", "high", "n"]
 
 
-def _gain_layers(base: alt.Chart) -> list[alt.Chart]:
-    """Return band, line and points of a gain."""
-    says = tooltip("revision:N", "layer:Q", "dose:Q", form="+.4f", more=("n:Q",))
+def _gain_layers(base: alt.Chart, *more: alt.Tooltip) -> list[alt.Chart]:
+    """Return band, line and points of a gain, which tell `more`."""
+    says = [*tooltip("revision:N", "layer:Q", "dose:Q", form="+.4f", more=("n:Q",)), *more]
     return banded(base.encode(color=colour()), alt.Y("value:Q", title=_GAIN), says, size=35)
 
 
@@ -193,24 +196,31 @@ def _drawn(base: alt.Chart) -> alt.Chart:
 
 
 def dose_response(table: pd.DataFrame, description: str) -> alt.FacetChart:
-    """Chart the gain (nats per token) over the dose, in front of the gains of the target's null directions."""
-    table, names = table[_GAIN_COLUMNS], ("layer", "source", "statements")
+    """Chart the gain (nats per token) over the push, in front of the gains of the target's null directions.
+
+    The push is the column `relative_norm`, the length of what is added as a share of a typical activation's, with the sign of
+    the dose. Null directions have none in the table: their ticks stand where the vector on show has their dose.
+    """
+    table, names = table[[*_GAIN_COLUMNS, "relative_norm"]], ("layer", "source", "statements")
     vectors = table[~table["method"].isin(_NULLS)]
-    x = alt.X("dose:Q", title="dose (sd)", axis=alt.Axis(grid=False))
-    base = alt.Chart().transform_filter(shown("layer", "statements")).encode(x=x)
-    own = base.transform_filter(f"{shown('source')} && datum.method == 'vector'")
-    layered = alt.layer(_drawn(base), *_gain_layers(own), data=table)
-    chart = panels(layered, table, description, controls(vectors, *names), NARROW)
-    return chart.resolve_scale(y="independent")
+    title = "push / activation's length"
+    x = alt.X("push:Q", title=title, axis=alt.Axis(grid=False, format="~%", tickCount=3))
+    own = f"({shown('source')} && datum.method == 'vector')"
+    base = alt.Chart().transform_filter(f"{shown('layer', 'statements')} && (datum.method != 'vector' || {own})").encode(x=x)
+    base = base.transform_joinaggregate(norm="max(relative_norm)", groupby=["dimension", "dose"])
+    base = base.transform_calculate(push="datum.dose < 0 ? -datum.norm : datum.norm")
+    effect = _gain_layers(base.transform_filter(own), alt.Tooltip("push:Q", title=title, format="+.1%"))
+    chart = panels(alt.layer(_drawn(base), *effect, data=table), table, description, controls(vectors, *names), NARROW)
+    return chart.resolve_scale(x="independent", y="independent")
 
 
-def effect_by_source(table: pd.DataFrame, description: str) -> alt.FacetChart:
+def effect_by_source(table: pd.DataFrame, description: str, choice: str = "statements") -> alt.FacetChart:
     """Chart the gain of each checkpoint's vector over its step at one dose, in front of the range of null directions.
 
     Rows of method `null range` have the 95 % range of the null directions as their interval. The level line is the chat
-    model's own vector.
+    model's own vector. The reader's `choice` is of statements or of a suite.
     """
-    table, names = table[_GAIN_COLUMNS], ("layer", "statements")
+    table, names = table[list(dict.fromkeys([*_GAIN_COLUMNS, column_of(choice)]))], ("layer", choice)
     base = alt.Chart().transform_filter(shown(*names))
     sources = base.transform_filter("datum.revision != 'chat' && datum.method == 'vector'").encode(x=step_axis(table))
     own = base.transform_filter("datum.revision == 'chat' && datum.method == 'vector'")
@@ -270,13 +280,14 @@ def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.Lay
     """Chart a metric over the layers, one colour a dimension, controls dashed; rows without a layer are level lines."""
     rows = table[table["metric"] == metric]
     rows = rows[["revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
-    dimension = colour(alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1))
-    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor=GREY))
+    dimension = colour(alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1))
+    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", columns=2, **_STROKE))
     y, says = fitted(TITLES.get(metric, metric.replace("_", " "))), tooltip("dimension:N", "method:N", "layer:Q")
     measured, level = (part.encode(color=dimension) for part in _by_layer_or_level())
     layers = [
         measured.mark_area(opacity=0.12).encode(**ends(y), detail="method:N"),
-        measured.mark_line(point=True).encode(y=y, strokeDash=dash, tooltip=says),
+        measured.mark_line().encode(y=y, strokeDash=dash),
+        measured.mark_point(filled=True, size=30).encode(y=y, detail="method:N", tooltip=says),
     ]
     if rows["layer"].isna().any():
         layers.append(level.mark_rule().encode(y=y, strokeDash=dash))
@@ -348,8 +359,7 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
     free = iter([*LINES, GREY])
     colours = [ARMS[name] if name in ARMS else next(free) for name in lines]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-    stroke = {"symbolType": "stroke", "symbolStrokeColor": GREY, "symbolSize": 300}
-    dashes = alt.Legend(title=None, orient="bottom", columns=2, **stroke) if len(kinds) > 1 else None
+    dashes = alt.Legend(title=None, orient="bottom", columns=2, **_STROKE) if len(kinds) > 1 else None
     base = alt.Chart().transform_filter(shown("statements")).encode(
         x=step_axis(rows),
         color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),

@@ -5,7 +5,7 @@ import pandas as pd
 
 __all__ = [
     "ARMS", "COLOURS", "GREY", "LAYERS", "LINES", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
-    "select", "options", "controls", "shown", "windows", "shade", "banded", "panels",
+    "select", "options", "column_of", "controls", "shown", "windows", "shade", "banded", "panels",
 ]  # fmt: skip
 
 COLOURS = {
@@ -121,11 +121,16 @@ def options(table: pd.DataFrame, column: str) -> list:
     return values if any(isinstance(value, str) for value in values) else sorted(values)
 
 
+def column_of(control: str) -> str:
+    """Return the column that a control chooses from."""
+    return _COLUMNS.get(control, control)
+
+
 def controls(table: pd.DataFrame, *names: str, middle: bool = False) -> list[alt.Parameter]:
     """Return a list to choose from for each control; that of layers begins with the last, or with the middle one."""
     lists = []
     for name in names:
-        values = options(table, _COLUMNS.get(name, name))
+        values = options(table, column_of(name))
         first = len(values) // 2 if middle and name == "layer" else -1 if name in _LAST else 0
         lists.append(select(name, values, values[first]))
     return lists
@@ -133,7 +138,7 @@ def controls(table: pd.DataFrame, *names: str, middle: bool = False) -> list[alt
 
 def shown(*names: str) -> str:
     """Return the filter of the rows that the controls of these names choose, as a Vega expression."""
-    return " && ".join(f"datum.{_COLUMNS.get(name, name)} == {name}" for name in names)
+    return " && ".join(f"datum.{column_of(name)} == {name}" for name in names)
 
 
 def windows(verdicts: pd.DataFrame) -> pd.DataFrame:

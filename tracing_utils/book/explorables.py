@@ -15,7 +15,7 @@ import altair as alt
 import pandas as pd
 
 from . import encodings
-from .encodings import GREY, LAYERS, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
+from .encodings import GREY, LAYERS, LINES, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
 
 __all__ = ["training", "probe_trajectories", "layer_map", "compare_checkpoints", "information_plane", "ratios"]
 
@@ -101,7 +101,8 @@ def training(table: pd.DataFrame, dimension: str, description: str, page: str = 
     steps, choices = options(rows, "step"), controls(rows, "dimension", "statements", "layer", middle=True)
     choices = [select("dimension", options(rows, "dimension"), dimension), *choices[1:], alt.param(name="controls", value=False)]
     y = fitted(TITLES["accuracy"], domain=_range(rows))
-    base = alt.Chart(rows).transform_filter(_PICKED).encode(color=colour())
+    hue = alt.value(LINES[0])  # one dimension at a time needs no hue of its own; the figure above has the arms', which two have too
+    base = alt.Chart(rows).transform_filter(_PICKED).encode(color=hue)
     over, across = _over_training(base, rows, steps, y), _over_layers(base, y)
     over = over.properties(width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'"))
     across = across.properties(width=150, height=270, title=_title("'all layers, at step ' + step"))

@@ -9,7 +9,7 @@ from .. import results
 from ..claims import framework
 from ..statements.concepts import DIMENSIONS, RUNGS
 
-__all__ = ["ASKS", "NAMES", "confirmed", "listed", "dimensions", "span", "table", "verdicts"]
+__all__ = ["ASKS", "NAMES", "SETS", "confirmed", "listed", "dimensions", "span", "table", "verdicts"]
 
 NAMES = {
     "answer_accuracy": "right answers (0 or 1)",
@@ -26,6 +26,9 @@ NAMES = {
     "smollm2-135m-instruct-wheel": "SmolLM2 (135M)",
 }
 """What tables of the book call metrics, suites and columns."""
+
+SETS = {"tracingllm": "the paper's statements", "pocket": "the hand-written statements", "corrected": "the corrected originals"}
+"""What a sentence calls a set of statements."""
 
 
 def verdicts(designed: bool = False) -> pd.DataFrame:
