@@ -156,6 +156,9 @@ STUDIES: dict[str, Case] = {
     "bytes of every value": whole(bytes(range(256)), "must be a YAML file in UTF-8"),
     "a sign that no text has": whole("suite: \1\n", ONCE_READ, "special characters are not allowed"),
     "an entry twice": planned("suite: pocket", ONCE_READ, "in line 3", "'suite' stands twice; leave one out"),
+    "a number that is another one in YAML": planned("statements: 0100", ONCE_READ, "in line 3", "'0100' is another number"),
+    "a step that is a time in YAML": planned("steps: {1:30: a}", ONCE_READ, "'1:30' is another number in YAML"),
+    "a step written in two ways": planned("steps: {16: a, 0x10: b}", ONCE_READ, "are the same number, written in two ways"),
     "a list for an entry": planned("? [a, b]\n: 2", ONCE_READ, "unhashable key"),
     "a billion laughs": planned(BOMB, ONCE_READ, "in line 5", "aliases (*) are not read; write the value out"),
     "a tag that runs a command": planned(
