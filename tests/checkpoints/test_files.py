@@ -127,6 +127,9 @@ def test_a_configuration_that_tells_something_else_along_a_run_is_told(folder):
     keys = "'head_dim', 'num_attention_heads', 'num_key_value_heads'"
     assert told == ["", "", "", *(f"config.json tells another {keys} than that of step{n}" for n in (2, 8))]
     ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+    path.write_text(json.dumps(config | {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "bias": None}))
+    told = ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()
+    assert told == ["", "", "", *(f"config.json tells another 'rope_scaling' than that of step{n}" for n in (2, 8))]
 
 
 def beside_shards(folder: Path) -> None:
