@@ -159,6 +159,18 @@ STUDIES: dict[str, Case] = {
     "a number that is another one in YAML": planned("statements: 0100", ONCE_READ, "in line 3", "'0100' is another number"),
     "a step that is a time in YAML": planned("steps: {1:30: a}", ONCE_READ, "'1:30' is another number in YAML"),
     "a step written in two ways": planned("steps: {16: a, 0x10: b}", ONCE_READ, "are the same number, written in two ways"),
+    "two relatives of one name": planned(
+        "origins: {relatives: [a=pocket, a=pocket@step0]}", "must be another one; 'a' stands for two models. Name one otherwise"
+    ),
+    "a relative that is not there": (
+        lambda desk: [
+            "job",
+            "ledger",
+            desk.study("experiments: [origins]\norigins: {relatives: [a=poket]}"),
+            str(desk.folder / "l.csv"),
+        ],
+        ["Unknown suite 'poket'", "Did you mean 'pocket'?"],
+    ),
     "a list for an entry": planned("? [a, b]\n: 2", ONCE_READ, "unhashable key"),
     "a billion laughs": planned(BOMB, ONCE_READ, "in line 5", "aliases (*) are not read; write the value out"),
     "a tag that runs a command": planned(
