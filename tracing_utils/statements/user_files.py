@@ -259,7 +259,8 @@ def _warn_of_groups(rows: list[tuple[int, dict]], groups: list[str], statements:
     """Warn where groups may bind less than was meant: merged cells, a copy in another group, a column of nearly that name."""
     named = Counter(filter(None, groups))
     missing = [number for (number, _), group in zip(rows, groups, strict=True) if not group]
-    if missing and sum(n == 1 for n in named.values()) > 0.8 * len(named):  # groups may be given to those who need one alone
+    alone = sum(n == 1 for n in named.values())
+    if missing and alone >= _GROUPS and alone > 0.8 * len(named):  # a few may have groups that the others do not need
         warnings.warn(
             f"{file}: {len(missing)} of {len(rows)} rows have no group, the first is row {missing[0]}, and most groups have one "
             "row alone; nothing binds them. If cells were merged in a spreadsheet, write the group into every row.",
