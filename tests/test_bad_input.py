@@ -243,6 +243,7 @@ STATEMENTS: dict[str, Case] = {
     "a column twice": table(csv_of().replace("label", "label,label", 1), "each column once; 'label' stands twice. Leave one out"),
     "an empty statement": table(csv_of(more="  ,1\n"), "row 26: a statement must hold text; it is empty"),
     "a statement of invisible signs": table(csv_of(more="\u200b,1\n"), "row 26: a statement must hold text; it is empty"),
+    "an error of a spreadsheet": table(csv_of(more="#NAME?,1\n"), "row 26: a statement must hold text; it is #NAME?, by which"),
     "a statement without words": table(csv_of(["!" * (i + 1) for i in range(24)]), "statements of words; 24 of 24 have none"),
     "a statement with NUL": table(csv_of(more="a\0b c,1\n"), "row 26: a statement must hold text; it holds NUL"),
     "a statement of 120,000 characters": table(csv_of(more="word " * 24_000 + ",1\n"), "row 26", "100,000", "120,000"),

@@ -25,6 +25,7 @@ _GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")  # signs of no width
+_SPREADSHEET = re.compile(r"#(NAME\?|REF!|VALUE!|N/A|DIV/0!|NUM!|NULL!)")  # what stands in a cell that is taken for a formula
 _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -244,6 +245,8 @@ def _fault_of(statement: object) -> str:
         return f"it is {brief(statement)}"
     if not any(map(_seen, statement or "")):
         return "it is empty"
+    if _SPREADSHEET.fullmatch(statement.strip()):
+        return f"it is {statement.strip()}, by which a spreadsheet replaced it. Take the text from before"
     if len(statement) > _LONGEST:
         return f"at most {_LONGEST:,} characters, it has {len(statement):,}"
     if re.search("[\0\ud800-\udfff]", statement):
