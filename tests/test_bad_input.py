@@ -457,6 +457,10 @@ CHECKPOINTS: dict[str, Case] = {
         weighed(lambda weights: weights["model.norm.weight"].fill_(float("nan"))),
         "must hold finite weights; norm.weight has NaN", "Leave this checkpoint out",
     ),
+    "weights that are all zero": computed(
+        weighed(lambda weights: [weight.zero_() for weight in weights.values()]),
+        "Activations must not be zero; those of LlamaModel are", "Leave this checkpoint out",
+    ),
     "a layer without weights": computed(configured(num_hidden_layers=4), "must hold all weights; 9 are missing", "layers.3."),
     "weights of another shape": computed(
         configured(intermediate_size=32), "of the shapes its config.json tells; 9 have others", "[16, 24] instead of [16, 32]",
