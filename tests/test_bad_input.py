@@ -156,6 +156,21 @@ STUDIES: dict[str, Case] = {
     "bytes of every value": whole(bytes(range(256)), "must be a YAML file in UTF-8"),
     "a sign that no text has": whole("suite: \1\n", ONCE_READ, "special characters are not allowed"),
     "an entry twice": planned("suite: pocket", ONCE_READ, "in line 3", "'suite' stands twice; leave one out"),
+    "a number that is another one in YAML": planned("statements: 0100", ONCE_READ, "in line 3", "'0100' is another number"),
+    "a step that is a time in YAML": planned("steps: {1:30: a}", ONCE_READ, "'1:30' is another number in YAML"),
+    "a step written in two ways": planned("steps: {16: a, 0x10: b}", ONCE_READ, "are the same number, written in two ways"),
+    "two relatives of one name": planned(
+        "origins: {relatives: [a=pocket, a=pocket@step0]}", "must be another one; 'a' stands for two models. Name one otherwise"
+    ),
+    "a relative that is not there": (
+        lambda desk: [
+            "job",
+            "ledger",
+            desk.study("experiments: [origins]\norigins: {relatives: [a=poket]}"),
+            str(desk.folder / "l.csv"),
+        ],
+        ["Unknown suite 'poket'", "Did you mean 'pocket'?"],
+    ),
     "a list for an entry": planned("? [a, b]\n: 2", ONCE_READ, "unhashable key"),
     "a billion laughs": planned(BOMB, ONCE_READ, "in line 5", "aliases (*) are not read; write the value out"),
     "a tag that runs a command": planned(
@@ -228,6 +243,7 @@ STATEMENTS: dict[str, Case] = {
     "a column twice": table(csv_of().replace("label", "label,label", 1), "each column once; 'label' stands twice. Leave one out"),
     "an empty statement": table(csv_of(more="  ,1\n"), "row 26: a statement must hold text; it is empty"),
     "a statement of invisible signs": table(csv_of(more="\u200b,1\n"), "row 26: a statement must hold text; it is empty"),
+    "an error of a spreadsheet": table(csv_of(more="#NAME?,1\n"), "row 26: a statement must hold text; it is #NAME?, by which"),
     "a statement without words": table(csv_of(["!" * (i + 1) for i in range(24)]), "statements of words; 24 of 24 have none"),
     "a statement with NUL": table(csv_of(more="a\0b c,1\n"), "row 26: a statement must hold text; it holds NUL"),
     "a statement of 120,000 characters": table(csv_of(more="word " * 24_000 + ",1\n"), "row 26", "100,000", "120,000"),
@@ -440,6 +456,10 @@ CHECKPOINTS: dict[str, Case] = {
     "weights that are not numbers": computed(
         weighed(lambda weights: weights["model.norm.weight"].fill_(float("nan"))),
         "must hold finite weights; norm.weight has NaN", "Leave this checkpoint out",
+    ),
+    "weights that are all zero": computed(
+        weighed(lambda weights: [weight.zero_() for weight in weights.values()]),
+        "Activations must not be zero; those of LlamaModel are", "Leave this checkpoint out",
     ),
     "a layer without weights": computed(configured(num_hidden_layers=4), "must hold all weights; 9 are missing", "layers.3."),
     "weights of another shape": computed(

@@ -115,6 +115,13 @@ def test_a_stale_shard_is_not_read_not_hashed_and_told(folder):
     load_model(at(folder / "step8"), head=False)
 
 
+def test_added_tokens_without_a_vocabulary_are_told(folder):
+    (folder / "step8" / "added_tokens.json").write_text('{"mill": 400}')
+    assert files.faults(folder / "step8") == ["added_tokens.json is not used, since no vocabulary lies beside it"]
+    shutil.copy(folder / "tokenizer" / "tokenizer.json", folder / "step8")
+    assert files.faults(folder / "step8") == []
+
+
 def test_a_configuration_that_tells_something_else_along_a_run_is_told(folder):
     """Other heads of the same width load without a word, and compute something else."""
     path = folder / "step8" / "config.json"
@@ -127,6 +134,9 @@ def test_a_configuration_that_tells_something_else_along_a_run_is_told(folder):
     keys = "'head_dim', 'num_attention_heads', 'num_key_value_heads'"
     assert told == ["", "", "", *(f"config.json tells another {keys} than that of step{n}" for n in (2, 8))]
     ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
+    path.write_text(json.dumps(config | {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "bias": None}))
+    told = ledger.table(suites.load(str(folder)).checkpoints)["faults"].tolist()
+    assert told == ["", "", "", *(f"config.json tells another 'rope_scaling' than that of step{n}" for n in (2, 8))]
 
 
 def beside_shards(folder: Path) -> None:

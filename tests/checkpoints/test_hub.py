@@ -16,7 +16,7 @@ from tracing_utils.__main__ import main
 from tracing_utils.checkpoints import hub, ledger, models, suites
 from tracing_utils.checkpoints.hub import HubError
 from tracing_utils.checkpoints.types import TEMPLATES, Checkpoint, tokenizer_names
-from tracing_utils.run import jobs, studies, workflow
+from tracing_utils.run import jobs, runner, studies, workflow
 
 STEPS = ("step0", "step1", "step2", "step8", "step64", "step1000")
 
@@ -52,6 +52,18 @@ def test_revisions_come_from_the_hub_in_the_order_of_training_and_no_file_is_ask
     assert {c.folder for c in pythia.checkpoints} == {None}
     assert pythia.final.revision == "main"
     assert [path for _, path, _ in server.requests] == ["/api/models/tests/pythia/refs"]
+
+
+def test_a_relative_on_the_hub_is_known_by_its_weights_before_it_is_fetched(server, pythia, suite_folder, own_statements):
+    def known(*relatives):
+        study = studies.Study("s", str(suite_folder), (str(own_statements),), options={"origins": {"relatives": list(relatives)}})
+        return runner.inputs(study, "origins")
+
+    (first,) = hub.resolve(pythia.checkpoints[:1])
+    assert known("kin=hub:tests/pythia@step0") == [[[ledger.identity(first), ledger.tokenizer_identity(first)]]]
+    assert known("kin=hub:tests/pythia@step0") != known("kin=hub:tests/pythia@step1")
+    with pytest.raises(HubError, match="tests/none"):
+        known("kin=hub:tests/none")
 
 
 def test_metadata_give_the_hash_that_the_files_will_have(server, pythia, tmp_path):

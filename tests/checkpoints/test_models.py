@@ -429,6 +429,19 @@ def test_tied_heads_are_tied_again(make_model, tmp_path):
     assert torch.equal(model.lm_head.weight, tied.lm_head.weight)
 
 
+def test_a_head_of_its_own_that_the_configuration_ties_to_the_embedding_is_told(make_model, tmp_path):
+    make_model("gpt2").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    embedding = weights["transformer.wte.weight"]
+    save_file(weights | {"lm_head.weight": embedding.clone()}, tmp_path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load_model(at(tmp_path), head=True).lm_head.weight, embedding)  # the same, twice
+    save_file(weights | {"lm_head.weight": 2 * embedding}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.warns(UserWarning, match=r"must hold one weight for head and embedding, .* lm_head\.weight is another one"):
+        model = load_model(at(tmp_path), head=True)
+    assert torch.equal(model.lm_head.weight, 2 * embedding)
+    load_model(at(tmp_path), head=False)  # which needs none
+
+
 def test_weights_in_several_files_are_exchanged_too(family_checkpoints, make_model, tmp_path):
     (source := make_model("llama", 1)).save_pretrained(tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1

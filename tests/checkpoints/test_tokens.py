@@ -140,6 +140,19 @@ def test_a_chat_template_that_ends_a_question_in_an_end_of_text_is_told(tokenize
         tokens.framed(tokenizer, ["Why?"])
 
 
+def test_a_chat_template_that_puts_the_question_behind_the_place_of_the_answer_is_told(tokenizer_folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    for before, after, told in (("", "[A]", False), ("[A]", "", True)):
+        prompt = [f"{{% if add_generation_prompt %}}{part}{{% else %}}.{{% endif %}}" if part else "" for part in (before, after)]
+        tokenizer.chat_template = ONE.join(prompt)
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            assert tokens.framed(tokenizer, ["Why?"]) == [f"{before}<Why?>{after}"]
+        assert [str(warning.message)[:60] for warning in raised] == told * [
+            "The chat template puts something before a question so that i"
+        ]
+
+
 def test_chat_templates_that_have_names_come_from_the_hub_too(server, family_checkpoints, tokenizer_folder, tmp_path):
     held = files_of(family_checkpoints["llama"].folder, tokenizer_folder)
     server.publish("tests/named", "step0", held | {NAMED: OTHER.encode(), "additional_chat_templates/../x.jinja": b"x"})

@@ -221,6 +221,16 @@ def test_the_dimensions_of_a_folder_are_those_it_has_files_for_in_the_paper_s_or
         available(str(tmp_path / "bare"))
 
 
+@pytest.mark.parametrize("name", ["toxcity.csv", "mine-toxicity.csv", "Toxicity.xlsx"])
+def test_a_file_that_is_named_nearly_as_a_dimension_is_told(tmp_path, name):
+    folder = saved(saved(tmp_path / "mine", table(), "privacy.csv"), table(), "notes.csv")
+    (folder / "privacy.md").write_text("What it is about.")
+    assert available(str(folder)) == ("privacy",)
+    saved(folder, table(), name)
+    with pytest.warns(UserWarning, match=rf"{name} is not read\. If it holds statements, call it toxicity\.csv"):
+        assert available(str(folder)) == ("privacy",)
+
+
 @pytest.mark.parametrize("name", ["privacy.CSV", "privacy.tsv", "Privacy.TSV", "mine_PRIVACY.csv"])
 def test_a_table_is_found_by_its_name_in_capitals_too_and_below_a_home(tmp_path, monkeypatch, name):
     written = table().to_csv(index=False, sep="\t" if name.lower().endswith("tsv") else ",").encode()

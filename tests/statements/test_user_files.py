@@ -64,6 +64,35 @@ def test_near_duplicates_are_warned_about_unless_groups_bind_what_belongs_togeth
     assert warned(jsonl([*rows(), *(row | {"group": "mill"} for row in pair)])) == []
 
 
+TOLD_OF_GROUPS = {
+    "cells that a spreadsheet merged": (
+        lambda i: {"group": i // 2 if i % 2 == 0 else ""},
+        "12 of 24 rows have no group, the first",
+    ),
+    "a group for the few that need one": (lambda i: {"group": "mill" if i < 2 else ""}, ""),
+    "a column of nearly that name": (lambda i: {"Group ID": i // 2}, "the column 'Group ID' is not read"),
+    "that column beside the right one": (lambda i: {"groups": i, "group": i // 2}, ""),
+    "another column": (lambda i: {"source": "mine"}, ""),
+}
+
+
+@pytest.mark.parametrize("case", TOLD_OF_GROUPS)
+def test_groups_that_bind_less_than_was_meant_are_told(case):
+    more, said = TOLD_OF_GROUPS[case]
+    told = warned(jsonl([row | more(i) for i, row in enumerate(rows())]))
+    assert said in "".join(told) and len(told) == bool(said)
+
+
+def test_a_copy_in_another_group_is_told_and_so_are_near_ones_where_each_row_is_a_group():
+    apart = [row | {"group": i // 2} for i, row in enumerate([*rows(), rows()[3]])]
+    (said,) = warned(jsonl(apart))
+    assert "1 statements stand in more than one group" in said
+    assert warned(jsonl([*apart[:-1], apart[3]])) == []
+    near = [{"statement": f"The old grey mill by the river has {i} wheels.", "label": i % 2, "group": i} for i in range(24)]
+    (said,) = warned(jsonl(near))
+    assert "its groups bind nothing, and 23 statements nearly repeat" in said
+
+
 def grouped(*groups: object) -> list[str]:
     """The groups that come of these, on the first rows of a JSONL."""
     made = rows()
@@ -188,7 +217,7 @@ COMPATIBLE |= {
 def test_twins_that_differ_in_how_signs_are_written_are_told_where_labels_differ_and_one_group_where_not(case):
     one, other = COMPATIBLE[case]
     opposite = [{"statement": one, "label": 1}, {"statement": other, "label": 0}]
-    grouped = [row | {"group": f"g{i}"} for i, row in enumerate([*rows(), *opposite])]
+    grouped = [row | {"group": f"g{i // 2}"} for i, row in enumerate([*rows(), *opposite])]
     (said,) = warned(jsonl(grouped))
     assert "1 statements differ from one with the other label in the way their signs are written alone" in said
     assert repr(one) in said and repr(other) in said

@@ -168,8 +168,8 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
     The comparison finds encoders, wrong blocks and leaking padding in families that nobody has tried.
 
     Raises:
-        ValueError: if the blocks do not run once each, activations overflow, or three statements in a batch and each on its
-            own differ.
+        ValueError: if the blocks do not run once each, activations overflow or are zero, or three statements in a batch and
+            each on its own differ.
     """
     from . import models  # noqa: PLC0415 - see extract
 
@@ -183,10 +183,12 @@ def check(model: "transformers.PreTrainedModel", tokenizer: "transformers.PreTra
         alone = np.concatenate([extract(model, [row]) for row in ids])
     if not np.isfinite(alone).all():
         raise ValueError(f"Activations must be finite; those of {kind} overflow in {model.dtype}. Leave this checkpoint out.")
+    if not (typical := np.median(np.abs(alone), axis=2)).all():
+        raise ValueError(f"Activations must not be zero; those of {kind} are, in a layer at least. Leave this checkpoint out.")
     with _running(kind):
         together = extract(model, ids, len(ids) * max(map(len, ids)))
     # By medians, since trained models have a few entries that are a thousand times larger than all others.
-    off = float((np.median(np.abs(together - alone), axis=2) / np.median(np.abs(alone), axis=2)).max())
+    off = float((np.median(np.abs(together - alone), axis=2) / typical).max())
     allowed = _TOLERANCE[str(model.dtype).removeprefix("torch.")]
     if not off <= allowed:
         raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import safe_open
 
 from ..core.errors import brief
-from .types import CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_names
+from .types import ADDED, CHAT_TEMPLATE, INDICES, is_weights, tokenizer_names, weight_names
 
 __all__ = [
     "CONSTANTS", "DAMAGED", "DESCRIPTIVE", "HEADS", "NARROW", "NOTE", "REFUSED", "adapters", "by_bitsandbytes", "chat_template",
@@ -151,6 +151,8 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
     found += [f"adapters inside it, not used: {', '.join(sorted(nested))}"] if nested else []
     for place, names in places:
         found += pointers(place, names)
+    if ADDED in here and not tokenizer_names(here):
+        found.append(f"{ADDED} is not used, since no vocabulary lies beside it")
     needed = {*INDICES, *(name for names in indices(folder).values() for name in names)}
     if lost := [name for name in dangling(folder) if is_weights(name) or name in needed]:
         return [*found, f"{_A_LINK} in place of {', '.join(lost)}: copy what it leads to"]

@@ -172,7 +172,10 @@ def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
             changed[later].append(f"another tokenizer than {earlier.revision}")
     for earlier, later in pairwise(checkpoint for checkpoint in inside if not checkpoint.remote):
         one, other = (files.configuration(each.folder) or {} for each in (earlier, later))
-        if keys := sorted(key for key in one.keys() & other.keys() - files.DESCRIPTIVE if one[key] != other[key]):
+        told = one.keys() & other.keys()
+        if one.get("transformers_version") == other.get("transformers_version"):  # others write down other defaults
+            told = {key for key in one.keys() | other.keys() if key in told or one.get(key) or other.get(key)}
+        if keys := sorted(key for key in told - files.DESCRIPTIVE if one.get(key) != other.get(key)):
             changed[later].append(f"config.json tells another {', '.join(map(brief, keys))} than that of {earlier.revision}")
     return changed
 

@@ -179,7 +179,18 @@ def load_model(
         )
     refuse_left_over(model, report["unexpected_keys"], folder)
     _refuse_non_finite(dict(model.named_parameters()), folder)
+    _warn_of_untied(model, folder)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _warn_of_untied(model: PreTrainedModel, folder: Path) -> None:
+    """Warn if two different weights are stored which the configuration calls one; transformers takes both as they are."""
+    if apart := sorted(model.get_expanded_tied_weights_keys(all_submodels=True).keys() - model.all_tied_weights_keys.keys()):
+        warnings.warn(
+            f"{folder} must hold one weight for head and embedding, as config.json says (tie_word_embeddings); {apart[0]} is "
+            "another one, and is used as it is stored. Write false there, or leave it out of the file.",
+            stacklevel=2,
+        )
 
 
 def _config(folder: Path, trust_remote_code: bool):

@@ -85,16 +85,23 @@ def framed(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[str]) -> lis
     asked = [[{"role": "user", "content": message}] for message in messages]
     try:
         texts = [tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in asked]
+        plain = [tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=False) for each in asked]
     except Exception as error:  # a template is a program, and raises what it likes
         raise ValueError(
             f"A chat template must take the message of a user alone; this one failed: {brief(' '.join(str(error).split()))}. "
             "Mend it, or leave steering out."
         ) from error
-    for message, text in zip(messages, texts, strict=True):
+    for message, text, without in zip(messages, texts, plain, strict=True):
         if message.strip() not in text:
             raise ValueError(
                 f"A chat template must hold the message of a user; of {brief(message)} this one makes {brief(text)}. Mend it, or "
                 "leave steering out."
+            )
+        if not without.startswith(text[: text.index(message.strip()) + len(message.strip())]):
+            warnings.warn(
+                f"The chat template puts something before a question so that it is answered, of {brief(message)} it makes "
+                f"{brief(text)}; a model goes on at the end. Mend it if that is not meant.",
+                stacklevel=1,
             )
     if (end := tokenizer.eos_token) and any(text.rstrip().endswith(end) for text in texts):
         warnings.warn(f"The chat template ends a question in {end}, behind which a model may have nothing to say.", stacklevel=1)

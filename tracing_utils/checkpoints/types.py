@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core.errors import unknown
 
 __all__ = [
+    "ADDED",
     "CHAT_TEMPLATE",
     "INDICES",
     "NAMED_TEMPLATE",
@@ -62,6 +63,8 @@ _TOKENIZER = (
     "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json",
     "chat_template.jinja",
 )  # fmt: skip
+ADDED = _TOKENIZER[-3]
+"""The file in which older tokenizers name the tokens beyond their vocabulary."""
 CHAT_TEMPLATE = _TOKENIZER[-1]
 """The file in which a chat model says how messages are put together."""
 TEMPLATES = (*_TOKENIZER[-2:], "tokenizer_config.json")

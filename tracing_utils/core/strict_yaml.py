@@ -3,6 +3,7 @@
 Rule: the loader refuses what could be meant in two ways; no file can make the program run code or grow without bound.
 """
 
+import re
 from pathlib import Path
 
 import yaml
@@ -34,7 +35,19 @@ class _Loader(yaml.SafeLoader):
                 if key.value in seen:
                     raise _refusal(f"the entry {brief(key.value)} stands twice; leave one out", key)
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        made = super().construct_mapping(node, deep)
+        if len(made) < len(node.value):
+            raise _refusal("two of its entries are the same number, written in two ways; leave one out", node)
+        return made
+
+    def construct_plain_int(self, node: yaml.ScalarNode) -> int:
+        """Refuse what YAML reads as another number than people do: 0010 is 8 there, and 1:30 is 90."""
+        if re.match(r"[-+]?0[0-9_]|.*:", node.value):
+            raise _refusal(f"{brief(node.value)} is another number in YAML; write it without zeros before it or colons", node)
+        return self.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_plain_int)
 
 
 def _refusal(problem: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:

@@ -32,8 +32,9 @@ from . import keys, warm
 from .studies import Study, parameters
 
 __all__ = [
-    "NotebookError", "book_key", "claims_key", "concepts_key", "discard_damaged", "execute", "experiment_key", "is_done", "key",
-    "library_key", "named_kernel", "page", "page_key", "records", "run", "study_key", "suite_key", "summary_key",
+    "NotebookError", "book_key", "claims_key", "concepts_key", "discard_damaged", "execute", "experiment_key", "inputs",
+    "is_done", "key", "library_key", "named_kernel", "page", "page_key", "records", "run", "study_key", "suite_key",
+    "summary_key",
 ]  # fmt: skip
 
 # Numbers may change with these; a new version computes again.
@@ -83,7 +84,7 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
 
     A fresh clone or a touched file keeps its key; a changed one gets another, in the next process.
     """
-    described, options = experiments.get(experiment), study.options_of(experiment)
+    described = experiments.get(experiment)
     checkpoints = [study.loaded[revision]] + ([study.loaded.chat] if described.target else [])
     if described.last and not (last := study.loaded.checkpoints[-1]).remote:
         checkpoints.append(last)
@@ -95,9 +96,19 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
         "tokenizers": [ledger.tokenizer_identity(checkpoint) for checkpoint in checkpoints],
         "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
         "libraries": _libraries(),
-        "inputs": [_content(options[name]) for name in described.inputs],
+        "inputs": inputs(study, experiment),
     }
     return keys.of(content)
+
+
+def inputs(study: Study, experiment: str) -> list[list]:
+    """Return the hashes of the files and models that options of an experiment name.
+
+    Raises:
+        ValueError: if a model is not there, or the hub cannot be asked for it.
+    """
+    options = study.options_of(experiment)
+    return [_content(options[name]) for name in experiments.get(experiment).inputs]
 
 
 @cache
@@ -125,6 +136,10 @@ def _content(named: str | list[str]) -> list:
     """Return the hash of a file, of the model in a folder (one on a hub is named by the parameter), or of models `what=suite`."""
     if isinstance(named, list):
         models = [suites.checkpoint(text.partition("=")[2]) for text in named]
+        if any(model.remote for model in models):
+            from ..checkpoints import hub  # noqa: PLC0415 - the hub's client takes a second to import
+
+            models = hub.resolve(models)
         return [[ledger.identity(model), ledger.tokenizer_identity(model)] for model in models]
     name = suites.expanded(named)
     if Path(name).is_file():

@@ -81,7 +81,11 @@ def _absolute(source: str) -> str:
 
 def checked_ledger(study: Study) -> pd.DataFrame:
     """Return the ledger of a study's checkpoints, or raise `ValueError` if one is not what its name says."""
+    from . import runner  # noqa: PLC0415 - seconds to import
+
     study.check_options()
+    for name in study.runs():
+        runner.inputs(study, name)  # a model that is not there is told before the run
     table = ledger.table([study.loaded[name] for name in study.needed()], study.loaded.final)
     ledger.check(table, allow_duplicates=study.allow_duplicates)
     return table

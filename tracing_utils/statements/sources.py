@@ -4,6 +4,8 @@ Rule: nothing heavy is imported here, since the command line asks for these name
 """
 
 import os
+import warnings
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..core.errors import file_name, unknown
@@ -88,4 +90,19 @@ def own_files(source: str) -> dict[str, Path]:
         raise ValueError(f"A folder of statements must hold one or more of {names} (or .tsv, .jsonl); {source} holds none.")
     if double := [dimension for dimension, paths in files_of.items() if len(paths) > 1]:
         raise ValueError(f"A folder of statements must hold one file a dimension; {source} has two for {double[0]}.")
-    return {dimension: paths[0] for dimension, paths in files_of.items() if paths}
+    found = {dimension: paths[0] for dimension, paths in files_of.items() if paths}
+    _warn_of_others(path, found)
+    return found
+
+
+def _warn_of_others(folder: Path, found: dict[str, Path]) -> None:
+    """Warn if a file is named nearly as one of a dimension that has none."""
+    lacking = [dimension for dimension in DIMENSIONS if dimension not in found]
+    for file in sorted(folder.iterdir()):
+        name = file.stem.lower()
+        near = [each for each in lacking if each in name] or get_close_matches(name, lacking, n=1, cutoff=0.8)
+        if near:
+            warnings.warn(
+                f"{file} is not read. If it holds statements, call it {near[0]}.csv (or .tsv, .jsonl).",
+                stacklevel=1,  # in one place, so that it is said once
+            )

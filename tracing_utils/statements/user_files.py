@@ -9,7 +9,9 @@ import json
 import re
 import unicodedata
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import pandas as pd
 
@@ -23,6 +25,7 @@ _GROUPS = 5  # each is tested once
 _LONGEST = 100_000  # characters of a statement, about twenty times the context of the models that are traced
 _IMBALANCE = 0.2
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")  # signs of no width
+_SPREADSHEET = re.compile(r"#(NAME\?|REF!|VALUE!|N/A|DIV/0!|NUM!|NULL!)")  # what stands in a cell that is taken for a formula
 _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -55,7 +58,11 @@ def read_statements(data: bytes, file: str) -> pd.DataFrame:
     )
     if (n := table["group"].nunique()) < _GROUPS:
         raise ValueError(f"{file} must hold at least {_GROUPS} groups, of which each is once tested; it holds {n}. Add others.")
-    _warn(statements, table["label"], any(groups), file)
+    unbound = (
+        "it has no groups" if not any(groups) else "" if table["group"].nunique() < len(table) else "its groups bind nothing"
+    )
+    _warn(statements, table["label"], unbound, file)
+    _warn_of_groups(rows, groups, statements, file)
     return table
 
 
@@ -238,6 +245,8 @@ def _fault_of(statement: object) -> str:
         return f"it is {brief(statement)}"
     if not any(map(_seen, statement or "")):
         return "it is empty"
+    if _SPREADSHEET.fullmatch(statement.strip()):
+        return f"it is {statement.strip()}, by which a spreadsheet replaced it. Take the text from before"
     if len(statement) > _LONGEST:
         return f"at most {_LONGEST:,} characters, it has {len(statement):,}"
     if re.search("[\0\ud800-\udfff]", statement):
@@ -249,8 +258,35 @@ def _seen(sign: str) -> bool:
     return sign.isprintable() and not sign.isspace()
 
 
-def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) -> None:
-    """Warn about what may be meant but makes results hard to read."""
+def _warn_of_groups(rows: list[tuple[int, dict]], groups: list[str], statements: list[str], file: str) -> None:
+    """Warn where groups may bind less than was meant: merged cells, a copy in another group, a column of nearly that name."""
+    named = Counter(filter(None, groups))
+    missing = [number for (number, _), group in zip(rows, groups, strict=True) if not group]
+    alone = sum(n == 1 for n in named.values())
+    if missing and alone >= _GROUPS and alone > 0.8 * len(named):  # a few may have groups that the others do not need
+        warnings.warn(
+            f"{file}: {len(missing)} of {len(rows)} rows have no group, the first is row {missing[0]}, and most groups have one "
+            "row alone; nothing binds them. If cells were merged in a spreadsheet, write the group into every row.",
+            stacklevel=3,
+        )
+    groups_of = defaultdict(set)
+    for text, group in zip(same_text(statements), groups, strict=True):
+        groups_of[text].add(group)
+    if torn := [text for text, found in groups_of.items() if len(found) > 1]:
+        warnings.warn(
+            f"{file}: {len(torn)} statements stand in more than one group, first {brief(torn[0])}; a copy may be trained on and "
+            "tested. Give copies one group, or leave them out.",
+            stacklevel=3,
+        )
+    columns = () if named else sorted({str(name) for _, row in rows for name in row} - set(_NAMES))
+    if near := [name for name in columns if get_close_matches(name.strip().lower(), ["group"], cutoff=0.75)]:
+        warnings.warn(
+            f"{file}: the column {brief(near[0])} is not read. If it tells what belongs together, call it group.", stacklevel=3
+        )
+
+
+def _warn(statements: list[str], labels: pd.Series, unbound: str, file: str) -> None:
+    """Warn about what may be meant but makes results hard to read; `unbound` says why no group binds two statements."""
     rarer = min(share := labels.mean(), 1 - share)
     if rarer < _IMBALANCE:
         warnings.warn(
@@ -277,10 +313,10 @@ def _warn(statements: list[str], labels: pd.Series, grouped: bool, file: str) ->
             "tokenizer may make one text of them. Write both in the same way, or leave one out.",
             stacklevel=3,
         )
-    names = [] if grouped else near_duplicates(forms)
+    names = near_duplicates(forms) if unbound else []
     if near := len(names) - len(set(names)):
         warnings.warn(
-            f"{file}: it has no groups, and {near} statements nearly repeat another one; a split may put one on each side. "
+            f"{file}: {unbound}, and {near} statements nearly repeat another one; a split may put one on each side. "
             "Name what belongs together in a column group.",
             stacklevel=3,
         )

@@ -18,8 +18,9 @@ def relation(text: str) -> tuple[str, str]:
 
 
 def _check(options: dict, _: int | None) -> None:
-    for text in options["relatives"]:
-        relation(text)
+    kinds = ["same run", *(relation(text)[0] for text in options["relatives"])]
+    if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+        raise ValueError(f"Each of the relatives must be another one; {twice!r} stands for two models. Name one otherwise.")
 
 
 EXPERIMENT = Experiment(pace=4e-6, last=True, inputs=("relatives",), check=_check)
