@@ -2,10 +2,11 @@
 
 Rule: every chart has a description; it becomes the alt text, and a chart without one is refused.
 
-In a notebook a chart becomes a Vega-Lite specification, a PNG and its alt text; in one that is run for the book no PNG,
-which no page shows and which takes longer to draw than all else of a page. On a page the specification is put into a `<div class="vega-chart">` and drawn by `book/_static/charts.js` with the Vega
-libraries that `vl-convert` carries; the script also offers the data, and links to where they come from: the chart's
-`usermeta`, which the renderer fills with the chart function of the cell and the results the page has read.
+In a notebook a chart becomes a Vega-Lite specification, a PNG and its alt text; in the kernel of a page there is no PNG,
+since no page shows it. On a page the specification is put into a `<div class="vega-chart">` and drawn by
+`book/_static/charts.js` with the Vega libraries that `vl-convert` carries; the script also offers the data, and links to
+where they come from: the chart's `usermeta`, which the renderer fills with the chart function of the cell and the results
+the page has read.
 """
 
 import base64
