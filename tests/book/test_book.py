@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from html.parser import HTMLParser
@@ -25,14 +25,13 @@ from sphinx.application import Sphinx
 from tracing_utils.book import handouts, prose, vega
 from tracing_utils.book import pages as pages_extension
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.run import warm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the built pages are not opened in a browser")
 
 
 @pytest.fixture(scope="module")
-def html(tmp_path_factory):
+def html(tmp_path_factory, server_of_kernels):
     """The built book, from a copy of the sources; of the executed notebooks, which a run makes, two stand for all."""
     copy = tmp_path_factory.mktemp("book")
     for name in ("book", "results", "studies", "notebooks"):
@@ -44,9 +43,8 @@ def html(tmp_path_factory):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Probing at {revision}")])
         (copy / "book" / "runs" / "pocket").mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, copy / "book" / "runs" / "pocket" / f"probing-{revision}.ipynb")
-    with warm.server(dict(os.environ)) as environment:
-        command = [sys.executable, "-m", "tracing_utils.run.jobs", "book", copy]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tracing_utils.run.jobs", "book", copy]
+    done = subprocess.run(command, env=server_of_kernels, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return copy / "_build" / "html"
 
@@ -143,8 +141,17 @@ def typed_decimals(text):
     return re.findall(r"(?<![\w.-])\d*\.\d+(?![\w.-]*\w)|(?<![\w.])\d+(?:\.\d+)?\s?%", text)
 
 
-ALIKE = [["dl.py ~ dl.py ~ dl.py"], [".genindextable li ~ li ~ li"]]
+ALIKE = "dl.py ~ dl.py ~ dl.py, .genindextable li ~ li ~ li"
 """Of the thousands of entries that a template writes into the reference and the index, axe sees the first two of each list."""
+
+AXE = """async ([alike, options]) => {
+  const away = [...document.querySelectorAll(alike)].map((part) => [part, document.createComment("")]);
+  away.forEach(([part, place]) => part.replaceWith(place));
+  const { violations } = await axe.run(options);
+  away.forEach(([part, place]) => place.replaceWith(part));
+  return violations;
+}"""
+"""Runs axe without what is alike, which is put back. Of what `exclude` names axe asks each element whether it lies in it."""
 
 
 @dataclass
@@ -160,10 +167,18 @@ class Visit:
     cut: list[str] = field(default_factory=list)
     width: int = 0
 
-    def watch(self, page: sync_api.Page):
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url) if request.url[:4] == "http" else None)
+    @contextmanager
+    def watching(self, page: sync_api.Page):
+        heard = {
+            "console": lambda message: self.errors.append(message.text) if message.type == "error" else None,
+            "pageerror": lambda error: self.errors.append(str(error)),
+            "request": lambda request: self.requests.append(request.url) if request.url[:4] == "http" else None,
+        }
+        for event, hear in heard.items():
+            page.on(event, hear)
+        yield
+        for event, hear in heard.items():
+            page.remove_listener(event, hear)
 
     def look(self, page: sync_api.Page, theme: str):
         """Switch the system's theme, let the charts be drawn in it, and ask axe."""
@@ -176,8 +191,7 @@ class Visit:
         # Nothing but colours changes with the theme.
         rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
         options = rules | {"preload": False, "resultTypes": ["violations"]}
-        found = page.evaluate("([alike, options]) => axe.run({exclude: alike}, options)", [ALIKE, options])["violations"]
-        for rule in found:
+        for rule in page.evaluate(AXE, [ALIKE, options]):
             if rule["impact"] in ("serious", "critical"):
                 self.violations.append(f"{theme}: {rule['id']}: {rule['nodes'][0]['html'][:200]}")
 
@@ -195,16 +209,17 @@ def visit(page: sync_api.Page, path: Path) -> Visit:
     seen = Visit(charts=path.read_text().count('class="vega-chart"'))
     page.set_viewport_size({"width": 1280, "height": 900})
     page.emulate_media(color_scheme="light")
-    seen.watch(page)
-    page.goto(path.as_uri())
-    page.add_style_tag(content="* { transition: none !important }")  # axe must not see a colour on its way to another
-    page.evaluate(AXE_SCRIPT)
-    for theme in ("light", "dark"):
-        seen.look(page, theme)
-    seen.chart_links = page.eval_on_selector_all(".chart-tools a", "links => links.map(link => link.href)")
-    seen.cut = page.evaluate(CUT)
-    page.set_viewport_size({"width": 320, "height": 700})
-    seen.width = page.evaluate("document.documentElement.scrollWidth")
+    with seen.watching(page):
+        page.goto(path.as_uri())
+        page.add_style_tag(content="* { transition: none !important }")  # axe must not see a colour on its way to another
+        page.evaluate(AXE_SCRIPT)
+        for theme in ("light", "dark"):
+            seen.look(page, theme)
+        seen.chart_links = page.eval_on_selector_all(".chart-tools a", "links => links.map(link => link.href)")
+        seen.cut = page.evaluate(CUT)
+        page.set_viewport_size({"width": 320, "height": 700})
+        seen.width = page.evaluate("document.documentElement.scrollWidth")
+    page.goto("about:blank")  # else the charts would be drawn anew for the next page's size and theme
     return seen
 
 
@@ -219,21 +234,34 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def visits(html, browser):
+def tab(browser):
+    """One page of the browser, in which the book is read: a new one is a new process, which compiles the chart libraries and axe."""
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def page(tab):
+    """The tab, empty, light and as large as a new one."""
+    tab.goto("about:blank")
+    tab.set_viewport_size({"width": 1280, "height": 720})
+    tab.emulate_media(color_scheme="light")
+    return tab
+
+
+@pytest.fixture(scope="module")
+def visits(html, tab):
     """Every page of the book as a browser saw it."""
-    found = {}
-    for path in [*pages(html), html / "search.html", html / "genindex.html"]:
-        page = browser.new_page()
-        found[path] = visit(page, path)
-        page.close()
-    return found
+    return {path: visit(tab, path) for path in [*pages(html), html / "search.html", html / "genindex.html"]}
 
 
 GUILTY = """<!doctype html><html lang="en"><head><title>Guilty</title></head><body>
-<div style="width: 500px">wide</div><p style="color: #ccc; background: #fff">pale</p>
+<dl class="py"></dl><dl class="py"></dl><dl class="py"><dd><div style="width: 500px">wide, and alike</div>
+<div class="highlight"><pre style="width: 9ch; overflow: auto">a long line</pre></div></dd></dl>
+<p style="color: #ccc; background: #fff">pale</p>
 <img src="http://pictures.example/one.png"><img src="landing.png" alt="landing.png">
 <a id="twice" href="nowhere.html">a</a><a id="twice" href="#gone">b</a><a href="guilty.html#twice">c</a>
-<div class="highlight"><pre style="width: 9ch; overflow: auto">a long line</pre></div>
 <div class="vega-chart"></div><script>throw new Error("guilty")</script></body></html>"""
 
 
@@ -246,11 +274,11 @@ def guilty(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def guilty_visit(guilty, browser):
-    page = browser.new_page()
-    page.set_default_timeout(2000)
-    yield visit(page, guilty)
-    page.close()
+def guilty_visit(guilty, tab):
+    tab.set_default_timeout(2000)  # its chart is never drawn
+    seen = visit(tab, guilty)
+    tab.set_default_timeout(30_000)
+    return seen
 
 
 def test_every_module_of_the_package_is_on_the_page_about_it(html):
@@ -432,20 +460,18 @@ def test_the_slides_turn_and_none_is_taller_than_the_screen(html, browser):
 
 
 @needs_chromium
-def test_the_prediction_sheet_prints_on_one_page_and_each_summary_on_its_own(html, browser):
-    page, count = browser.new_page(), {}
+def test_the_prediction_sheet_prints_on_one_page_and_each_summary_on_its_own(html, page):
+    count = {}
     for name in ("sheet", "summaries", "guide"):
         page.goto((html / "book" / "teach" / f"{name}.html").as_uri())
         count[name] = len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True)))
     summaries = (PROJECT / "book" / "teach" / "summaries.md").read_text().count("\n## ")
     assert count["guide"] > 2  # what is longer than a page is counted so
     assert (count["sheet"], count["summaries"]) == (1, summaries)
-    page.close()
 
 
 @needs_chromium
-def test_a_chart_gives_its_data_as_a_table_and_a_csv_and_its_picture(html, browser):
-    page = browser.new_page()
+def test_a_chart_gives_its_data_as_a_table_and_a_csv_and_its_picture(html, page):
     page.goto((html / "book" / "suite.html").as_uri())
     page.wait_for_selector(".vega-chart[data-drawn]")
     loss = list(csv.reader((PROJECT / "checkpoints" / "pocket" / "loss.csv").read_text().splitlines()))
@@ -467,12 +493,10 @@ def test_a_chart_gives_its_data_as_a_table_and_a_csv_and_its_picture(html, brows
     assert [float(cell) for cell in cells] == pytest.approx([float(x) for x in loss[1]], rel=1e-3)  # four digits are shown
     shown = page.locator(".chart-table tbody tr").count()
     assert f"The first {shown} of {len(loss) - 1} rows; the CSV has all." in page.locator(".chart-data p").inner_text()
-    page.close()
 
 
 @needs_chromium
-def test_a_chart_keeps_the_reader_s_choice_in_another_theme(html, browser):
-    page = browser.new_page(color_scheme="light")
+def test_a_chart_keeps_the_reader_s_choice_in_another_theme(html, page):
     page.goto((html / "book" / "index.html").as_uri())
     choice = page.locator(".vega-chart[data-drawn=light] .chart-controls select:visible").first
     options = choice.locator("option").all_inner_texts()
@@ -482,24 +506,18 @@ def test_a_chart_keeps_the_reader_s_choice_in_another_theme(html, browser):
     redrawn = page.locator(".vega-chart[data-drawn=dark] .chart-controls select:visible").first
     redrawn.wait_for()
     assert redrawn.input_value() == other
-    page.close()
 
 
 @pytest.fixture
-def opened(html, browser):
+def opened(html, page):
     """Open a page of the book with its charts drawn, and give the chart of a figure."""
-    pages = []
 
-    def chart(name, figure, **options):
-        page = browser.new_page(**options)
-        pages.append(page)
+    def chart(name, figure):
         page.goto((html / "book" / name).as_uri())
         page.wait_for_selector(f"#{figure} .vega-chart[data-drawn]")
         return page.locator(f"#{figure} .vega-chart")
 
-    yield chart
-    for page in pages:
-        page.close()
+    return chart
 
 
 def drawing(chart):
@@ -641,14 +659,12 @@ def test_a_chart_fills_the_page_at_every_width_and_is_never_wider(opened, name, 
 
 
 @needs_chromium
-def test_the_search_finds_a_page_without_a_server(html, browser):
-    page = browser.new_page()
+def test_the_search_finds_a_page_without_a_server(html, page):
     page.goto((html / "search.html").as_uri() + "?q=nothingofthesort")
     page.wait_for_function("document.querySelector('#search-results p')?.innerText.includes('did not match')")
     page.goto((html / "search.html").as_uri() + "?q=lexical+floor")
     page.wait_for_selector("#search-results li a")
     assert any("glossary" in link.get_attribute("href") for link in page.locator("#search-results li a").all())
-    page.close()
 
 
 def test_the_environment_for_conda_and_binder_pins_nothing_of_its_own():

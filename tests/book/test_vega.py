@@ -50,6 +50,12 @@ def test_a_chart_in_a_notebook_is_a_specification_a_picture_and_its_alt_text(ren
     assert made[vega.MIME]["mark"]["type"] == "point"
 
 
+def test_what_a_page_of_the_book_draws_itself_is_drawn_once(renderer, monkeypatch):
+    assert "image/png" in bundle(chart())
+    monkeypatch.setenv(vega.DRAWN, "1")
+    assert set(bundle(chart())) == {vega.MIME, "text/plain"}
+
+
 @pytest.mark.parametrize("description", ["", None])
 def test_a_chart_without_a_description_is_refused(renderer, description):
     with pytest.raises(ValueError, match="must have a description, which becomes its alt text"):

@@ -1,5 +1,7 @@
 """The ladder, from words to meaning: the figure and what a page's sentences say of it."""
 
+from functools import cache
+
 import altair as alt
 import pandas as pd
 
@@ -55,10 +57,12 @@ def chart(study: str, description: str) -> alt.FacetChart:
     return panels(alt.layer(*layers, data=table), table, description, [])
 
 
+@cache
 def last(study: str) -> pd.DataFrame:
     """Return value, low and high of each rung and dimension at the last checkpoint, at the selected layer.
 
-    Further columns: `floor`, and `above` (the whole interval lies above the floor's and above one half).
+    Further columns: `floor`, and `above` (the whole interval lies above the floor's and above one half). The table is kept, since
+    each sentence of a page asks for it: copy it before you change it.
     """
     floors = _rows(study).query("kind == 'floor'").set_index(["rung", "dimension"])
     rows = [

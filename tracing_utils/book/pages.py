@@ -10,6 +10,7 @@ description and a picture. Terms are linked to the glossary. The book in one pag
 import base64
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -159,6 +160,7 @@ def _print(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     """Register this extension's listeners."""
     _without_thebe(app)
+    os.environ[vega.DRAWN] = "1"  # the kernels of pages have our environment
     app.add_config_value("tracing_repository", "", "html")
     app.connect("config-inited", _sign)
     app.connect("config-inited", toc.on_config, priority=901)  # sphinx-external-toc reads the contents at 900

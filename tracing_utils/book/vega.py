@@ -2,15 +2,17 @@
 
 Rule: every chart has a description; it becomes the alt text, and a chart without one is refused.
 
-In a notebook a chart becomes a Vega-Lite specification, a PNG (for print) and its alt text. On a page the
-specification is put into a `<div class="vega-chart">` and drawn by `book/_static/charts.js` with the Vega
-libraries that `vl-convert` carries; the script also offers the data, and links to where they come from: the chart's
-`usermeta`, which the renderer fills with the chart function of the cell and the results the page has read.
+In a notebook a chart becomes a Vega-Lite specification, a PNG and its alt text; in the kernel of a page there is no PNG,
+since no page shows it. On a page the specification is put into a `<div class="vega-chart">` and drawn by
+`book/_static/charts.js` with the Vega libraries that `vl-convert` carries; the script also offers the data, and links to
+where they come from: the chart's `usermeta`, which the renderer fills with the chart function of the cell and the results
+the page has read.
 """
 
 import base64
 import html
 import json
+import os
 import re
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from .. import results
 __all__ = ["VEGA_LITE", "enable", "write_javascript", "VegaPlugin"]
 
 MIME = "application/vnd.vegalite.v6+json"
+DRAWN = "TRACING_UTILS_DRAWN"  # set where a page of the book draws the charts itself
 VEGA_LITE = "6.4"  # the version Altair 6 writes; vl-convert carries its libraries
 
 
@@ -46,8 +49,11 @@ def _render(spec: dict, **_options) -> dict:
     if not alt_text:
         raise ValueError("A chart must have a description, which becomes its alt text; set .properties(description=...).")
     spec = {**spec, "usermeta": _origin() | spec.get("usermeta", {})}
+    bundle = {MIME: spec, "text/plain": alt_text}
+    if DRAWN in os.environ:
+        return bundle
     png = vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2)
-    return {MIME: spec, "image/png": base64.b64encode(png).decode(), "text/plain": alt_text}
+    return bundle | {"image/png": base64.b64encode(png).decode()}
 
 
 def enable() -> None:
