@@ -96,14 +96,15 @@ def check_tokenizers(study: Study, folder: Path) -> None:
         ValueError: if one is not what its tokenizer.json says, fails at a text, cannot tell statements apart, or has a chat
             template that takes no question.
     """
-    from ..checkpoints import models  # noqa: PLC0415 - seconds to import
-    from . import runner  # noqa: PLC0415 - as above
+    from . import runner  # noqa: PLC0415 - as below
 
     chat = study.loaded.chat if any(experiments.get(name).target for name in study.runs()) else None
     asked = tuple(ledger.tokenizer_identity(chat)) if chat else ()
     stamp, key = folder / "tokenizers", keys.of([runner.suite_key(study), runner.concepts_key(study), asked])
     if stamp.is_file() and stamp.read_text() == key:
         return
+    from ..checkpoints import models  # noqa: PLC0415 - seconds to import
+
     sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
     needed = [study.loaded[revision] for revision in study.needed()]
     different = {tuple(ledger.tokenizer_identity(checkpoint)): checkpoint for checkpoint in reversed(needed)}
