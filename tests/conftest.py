@@ -4,6 +4,7 @@
 
 import os
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that tests start compiles the package anew
 # Before numpy and torch are imported, which read them once.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"

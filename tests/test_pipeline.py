@@ -14,6 +14,8 @@ from tracing_utils.core.paths import PROJECT
 PLANTED = "from pathlib import Path\n\nassert revision != 'step1' or not Path('broken').exists(), 'planted'\nvega.enable()"
 """A failure of one notebook, from the moment that a file is there."""
 
+PUBLISHED = "what was published before\n"
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, suite_folder, own_statements):
@@ -26,6 +28,8 @@ def project(tmp_path_factory, suite_folder, own_statements):
     shutil.copytree(own_statements, copy / "mine")
     notebook = copy / "notebooks" / "mutual_information.md"
     notebook.write_text(notebook.read_text().replace("vega.enable()", PLANTED))
+    (copy / "results/tiny").mkdir(parents=True)
+    (copy / "results/tiny/probing.csv").write_text(PUBLISHED)
     (copy / "tiny.yml").write_text(
         "suite: tiny\nconcepts: mine\nexperiments: [probing, mutual_information]\nprobing: {seeds: 1}\n"
         "mutual_information: {examples: 40}\nfeatured: [step1]\n"
@@ -33,11 +37,15 @@ def project(tmp_path_factory, suite_folder, own_statements):
     return copy
 
 
-def run(project, *more, study="tiny.yml"):
-    command = [sys.executable, "-m", "tracing_utils", "run", "--study", study, *more]
+def start(project, *words):
     environment = os.environ | {"PYTHONPATH": str(project)}
+    command = [sys.executable, "-m", "tracing_utils", *words]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
+
+
+def run(project, *more):
+    return start(project, "run", "--study", "tiny.yml", *more)
 
 
 def test_a_run_makes_everything_once_and_only_what_changed_again(project):
@@ -54,9 +62,6 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
     assert not (project / "runs/tiny/activations").exists()  # temporary
     assert (project / "book/runs/tiny/probing-step1.ipynb").exists()
 
-    code, said = run(project)
-    assert (code, "nothing to compute" in said) == (0, True), said
-
     for path in (project / "tiny").rglob("*"):
         os.utime(path)
     code, said = run(project)
@@ -69,6 +74,7 @@ def test_a_run_makes_everything_once_and_only_what_changed_again(project):
     assert code == 0, said
     assert "probing of step1" in said
     assert "probing of step0" not in said
+    assert "provenance" in said
     assert (project / "runs/tiny/results/probing.csv").read_bytes() == table
 
 
@@ -76,21 +82,9 @@ def test_a_run_leaves_results_untouched_until_it_is_published_and_then_it_compar
     def held():
         return {path.name: path.read_bytes() for path in (project / "results").rglob("*") if path.is_file()}
 
-    def start(*words):
-        environment = os.environ | {"PYTHONPATH": str(project)}
-        command = [sys.executable, "-m", "tracing_utils", *words]
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-        return done.returncode, done.stdout + done.stderr
-
-    (project / "results/tiny").mkdir(parents=True)
-    (project / "results/tiny/probing.csv").write_text("what was published before\n")
-    before = held()
-    shutil.rmtree(project / "runs/tiny/results")
-    code, said = run(project)
-    assert code == 0, said
-    assert "provenance" in said
-    assert held() == before
-    code, said = start("compare", "tiny")
+    assert (project / "runs/tiny/results/provenance.json").exists()  # by the runs above
+    assert held() == {"probing.csv": PUBLISHED.encode()}
+    code, said = start(project, "compare", "tiny")
     assert (code, "Unknown published study 'tiny'" in said) == (2, True), said
     code, said = run(project, "--publish")
     assert (code, "nothing to compute" in said) == (0, True), said
@@ -100,7 +94,7 @@ def test_a_run_leaves_results_untouched_until_it_is_published_and_then_it_compar
     assert computed["dtype"] == ["float32"]
     assert computed["threads"] == [1]
     assert len(computed["blas"]) == 1
-    code, said = start("compare", "tiny")
+    code, said = start(project, "compare", "tiny")
     assert (code, "Yes, tiny was reproduced" in said) == (0, True), said
 
 
@@ -154,32 +148,31 @@ def test_an_experiment_of_four_new_files_runs_into_results_and_a_page_and_change
         ]
         return {f"{path.parent.name} {path.stem}": json.loads(path.read_text())["key"] for path in records}
 
-    before = keys()
+    def tables() -> set[str]:
+        return {path.stem for path in (project / "runs/tiny/results").glob("*.csv")}
+
+    before, others, study = keys(), tables(), project / "tiny.yml"
     assert len(before) == 4
     for name, content in TOY.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         assert not (project / name).exists()
         (project / name).write_text(content)
-    (project / "toy.yml").write_text("suite: tiny\nconcepts: mine\nfeatured: [step1]\nexperiments: [toy]\ntoy: {power: 2}\n")
-    code, said = run(project, study="toy.yml")
+    written = study.read_text()
+    study.write_text(written.replace("mutual_information]", "mutual_information, toy]") + "toy: {power: 2}\n")
+    code, said = run(project)
     assert code == 0, said
-    table = pd.read_csv(project / "runs/toy/results/toy.csv")
+    table = pd.read_csv(project / "runs/tiny/results/toy.csv")
     assert table["revision"].tolist() == ["step0", "step1"]
     assert set(table["metric"]) == {"power 2"}
     assert (table["value"] > 0).all()
-    assert sorted(path.stem for path in (project / "runs/toy/results").glob("*.csv")) == ["claims", "concepts", "ledger", "toy"]
-    assert (project / "book/runs/toy/toy-step1.ipynb").exists()
-
-    study = project / "tiny.yml"
-    study.write_text(study.read_text().replace("[probing, mutual_information]", "[probing, mutual_information, toy]"))
-    code, said = run(project)
-    assert code == 0, said
+    assert tables() == others | {"toy"}
+    assert (project / "book/runs/tiny/toy-step1.ipynb").exists()
     assert keys() == before
     assert "toy of step0" in said
     assert "probing of" not in said
     shutil.rmtree(project / "tracing_utils/experiments/toy")
     (project / "notebooks/toy.md").unlink()
-    study.write_text(study.read_text().replace(", toy]", "]"))
+    study.write_text(written)
 
 
 def test_a_failed_notebook_is_named_and_kept_and_the_same_command_continues(project):

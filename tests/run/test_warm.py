@@ -43,13 +43,6 @@ else:
 """
 
 
-@pytest.fixture(scope="module")
-def served():
-    """The environment in which a server is found."""
-    with warm.server(dict(os.environ)) as environment:
-        yield environment
-
-
 @pytest.fixture
 def start(tmp_path):
     """Return a function that starts the module `told` by way of `warm` in an environment, and end it afterwards."""
@@ -70,11 +63,11 @@ def start(tmp_path):
 
 
 def test_a_forked_module_has_the_words_the_files_the_folder_and_the_environment_of_its_caller_and_gives_its_exit_code(
-    served, start, tmp_path
+    server_of_kernels, start, tmp_path
 ):
-    alone = {key: value for key, value in served.items() if key != "TRACING_UTILS_WARM"}
+    alone = {key: value for key, value in server_of_kernels.items() if key != "TRACING_UTILS_WARM"}
     ways = {}
-    for name, environment in {"forked": served, "started": alone | {"TRACING_UTILS_WARM": "nobody"}}.items():
+    for name, environment in {"forked": server_of_kernels, "started": alone | {"TRACING_UTILS_WARM": "nobody"}}.items():
         process = start(environment, "a word", "-f")
         ways[name] = (*process.communicate("what was typed"), process.returncode)
         assert (tmp_path / "left open").read_text() == "what was written"
@@ -87,32 +80,32 @@ def test_a_forked_module_has_the_words_the_files_the_folder_and_the_environment_
     assert ways["forked"][2] == ways["started"][2] == 3
 
 
-def test_no_two_have_the_same_chance(served, start):
-    first, second = (start(served, "chance").communicate()[0].split() for _ in range(2))
+def test_no_two_have_the_same_chance(server_of_kernels, start):
+    first, second = (start(server_of_kernels, "chance").communicate()[0].split() for _ in range(2))
     assert first[0] == second[0] == "True"
     assert not set(first[1:]) & set(second[1:])
 
 
-def test_code_that_was_changed_since_the_server_began_is_read(served, start, tmp_path):
-    assert "changed" not in start(served, "chance").communicate()[0]
+def test_code_that_was_changed_since_the_server_began_is_read(server_of_kernels, start, tmp_path):
+    assert "changed" not in start(server_of_kernels, "chance").communicate()[0]
     (tmp_path / "told.py").write_text("print('changed')")
-    assert start(served, "chance").communicate()[0] == "changed\n"
+    assert start(server_of_kernels, "chance").communicate()[0] == "changed\n"
 
 
-def test_a_copy_of_the_package_is_not_run_by_the_server_of_another(served, start, tmp_path):
+def test_a_copy_of_the_package_is_not_run_by_the_server_of_another(server_of_kernels, start, tmp_path):
     for name in ("__init__.py", "run/__init__.py", "run/warm.py"):
         (to := tmp_path / "copy" / "tracing_utils" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / "tracing_utils" / name, to)
-    assert start(served, "chance").communicate()[0].startswith("True")
-    assert start(served, "chance", package=tmp_path / "copy").communicate()[0].startswith("False")
+    assert start(server_of_kernels, "chance").communicate()[0].startswith("True")
+    assert start(server_of_kernels, "chance", package=tmp_path / "copy").communicate()[0].startswith("False")
 
 
 def _at_work(process: subprocess.Popen) -> list[psutil.Process]:
     return [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
 
 
-def test_a_killed_caller_ends_what_it_asked_for_and_all_below_it(served, start):
-    process = start(served, "sleep")
+def test_a_killed_caller_ends_what_it_asked_for_and_all_below_it(server_of_kernels, start):
+    process = start(server_of_kernels, "sleep")
     forked, below = _at_work(process)
     assert psutil.Process(process.pid) not in forked.parents()
     assert forked.is_running()
@@ -124,8 +117,8 @@ def test_a_killed_caller_ends_what_it_asked_for_and_all_below_it(served, start):
     assert not forked.is_running()
 
 
-def test_a_signal_to_the_caller_reaches_what_it_asked_for_and_a_killed_child_is_a_killed_caller(served, start):
-    asked, killed = start(served, "sleep"), start(served, "sleep")
+def test_a_signal_to_the_caller_reaches_what_it_asked_for_and_a_killed_child_is_a_killed_caller(server_of_kernels, start):
+    asked, killed = start(server_of_kernels, "sleep"), start(server_of_kernels, "sleep")
     for process in (asked, killed):
         process.forked, process.below = _at_work(process)
     asked.terminate()
@@ -147,7 +140,9 @@ def test_with_its_server_a_child_ends_and_the_next_is_started_anew(start):
         assert start(environment, "chance").communicate()[0].startswith("False")
 
 
-def test_a_notebook_leaves_the_same_bytes_forked_and_started(served, suite_folder, own_statements, tmp_path, monkeypatch):
+def test_a_notebook_leaves_the_same_bytes_forked_and_started(
+    server_of_kernels, suite_folder, own_statements, tmp_path, monkeypatch
+):
     options = {"probing": {"seeds": 1, "protocols": ["corrected"]}}
     study = studies.Study("s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), options=options)
     source = tmp_path / "probing.md"
@@ -157,7 +152,7 @@ def test_a_notebook_leaves_the_same_bytes_forked_and_started(served, suite_folde
     monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # as the job of a notebook says
     left = {}
     for name in ("forked", "started"):
-        monkeypatch.setenv("TRACING_UTILS_WARM", served["TRACING_UTILS_WARM"] if name == "forked" else "")
+        monkeypatch.setenv("TRACING_UTILS_WARM", server_of_kernels["TRACING_UTILS_WARM"] if name == "forked" else "")
         out = tmp_path / f"{name}.ipynb"
         runner.execute(source, values | {"output": str(tmp_path / "out.csv")}, out, tmp_path / "failed.ipynb")
         left[name] = out.read_text(), (tmp_path / "out.csv").read_bytes()
@@ -167,7 +162,7 @@ def test_a_notebook_leaves_the_same_bytes_forked_and_started(served, suite_folde
     assert left["forked"][1] == left["started"][1]
 
 
-def test_what_notebooks_import_beyond_our_own_code_has_been_imported(served, start, tmp_path):
+def test_what_notebooks_import_beyond_our_own_code_has_been_imported(server_of_kernels, start, tmp_path):
     cells = [
         "\n".join(ast.unparse(node) for node in ast.parse(cell.source).body if isinstance(node, ast.Import | ast.ImportFrom))
         for path in (PROJECT / "notebooks").glob("*.md")
@@ -176,7 +171,7 @@ def test_what_notebooks_import_beyond_our_own_code_has_been_imported(served, sta
     ]
     told = "import sys\nbefore = set(sys.modules)\n" + "\n".join(cells) + "\nfrom tracing_utils.run import runner, jobs\n"
     (tmp_path / "told.py").write_text(told + "print(*(set(sys.modules) - before))")
-    new = start(served).communicate()[0].split()
+    new = start(server_of_kernels).communicate()[0].split()
     others = sorted(name for name in new if not name.startswith("tracing_utils"))
     assert len(new) > len(others) + 20
     assert len(others) < 40, others

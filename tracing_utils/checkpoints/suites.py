@@ -153,13 +153,13 @@ def _expanded(template: str, entry: dict) -> Iterable[tuple[str, dict]]:
 
 def _filled(text: str, named: dict[str, str]) -> str:
     """Return a text of an entry with variables, `{size}`, with their values put in."""
+    return re.sub(r"\{([^{}]*)\}", lambda match: _value(match[1], named), text) if named else text
 
-    def value(match: re.Match) -> str:
-        if match[1] not in named:
-            raise unknown("variable of suites.yml", match[1], named)
-        return named[match[1]]
 
-    return re.sub(r"\{([^{}]*)\}", value, text) if named else text
+def _value(variable: str, named: dict[str, str]) -> str:
+    if variable not in named:
+        raise unknown("variable of suites.yml", variable, named)
+    return named[variable]
 
 
 def known() -> dict[str, str]:

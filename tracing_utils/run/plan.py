@@ -6,7 +6,6 @@ Rule: a plan asks nothing, changes nothing and downloads no weights; what it has
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -154,7 +153,7 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     however little it reads. What it takes beyond them grows with statements x layers x d_model; that of an experiment which
     runs the model, with parameters x the statements it reads.
     """
-    traced = list(_traced())
+    traced = _traced()
     if not traced:
         return {}
     size = np.log(table["parameters"].max())
@@ -172,17 +171,20 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
     return seconds
 
 
-def _traced() -> Iterator[tuple[Study, pd.DataFrame, dict[str, float]]]:
-    """Yield the studies with results, their costs, and the seconds their notebooks took."""
+@cache
+def _traced() -> list[tuple[Study, pd.DataFrame, dict[str, float]]]:
+    """Return the studies with results, their costs, and the seconds their notebooks took."""
+    found = []
     for name in results.studies("ledger"):
         record = results.shown(name) / "provenance.json"
         took = json.loads(record.read_text(encoding="utf-8")).get("notebook_seconds")
         try:
             other = studies.read(PROJECT / "studies" / f"{name}.yml")
             if took:
-                yield other, costs(other), took
+                found.append((other, costs(other), took))
         except ValueError:  # its suite or its statements are not on this machine
             continue
+    return found
 
 
 def model_operations(study: Study, table: pd.DataFrame, experiment: str) -> float:

@@ -101,14 +101,15 @@ def _mixture(known: np.ndarray, labels: np.ndarray, every: np.ndarray, base: np.
 
 def _scaling(logits: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return slope (0 to 10) and offset with the least weighted cross-entropy."""
-    design = np.stack([logits, np.ones(len(logits))])
-    signs = 2 * labels - 1
+    told = (np.stack([logits, np.ones(len(logits))]), 2 * labels - 1, weight)
+    start, bounds = np.array([1.0, 0.0]), [(0, 10), (-10, 10)]
+    return minimize(_cross_entropy, start, told, jac=True, method="L-BFGS-B", bounds=bounds).x
 
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        margins = signs * (parameters @ design)
-        return (weight * np.logaddexp(0, -margins)).mean(), -(weight * design * signs * expit(-margins)).mean(1)
 
-    return minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, 10), (-10, 10)]).x
+def _cross_entropy(parameters: np.ndarray, design: np.ndarray, signs: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the weighted cross-entropy and its gradient."""
+    margins = signs * (parameters @ design)
+    return (weight * np.logaddexp(0, -margins)).mean(), -(weight * design * signs * expit(-margins)).mean(1)
 
 
 def usable_information(

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -357,16 +358,16 @@ class Sweep:
         """Return the preference for each pair's trustworthy member, and the perplexity, with `shift` added at `layer`."""
         added = _as_shift(self._model, shift)
         with self._lower_blocks_passed(layer) as last:
-
-            def run(batch: Batch, number: int) -> torch.Tensor:
-                last.stream = self._streams[layer][number].clone()
-                last.stream.flatten(0, 1)[slice(None) if self._everywhere else batch.roots] += added
-                return self._model(**batch.inputs, use_cache=False).logits
-
-            nats = self._forest.nats(run)
+            nats = self._forest.nats(partial(self._logits, layer, last, added))
         paired, neutral = slice(None, self._paired), slice(self._paired, None)
         tokens = self._tokens
         return preference(nats[paired], tokens[paired], self._pairs), perplexity(nats[neutral], tokens[neutral])
+
+    def _logits(self, layer: int, last: _Passed, added: torch.Tensor, batch: Batch, number: int) -> torch.Tensor:
+        """Return the logits of a batch with `added` at the layer whose stand-in is `last`."""
+        last.stream = self._streams[layer][number].clone()
+        last.stream.flatten(0, 1)[slice(None) if self._everywhere else batch.roots] += added
+        return self._model(**batch.inputs, use_cache=False).logits
 
     def unsteered(self) -> tuple[Float[np.ndarray, " pair"], Perplexity]:
         """Return the same without a vector."""

@@ -130,11 +130,8 @@ class Forest:
         """
         total = torch.zeros(len(self._ids), dtype=torch.float64, device=self._model.device)
         places = torch.empty(0)
-
-        def only_places(_module, args):
-            return (args[0].flatten(0, 1)[places][None], *args[1:])
-
-        handle = self._model.get_output_embeddings().register_forward_pre_hook(only_places)
+        head = self._model.get_output_embeddings()
+        handle = head.register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[places][None], *args[1:]))
         try:
             with torch.inference_mode():
                 for number, batch in enumerate(self.batches):
