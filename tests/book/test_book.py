@@ -25,13 +25,14 @@ from sphinx.application import Sphinx
 from tracing_utils.book import handouts, prose, vega
 from tracing_utils.book import pages as pages_extension
 from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import warm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the built pages are not opened in a browser")
 
 
 @pytest.fixture(scope="module")
-def html(tmp_path_factory, server_of_kernels):
+def html(tmp_path_factory):
     """The built book, from a copy of the sources; of the executed notebooks, which a run makes, two stand for all."""
     copy = tmp_path_factory.mktemp("book")
     for name in ("book", "results", "studies", "notebooks"):
@@ -43,8 +44,9 @@ def html(tmp_path_factory, server_of_kernels):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Probing at {revision}")])
         (copy / "book" / "runs" / "pocket").mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, copy / "book" / "runs" / "pocket" / f"probing-{revision}.ipynb")
-    command = [sys.executable, "-m", "tracing_utils.run.jobs", "book", copy]
-    done = subprocess.run(command, env=server_of_kernels, capture_output=True, text=True)
+    with warm.server(dict(os.environ)) as environment:
+        command = [sys.executable, "-m", "tracing_utils.run.jobs", "book", copy]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return copy / "_build" / "html"
 

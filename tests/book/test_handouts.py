@@ -144,7 +144,6 @@ def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_pa
     assert {service for _, service, _ in on_github} == {"Colab", "Binder"}
 
 
-@pytest.mark.usefixtures("warm_kernels")
 def test_watching_trust_appear_runs_from_start_to_end(tmp_path):
     source = PROJECT / "book" / "teach" / "watch_trust_appear.md"
     values = {"steps": 4, "every": 2, "seed": 3, "folder": str(tmp_path / "mine")}
@@ -158,7 +157,6 @@ def test_watching_trust_appear_runs_from_start_to_end(tmp_path):
     assert {(row["arm"], row["step"]) for row in rows} == {(arm, step) for arm in ("coherent", "scrambled") for step in (0, 2, 4)}
 
 
-@pytest.mark.usefixtures("warm_kernels")
 def test_pre_training_your_own_runs_from_start_to_end(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")  # compiling the loss would take a minute
     source = PROJECT / "book" / "teach" / "pretrain_your_own.md"
