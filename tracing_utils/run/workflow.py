@@ -100,7 +100,7 @@ def check_tokenizers(study: Study, folder: Path) -> None:
         ValueError: if one is not what its tokenizer.json says, fails at a text, cannot tell statements apart, or has a chat
             template that takes no question.
     """
-    from . import runner  # noqa: PLC0415
+    from . import runner  # noqa: PLC0415 - seconds to import
 
     chat = study.loaded.chat if any(experiments.get(name).target for name in study.runs()) else None
     asked = tuple(ledger.tokenizer_identity(chat)) if chat else ()
