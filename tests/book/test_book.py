@@ -178,9 +178,11 @@ class Visit:
         }
         for event, hear in heard.items():
             page.on(event, hear)
-        yield
-        for event, hear in heard.items():
-            page.remove_listener(event, hear)
+        try:
+            yield
+        finally:
+            for event, hear in heard.items():
+                page.remove_listener(event, hear)
 
     def look(self, page: sync_api.Page, theme: str):
         """Switch the system's theme, let the charts be drawn in it, and ask axe."""

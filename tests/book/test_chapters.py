@@ -1,4 +1,4 @@
-"""Every chapter goes from an example over its finding and a figure to the reasons, the method and what it does not show."""
+"""Every chapter begins with an example, its finding and a figure; then come reasons, method and what it does not show."""
 
 import re
 

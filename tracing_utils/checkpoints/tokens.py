@@ -91,6 +91,7 @@ def framed(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[str]) -> lis
             f"A chat template must take the message of a user alone; this one failed: {brief(' '.join(str(error).split()))}. "
             "Mend it, or leave steering out."
         ) from error
+    early = []
     for message, text, without in zip(messages, texts, plain, strict=True):
         if message.strip() not in text:
             raise ValueError(
@@ -98,11 +99,13 @@ def framed(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[str]) -> lis
                 "leave steering out."
             )
         if not without.startswith(text[: text.index(message.strip()) + len(message.strip())]):
-            warnings.warn(
-                f"The chat template puts something before a question so that it is answered, of {brief(message)} it makes "
-                f"{brief(text)}; a model goes on at the end. Mend it if that is not meant.",
-                stacklevel=1,
-            )
+            early.append(f"of {brief(message)} it makes {brief(text)}")
+    if early:  # told once, however many are asked
+        warnings.warn(
+            f"The chat template puts something before a question so that it is answered: {early[0]}. A model goes on at the end. "
+            "Mend it if that is not meant.",
+            stacklevel=1,
+        )
     if (end := tokenizer.eos_token) and any(text.rstrip().endswith(end) for text in texts):
         warnings.warn(f"The chat template ends a question in {end}, behind which a model may have nothing to say.", stacklevel=1)
     return texts

@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
     def construct_plain_int(self, node: yaml.ScalarNode) -> int:
         """Refuse what YAML reads as another number than people do: 0010 is 8 there, and 1:30 is 90."""
         if re.match(r"[-+]?0[0-9_]|.*:", node.value):
-            raise _refusal(f"{brief(node.value)} is another number in YAML; write it without zeros before it or colons", node)
+            raise _refusal(f"{brief(node.value)} is another number in YAML; write it plainly, or a name in quotes", node)
         return self.construct_yaml_int(node)
 
 

@@ -81,7 +81,7 @@ def _absolute(source: str) -> str:
 
 def checked_ledger(study: Study) -> pd.DataFrame:
     """Return the ledger of a study's checkpoints, or raise `ValueError` if one is not what its name says."""
-    from . import runner  # noqa: PLC0415 - seconds to import
+    from . import runner  # noqa: PLC0415 - it brings the libraries of notebooks, which many commands do without
 
     study.check_options()
     for name in study.runs():
@@ -100,7 +100,7 @@ def check_tokenizers(study: Study, folder: Path) -> None:
         ValueError: if one is not what its tokenizer.json says, fails at a text, cannot tell statements apart, or has a chat
             template that takes no question.
     """
-    from . import runner  # noqa: PLC0415
+    from . import runner  # noqa: PLC0415 - it brings the libraries of notebooks, which many commands do without
 
     chat = study.loaded.chat if any(experiments.get(name).target for name in study.runs()) else None
     asked = tuple(ledger.tokenizer_identity(chat)) if chat else ()

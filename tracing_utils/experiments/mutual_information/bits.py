@@ -42,9 +42,9 @@ def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed
     """Return held-out logits made honest: by readers of a logit that are fitted, for each tenth of the groups, on the others.
 
     A probe that is sure beyond its right loses bits that its direction holds, on a few statements that lie far out. One
-    reader knows the base rate alone. One knows how often a side of 0 is right, which is all that Fano's bound says. One mixes
-    three from statement to statement: a slope and an offset, the rate of label 1 on each side, and the base rate, which
-    bounds what a statement costs. The three are weighted by how likely they make the labels they were fitted on.
+    reader knows the base rate alone. One knows how often a side of 0 is right, which is all that Fano's bound says. The third
+    goes, from statement to statement, by a slope and an offset, by the rate of label 1 on each side, or by the base rate, which
+    bounds what a statement costs. A reader weighs the more, the likelier it makes the labels that it was fitted on.
     The parts are not the folds of the probe: with few groups one fold's probe errs far more often than the others', whose
     rate would be taken for its own.
 
