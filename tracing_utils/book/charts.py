@@ -378,15 +378,15 @@ def curves(
 
 
 def over_dose(table: pd.DataFrame, title: str, description: str) -> alt.FacetChart:
-    """Chart `value` over the share `dose` of coherence: a point a `seed`, the mean as a line, one panel a dimension."""
+    """Chart `value` over the share `dose` of coherence, one line a `seed`, one panel a dimension."""
     base = alt.Chart().encode(
-        x=alt.X("dose:Q", title="share of coherent statements", axis=alt.Axis(grid=False, format=".0%", tickCount=3)),
+        x=alt.X("dose:Q", title="coherence", axis=alt.Axis(grid=False, format=".0%", values=[0, 0.5, 1])),
+        y=fitted(title),
         color=colour(),
+        detail="seed:N",
     )
-    says = ["seed:N", "dose:Q", alt.Tooltip("value:Q", format=".3f")]
-    mean = base.mark_line().encode(y=alt.Y("mean(value):Q", title=title, scale=alt.Scale(zero=False)))
-    points = base.mark_point(size=30).encode(y=fitted(title), tooltip=says)
-    return panels(alt.layer(mean, points, data=table[["seed", "dose", "dimension", "value"]]), table, description, [])
+    points = base.mark_point(size=30).encode(tooltip=["seed:N", "dose:Q", alt.Tooltip("value:Q", format=".3f")])
+    return panels(alt.layer(base.mark_line(), points, data=table[["seed", "dose", "dimension", "value"]]), table, description, [])
 
 
 def against_random(table: pd.DataFrame, description: str) -> alt.FacetChart:
