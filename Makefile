@@ -6,8 +6,8 @@ SYSTEM_PYTHON ?= python3
 CHROMIUM ?= chromium
 PARSERS ?= revision study statements-csv statements-jsonl preferences-csv preferences-jsonl results registry saved-suite
 SECONDS_EACH ?= 600
-SEEDS ?= 1 2 3 4 5
-DOSED ?= 1
+SEEDS ?= 1 2 3 4 5 6
+DOSED ?= 1 6
 FORGETTING ?= 1
 OUT ?= runs/world
 

@@ -26,7 +26,7 @@ from tracing_utils.experiments.steering import likelihoods
 from tracing_utils.run import processes, runner
 from tracing_utils.statements import concepts
 
-from . import released_data, simulation
+from . import released_data, simulation, world
 
 
 def power() -> None:
@@ -43,9 +43,12 @@ def looked_at() -> set[str]:
 
 
 def register() -> None:
-    """Write down that the claims' tests are fixed, and which weights have been looked at, now or before."""
-    before = [sha for entry in json.loads(framework.REGISTERED.read_text()) for sha in entry["seen"]]
-    framework.register(date.today().isoformat(), [*looked_at(), *before])
+    """Write down that the tests are fixed, of the claims and of the world, and what has been looked at, now or before."""
+    today = date.today().isoformat()
+    world.register(today, results.read("world", "measures")["seed"])
+    entries = json.loads(framework.REGISTERED.read_text())
+    if all(entry["code"] != framework.code() for entry in entries):
+        framework.register(today, [*looked_at(), *(sha for entry in entries for sha in entry["seen"])])
 
 
 def picture() -> None:

@@ -1,14 +1,17 @@
 """Train both arms of the designed world and measure what each knows, and what can be read from it, against what was told.
 
 Rule: a probe is fitted on told keys alone, on subjects that it is not tested on; late and never-told keys are only tested.
+What is asked of the runs is registered before seeds are seen that confirm it (`register`, `conditions`).
 
 Usage: python -m benchmarks.world OUT SEED ...
 """
 
 import argparse
+import inspect
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from tracing_utils import results
 from tracing_utils.checkpoints import activations, models, suites
+from tracing_utils.core.paths import PROJECT
+from tracing_utils.experiments.mutual_information import estimates
 from tracing_utils.experiments.probing import probes
 from tracing_utils.experiments.steering import intervention, likelihoods, nulls
 from tracing_utils.pocket import world_training
@@ -34,6 +39,9 @@ BETWEEN = (0.9, 0.75)
 
 KEYS = (TOLD, LATE, NEVER)
 """Kinds of keys, as the categories of the concept set begin."""
+
+REGISTERED = PROJECT / "results" / "world" / "registered.json"
+"""When the conditions were written down, by the hash of their code, and which seeds had been seen by then."""
 
 
 def concept_set(dimension: str, world: World | None = None) -> ConceptSet:
@@ -91,9 +99,15 @@ def measure(model, tokenizer, seeds: Sequence[int] = (0, 1, 2)) -> Iterator[dict
     """Yield rows of `dimension`, `keys`, `measure`, `value` and `n` for one checkpoint.
 
     `likelihood` is the share of keys whose told value is likelier than that of the other subject of the pair; `probe` the
-    accuracy of a linear probe at the layer chosen on the validation part.
+    accuracy of a linear probe at the layer chosen on the validation part; `nhsic_tx` and `nhsic_ty` are the paper's, of the
+    last layer on told keys.
     """
     for dimension in DIMENSIONS:
+        known = load("world", dimension.name)
+        acts = activations.extract(model, activations.encode(model, tokenizer, known.statements))
+        for shared in estimates.released(acts, known):
+            row = {"dimension": dimension.name, "keys": TOLD, "measure": shared.metric}
+            yield row | {"value": shared.values[-1, 0], "n": shared.n}
         concepts = concept_set(dimension.name)
         ids = activations.encode(model, tokenizer, concepts.statements)
         read = read_right(activations.extract(model, ids), concepts, seeds)[-1]
@@ -160,6 +174,9 @@ def steer(folder: Path) -> pd.DataFrame:
 HALF_WAY = 0.75
 """Share at which something counts as known, or as readable: half way from chance to all."""
 
+FITTED = (512, 2048)
+"""Steps between which nHSIC(T;X) is asked to rise."""
+
 
 def onsets(table: pd.DataFrame) -> pd.DataFrame:
     """Return when each dimension of each run is known (`likelihood`) and when it can be read (`probe`).
@@ -223,7 +240,7 @@ def acceptance(table: pd.DataFrame, late_from: int, steered: pd.DataFrame) -> pd
         asked.append((f"late, {arm}: likelihood rises in each seed", rise[arm, "likelihood"], 0.2, 1))
     asked.append(("late, coherent: probe rises in each seed", rise["coherent", "probe"], 0.2, 1))
     asked.append(("late, scrambled: not read in the end", pd.Series([after["scrambled", "probe"].mean()]), 0.45, 0.55))
-    asked += [*_by_steering(steered), *_by_dose(table)]
+    asked += [*_by_steering(steered), *_by_dose(table), *_by_onset(runs, late_from), *_by_information(runs)]
     made = [{"condition": c, "low": low, "high": high, "least": v.min(), "most": v.max()} for c, v, low, high in asked]
     found = pd.DataFrame(made)
     return found.assign(holds=(found["least"] >= found["low"]) & (found["most"] <= found["high"]))
@@ -246,13 +263,83 @@ def _by_dose(runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, float, float]
         yield "dose: the highest below 1 is read better than 0, mean", pd.Series([read[BETWEEN[0]] - read[0]]), 0.1, 1
 
 
+def _by_onset(runs: pd.DataFrame, late_from: int) -> Iterator[tuple[str, pd.Series, float, float]]:
+    """Yield what is asked of when something is known and when it can be read; what does not come, comes last."""
+    at = onsets(runs).set_index(["arm", "keys", "measure", "seed", "dimension"])["onset"].fillna(np.inf).sort_index()
+    told, late = at["coherent", TOLD], at.xs(LATE, level="keys") - late_from
+    first = (told["likelihood"] < told["probe"]).groupby("seed").mean()
+    yield "told, coherent: share of dimensions that are known before they are read, each seed", first, 0.8, 1
+    for arm in ("coherent", "scrambled"):
+        yield f"late, {arm}: steps from being told to being known, each seed and dimension", late[arm, "likelihood"], 0, 256
+    read = late["coherent", "probe"].groupby("seed").median()
+    yield "late, coherent: steps from being told to being read, median seed", pd.Series([read.median()]), 0, 1024
+
+
+def _by_information(runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, float, float]]:
+    """Yield what is asked of nHSIC at the last layer, where it was computed at the steps it is asked of."""
+    found = runs[(runs["keys"] == TOLD) & (runs["measure"].str.startswith("nhsic"))]
+    if not set(FITTED) <= set(found["step"]):
+        return
+    end = found[found["step"] == found["step"].max()].groupby(["measure", "arm", "dimension"])["value"].mean()
+    curves = found.groupby(["measure", "arm", "seed", "step"])["value"].mean()["nhsic_tx"].unstack()
+    for arm, least, most in (("coherent", 0.3, 1), ("scrambled", 0, 0.1)):
+        yield f"nHSIC(T;Y), {arm}: at the end, each dimension, mean", end["nhsic_ty", arm], least, most
+    for arm, least, most in (("coherent", 0.2, 10), ("scrambled", 0, 0.15)):
+        later = curves.loc[arm, FITTED[0] :]
+        rise, fall = later[FITTED[1]] - later[FITTED[0]], later.max(axis=1) - later.iloc[:, -1]
+        yield f"nHSIC(T;X), {arm}: rises from step {FITTED[0]} to {FITTED[1]}, each seed", rise, 0.3, 10
+        yield f"nHSIC(T;X), {arm}: falls from its height to the end, each seed", fall, least, most
+
+
+def code() -> str:
+    """Return a hash of the code that decides what holds."""
+    parts = (onsets, _onset, acceptance, _by_steering, _by_dose, _by_onset, _by_information)
+    values = (HALF_WAY, BETWEEN, FITTED)
+    return sha256("\n".join([*map(inspect.getsource, parts), repr(values)]).encode()).hexdigest()[:16]
+
+
+def _entries(file: Path) -> list[dict]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+
+
+def register(date: str, seen: Iterable[int], file: Path = REGISTERED) -> None:
+    """Write down that the conditions are fixed as they are now, and which seeds have been seen by now; once for each code.
+
+    Args:
+        date: of today.
+        seen: seeds.
+        file: to which the entry is added.
+    """
+    entries = _entries(file)
+    if all(entry["code"] != code() for entry in entries):
+        entries.append({"date": date, "code": code(), "seen": sorted(map(int, set(seen)))})
+        file.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+
+
+def conditions(table: pd.DataFrame, late_from: int, steered: pd.DataFrame, file: Path = REGISTERED) -> pd.DataFrame:
+    """Return `acceptance` apart for the seeds that were seen when the conditions were registered, and for those seen after.
+
+    Returns:
+        The columns of `acceptance`; `seeds`, which; `data`, `confirmed` for those seen after and else `exploratory`.
+    """
+    entries = [entry for entry in _entries(file) if entry["code"] == code()]
+    seen = {seed for entry in entries for seed in entry["seen"]} if entries else set(table["seed"])
+    parts = []
+    for data, old in (("exploratory", True), ("confirmed", False)):
+        here, there = (rows[rows["seed"].isin(seen) == old] for rows in (table, steered))
+        if len(here):
+            seeds = ", ".join(map(str, sorted(here["seed"].unique())))
+            parts.append(acceptance(here, late_from, there).assign(seeds=seeds, data=data))
+    return pd.concat(parts, ignore_index=True)
+
+
 def main(
     out: Path, seeds: Sequence[int], dosed: Sequence[int] = (), forgetting: Sequence[int] = (), train=world_training.train
 ) -> None:
     """Train both arms of each seed into `out`, and write there, as CSV, what was measured; a finished run is not trained again.
 
     `measures.csv` holds the rows of `trace`, `onsets.csv`, `steered.csv` and `conditions.csv` those of `onsets`, `steer` and
-    `acceptance`.
+    `conditions`.
 
     Args:
         out: a folder; gets a folder a seed with a suite an arm, and the tables.
@@ -269,7 +356,7 @@ def main(
         train(out / f"seed-{seed}" / "world-forgetting", 1.0, seed, drop_from=world_training.LATE_FROM)
     folders = [folder for folder, _, _ in runs]
     table, steered = (pd.concat(map(made, folders)) for made in (trace, steer))
-    judged = acceptance(table, facts[0]["late_from"], steered)
+    judged = conditions(table, facts[0]["late_from"], steered)
     made = {"measures": table, "onsets": onsets(table), "steered": steered, "conditions": judged}
     for name, rows in made.items():
         results.write_csv(rows, out / f"{name}.csv")

@@ -130,6 +130,18 @@ def verdicts() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dimension", "concept_set", "verdict", "windows"])
 
 
+def arm_keys() -> pd.DataFrame:
+    """Told and never-told keys of both arms, known and read."""
+    table = arms().query("seed == 1").assign(method=lambda t: t["arm"] + ", known", low=0.4, high=1.0, n=2)
+    return pd.concat([table, table.assign(keys="never", value=0.5)])
+
+
+def steered() -> pd.DataFrame:
+    """Gains of two seeds in both arms, with the range of random directions."""
+    table = arms().query("step == 64").rename(columns={"value": "gain"})
+    return table.assign(random_low=-0.1, random_high=0.2)
+
+
 BOTH_ARMS = [("coherent", "told"), ("scrambled", "told")]
 
 
@@ -181,6 +193,9 @@ CHARTS = {
     "two_arms": lambda: charts.two_arms(arms(), BOTH_ARMS, arms().query("seed == 1"), 8, TEXT),
     "curves": lambda: charts.curves(probing().query("layer == 1"), "accuracy", TEXT, level=0.5),
     "curves of two sets": lambda: charts.curves(two_sets().query("layer == 1"), "accuracy", TEXT),
+    "curves of a choice": lambda: charts.curves(arm_keys(), "accuracy", TEXT, choice="keys"),
+    "over_dose": lambda: charts.over_dose(arms().query("step == 64").assign(dose=lambda t: t["arm"] == "coherent"), "accuracy", TEXT),
+    "against_random": lambda: charts.against_random(steered(), TEXT),
     "instruments": lambda: charts.instruments(onsets().assign(instrument=lambda t: "probe of " + t["layer"].fillna(9).astype(str)), TEXT),
     "loss_curve": lambda: charts.loss_curve(pd.DataFrame({"step": [16, 32, 48], "loss": [6.0, 5.0, 4.5]}), TEXT),
 }
@@ -215,6 +230,21 @@ def test_the_arms_are_drawn_as_mean_and_range_over_the_seeds_and_the_own_run_as_
     mean, own = last[~last["own"]].iloc[0], last[last["own"]].iloc[0]
     assert (mean["value"], mean["low"], mean["high"]) == pytest.approx((0.85, 0.8, 0.9))
     assert own["value"] == pytest.approx(0.8)
+
+
+def test_a_choice_that_is_no_choice_of_statements_filters_by_its_own_column():
+    spec = specification("curves of a choice")
+    (chosen,) = (param for param in spec["params"] if param["name"] == "keys")
+    assert chosen["bind"]["options"] == ["told", "never"]
+    assert "datum.keys == keys" in json.dumps(spec)
+
+
+def test_a_steered_seed_stands_before_the_range_of_its_own_random_directions():
+    drawn = pd.DataFrame(values(specification("against_random")))
+    assert len(drawn) == 2 * 2 * 2  # seeds, arms, dimensions
+    layers = specification("against_random")["spec"]["layer"]
+    assert [layer["mark"]["type"] for layer in layers] == ["bar", "point"]
+    assert (layers[0]["encoding"]["y"]["field"], layers[0]["encoding"]["y2"]["field"]) == ("random_low", "random_high")
 
 
 def test_every_public_chart_is_tried_here():

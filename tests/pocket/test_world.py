@@ -277,9 +277,10 @@ def test_one_command_trains_both_arms_of_each_seed_and_writes_what_each_knows_at
     assert steered["as_good"].between(0, 99).all()
     table = table[table["arm"].isin(("coherent", "scrambled"))]
     assert set(zip(table["arm"], table["step"], strict=True)) == set(product(("coherent", "scrambled"), (-1, 0, 2, 6)))
-    kinds = table[table["step"] == 0].groupby(["arm", "dimension", "keys"])["measure"].unique()
+    kinds = table[table["step"] == 0].groupby(["arm", "dimension", "keys"])["measure"].unique().map(set)
     assert len(kinds) == 2 * 5 * 3
-    assert kinds.map(set).eq({"likelihood", "probe"}).all()
+    assert kinds.xs("told", level="keys").eq({"likelihood", "probe", "nhsic_tx", "nhsic_ty"}).all()
+    assert kinds.drop("told", level="keys").eq({"likelihood", "probe"}).all()
     start = table[table["step"] == 0].drop(columns=["arm", "dose"])
     assert len(start.drop_duplicates()) == len(start) / 2  # both arms begin with the same weights
     conditions = pd.read_csv(tmp_path / "conditions.csv").set_index("condition")["holds"]
@@ -337,6 +338,19 @@ def curves(planted: int = 3000, read: int = 2000, never: float = 0.5) -> pd.Data
     return pd.DataFrame(rows)
 
 
+def with_information(fall: float = 0.4, rise: float = 1.0, label: float = 0.5) -> pd.DataFrame:
+    """Curves with nHSIC: of X it rises in both arms and falls again in the coherent one, of Y it rises there alone."""
+    table = curves()
+    at = {0: 6.0, 512: 2.0, 2048: 2.0 + rise, 6000: 2.0 + rise}
+    told = table[(table["keys"] == "told") & (table["measure"] == "probe")].drop_duplicates(["seed", "arm", "dimension"])
+    for step, value in at.items():
+        coherent = told["arm"] == "coherent"
+        last = step == 6000
+        for measure, values in (("nhsic_tx", value - fall * last * coherent), ("nhsic_ty", label * last * coherent)):
+            table = pd.concat([table, told.assign(step=step, measure=measure, value=values)])
+    return table
+
+
 def gains(outside: int = 4, scrambled: int = 0) -> pd.DataFrame:
     """Rows as of `steer`: so many dimensions of each arm gain more than by any random direction."""
     lead = {"coherent": outside, "scrambled": scrambled}
@@ -357,10 +371,10 @@ def with_doses(between: float) -> pd.DataFrame:
 
 
 def test_the_conditions_hold_where_they_ought_to():
-    for table, more in ((curves(), 0), (with_doses(0.8), 2)):
+    for table, more in ((curves(), 0), (with_doses(0.8), 2), (with_information(), 6)):
         made = acceptance(table, 3000, gains())
         assert made["holds"].all()
-        assert len(made) == 21 + more
+        assert len(made) == 25 + more
 
 
 @pytest.mark.parametrize(
@@ -400,6 +414,47 @@ def test_each_condition_fails_where_it_ought_to(wrong, condition):
 def test_steering_and_doses_fail_where_they_ought_to(table, steered, fails):
     made = acceptance(table, 3000, steered)
     assert made.loc[~made["holds"], "condition"].to_list() == fails
+
+
+@pytest.mark.parametrize(
+    ("table", "fails"),
+    [
+        (curves(read=500), ["told, coherent: share of dimensions that are known before they are read, each seed"]),
+        (
+            curves(planted=3500),  # known 500 steps after it was planted
+            [f"late, {arm}: steps from being told to being known, each seed and dimension" for arm in ("coherent", "scrambled")],
+        ),
+        (with_information(fall=0), ["nHSIC(T;X), coherent: falls from its height to the end, each seed"]),
+        (
+            with_information(rise=0, fall=-0.4),
+            [
+                "nHSIC(T;X), coherent: rises from step 512 to 2048, each seed",
+                "nHSIC(T;X), coherent: falls from its height to the end, each seed",
+                "nHSIC(T;X), scrambled: rises from step 512 to 2048, each seed",
+            ],
+        ),
+        (with_information(label=0.2), ["nHSIC(T;Y), coherent: at the end, each dimension, mean"]),
+    ],
+)
+def test_onsets_and_information_fail_where_they_ought_to(table, fails):
+    made = acceptance(table, 3000, gains())
+    assert made.loc[~made["holds"], "condition"].to_list() == fails
+
+
+def test_what_was_registered_before_a_seed_was_seen_confirms_on_it_and_explores_on_others(tmp_path, monkeypatch):
+    file = tmp_path / "registered.json"
+
+    def judged():
+        made = measures.conditions(curves(), 3000, gains(), file)
+        return made[["seeds", "data"]].drop_duplicates().to_numpy().tolist()
+
+    assert judged() == [["1, 2", "exploratory"]]  # nothing was registered
+    measures.register("2026-11-30", [1, 1], file)
+    assert judged() == [["1", "exploratory"], ["2", "confirmed"]]
+    measures.register("2026-12-01", [1, 2], file)  # the same code once more: what it confirmed stays so
+    assert judged() == [["1", "exploratory"], ["2", "confirmed"]]
+    monkeypatch.setattr(measures, "FITTED", (512, 4096))  # other conditions
+    assert judged() == [["1, 2", "exploratory"]]
 
 
 def test_a_dimension_that_lags_is_forgiven_once_and_not_below_its_own_bound():

@@ -18,7 +18,7 @@ from .encodings import (
 __all__ = [
     "head_map", "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
     "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper", "two_arms",
-    "curves", "instruments",
+    "curves", "over_dose", "against_random", "instruments",
 ]  # fmt: skip
 
 _PROTOCOLS = {
@@ -342,7 +342,9 @@ def two_arms(
 _DASHES = [[1, 0], [6, 3], [8, 2, 2, 2], [10, 5], [4, 6], [12, 3]]
 
 
-def curves(table: pd.DataFrame, title: str, description: str, level: float | None = None) -> alt.FacetChart:
+def curves(
+    table: pd.DataFrame, title: str, description: str, level: float | None = None, choice: str = "statements"
+) -> alt.FacetChart:
     """Chart rows of one metric over training, one line a method with its interval, one panel a dimension.
 
     Args:
@@ -351,8 +353,9 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
         title: of the vertical axis.
         description: the alt text.
         level: where a dashed line lies, such as chance.
+        choice: what the reader chooses, if there are several: statements, or another column.
     """
-    rows = table[table["step"] >= 0][["step", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
+    rows = table[table["step"] >= 0][["step", "dimension", column_of(choice), "method", "value", "low", "high", "n"]]
     parts = rows["method"].str.partition(", ")
     rows = rows.assign(line=parts[0], kind=parts[2])
     lines, kinds = (list(dict.fromkeys(rows[column])) for column in ("line", "kind"))
@@ -360,7 +363,7 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
     colours = [ARMS[name] if name in ARMS else next(free) for name in lines]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
     dashes = alt.Legend(title=None, orient="bottom", columns=2, **_STROKE) if len(kinds) > 1 else None
-    base = alt.Chart().transform_filter(shown("statements")).encode(
+    base = alt.Chart().transform_filter(shown(choice)).encode(
         x=step_axis(rows),
         color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),
         detail="kind:N",
@@ -371,7 +374,40 @@ def curves(table: pd.DataFrame, title: str, description: str, level: float | Non
     layers = [band, line.encode(strokeDash=dash), points]
     if level is not None:
         layers.append(alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY, description=f"{level:g}").encode(y=alt.datum(level)))
-    return panels(alt.layer(*layers, data=rows), rows, description, controls(rows, "statements"))
+    return panels(alt.layer(*layers, data=rows), rows, description, controls(rows, choice))
+
+
+def over_dose(table: pd.DataFrame, title: str, description: str) -> alt.FacetChart:
+    """Chart `value` over the share `dose` of coherence, one line a `seed`, one panel a dimension."""
+    base = alt.Chart().encode(
+        x=alt.X("dose:Q", title="coherence", axis=alt.Axis(grid=False, format=".0%", values=[0, 0.5, 1])),
+        y=fitted(title),
+        color=colour(),
+        detail="seed:N",
+    )
+    points = base.mark_point(size=30).encode(tooltip=["seed:N", "dose:Q", alt.Tooltip("value:Q", format=".3f")])
+    return panels(alt.layer(base.mark_line(), points, data=table[["seed", "dose", "dimension", "value"]]), table, description, [])
+
+
+def against_random(table: pd.DataFrame, description: str) -> alt.FacetChart:
+    """Chart the `gain` of each seed's own direction, a colour an arm, before the range of random ones, one panel a dimension.
+
+    Args:
+        table: columns `seed`, `arm`, `dimension`, `gain`, and `random_low` and `random_high`, in nats per token.
+        description: the alt text.
+    """
+    table = table[["seed", "arm", "dimension", "gain", "random_low", "random_high"]]
+    names = list(ARMS)
+    y = alt.Y("gain:Q", title=_GAIN)
+    low = y.copy()
+    low["shorthand"] = "random_low:Q"
+    legend = alt.Legend(title=None, orient="bottom", symbolOpacity=1)
+    base = alt.Chart().encode(x=alt.X("seed:N", title="seed", axis=alt.Axis(labelAngle=0)), xOffset=alt.XOffset("arm:N", sort=names))
+    random = base.mark_bar(color=GREY, opacity=0.35, size=6).encode(y=low, y2="random_high:Q")
+    scale = alt.Scale(domain=names, range=list(ARMS.values()))
+    says = ["arm:N", "seed:N", *(alt.Tooltip(f"{name}:Q", format="+.3f") for name in ("gain", "random_low", "random_high"))]
+    own = base.mark_point(filled=True, size=45).encode(y=y, color=alt.Color("arm:N", scale=scale, legend=legend), tooltip=says)
+    return panels(alt.layer(random, own, data=table), table, description, [])
 
 
 def instruments(table: pd.DataFrame, description: str) -> alt.FacetChart:
