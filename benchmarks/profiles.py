@@ -127,7 +127,12 @@ def of(what: str, run: Callable[[], object]) -> pd.DataFrame:
     found = pstats.Stats(profile).stats
     whole, spent = sum(own for _, _, own, *_ in found.values()), {}
     for (file, _line, name), (_calls, _primitive, own, *_) in found.items():
-        part = _named(name) if file == "~" else name if own >= _MUCH * whole else "other Python and operators"
+        if file == __file__ and name == matrix_product.__name__:
+            part = "matrix product"
+        elif file == "~":
+            part = _named(name)
+        else:
+            part = f"{Path(file).stem}.{name}".lstrip("_") if own >= _MUCH * whole else "other Python and operators"
         spent[part] = spent.get(part, 0.0) + own
     return shares(what, spent)
 

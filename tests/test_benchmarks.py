@@ -1,7 +1,6 @@
 """The benchmarks compare what they say, at sizes that take seconds; times are never asserted."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -198,17 +197,26 @@ def test_a_wait_is_that_of_a_command_that_succeeds_in_a_fresh_clone_and_changes_
             waiting.waited({"bad": waiting.Wait(python(code), 60)}, tmp_path / "profiles.csv")
 
 
-def test_the_time_of_tests_is_told_by_module_and_of_ci_by_step(tmp_path):
-    (clone := tmp_path / "project").mkdir()
+def test_the_time_of_tests_is_told_by_module(tmp_path):
     case = '<testcase classname="{}" name="n" time="{}"/>'
     cases = ("tests.book.test_a.TestX", 2), ("tests.book.test_a", 3), ("tests.test_b", 1)
     (tmp_path / "junit.xml").write_text(f"<testsuite>{''.join(case.format(*each) for each in cases)}</testsuite>")
-    ended = waiting.Ended(clone, 100.0, 180.0, "+ 100.5 cd ..\n+ 101.0 make check\nwords\n+ 130.0 make test\n")
-    assert waiting.by_module(ended) == {"tests.book.test_a": 5.0, "tests.test_b": 1.0}
-    (ready := clone / ".venv" / ".ready").parent.mkdir()
-    ready.touch()
-    os.utime(ready, (120, 120))
-    assert waiting.by_step(ended) == {"installation": 20.0, "check of style": 10.0, "make test": 50.0}
+    (clone := tmp_path / "clone").mkdir()
+    assert waiting.by_module(waiting.Ended(clone, 0.0, 1.0, "")) == {"tests.book.test_a": 5.0, "tests.test_b": 1.0}
+
+
+def test_the_time_of_ci_is_told_by_step(tmp_path):
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "run").write_text((PROJECT / ".ci" / "run").read_text())
+    install = "\tsleep .4\n\tmkdir .venv\n\ttouch $@\n"
+    (tmp_path / "Makefile").write_text(f"check: .venv/.ready\n\tsleep .2\ntest:\n\tsleep .1\n.venv/.ready:\n{install}")
+    begun = time.time()
+    done = subprocess.run(waiting.WAITS[".ci/run"].command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    spent = waiting.by_step(waiting.Ended(tmp_path, begun, end := time.time(), done.stderr))
+    assert spent["installation"] > 0.4
+    assert spent["check of style"] > 0.19
+    assert spent["make test"] > 0.1
+    assert sum(spent.values()) == pytest.approx(end - begun)
 
 
 def test_what_is_installed_is_what_the_project_asks_for_with_what_that_brings():
