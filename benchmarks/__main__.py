@@ -14,23 +14,30 @@ from pathlib import Path
 
 from tracing_utils import results
 
-from . import goals, installed, measure, profiles, waiting
+from . import goals, installed, measure, profiles
 
 OUT = Path(__file__).parent
 
 
 def main(asked: list[str]) -> None:
-    """Run the goals asked for, or all and then what else is measured; two goals at a time where there are two cores."""
-    with ProcessPoolExecutor(min(2, measure.cores()), get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(goals.run, number): number for number in map(int, asked or goals.GOALS)}
+    """Run the goals asked for, or all and then what else is measured, but for `waiting`."""
+    numbers = [int(number) for number in asked] or [*goals.GOALS]
+    alone = [number for number in numbers if number in goals.ALONE]
+    measured([number for number in numbers if number not in alone], min(2, measure.cores()))
+    measured(alone, 1)
+    if not asked:
+        print(profiles.write().to_string(index=False))
+        results.write_csv(installed.table(), OUT / "installed.csv")
+
+
+def measured(numbers: list[int], at_once: int) -> None:
+    """Run goals, so many at a time, and write and print the rows of each as soon as it ends."""
+    with ProcessPoolExecutor(at_once, get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = {pool.submit(goals.run, number): number for number in numbers}
         for done in as_completed(running):
             rows, taken = done.result()
             written = measure.write(rows, OUT / "results.csv")
             print(measure.table(written[written["goal"] == running[done]]), f"\n({taken:.0f} s)\n", flush=True)
-    if not asked:
-        print(profiles.write(OUT / "profiles.csv").to_string(index=False))
-        results.write_csv(installed.table(), OUT / "installed.csv")
-        waiting.write()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tracing_utils.checkpoints import models, suites
 from tracing_utils.experiments.steering import intervention, likelihoods
@@ -95,6 +96,16 @@ def prepared(suite: str = "pocket", asked: int = 120, multipliers: Sequence[floa
         return [np.concatenate([response.before, response.plain.losses]), *both.reshape(-1, both.shape[2])]
 
     return Ways(tuple(layers), len(statements), naive, swept)
+
+
+def products(ways: Ways) -> float:
+    """Return the multiplications in matrix products that ours needs, over those of the plain way."""
+    counted = []
+    for way in (ways.swept, ways.naive):
+        with FlopCounterMode(display=False) as counter:
+            way()
+        counted.append(counter.get_total_flops())
+    return counted[0] / counted[1]
 
 
 def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS, multipliers: Sequence[float] = MULTIPLIERS) -> Ratio:

@@ -1,34 +1,86 @@
-"""How long somebody waits: for a first `make book` in a fresh clone, for a second, and for the tests; write `waiting.csv`.
+"""How long somebody waits: for a first `make book` in a fresh clone, for a second, for the tests; write `waiting.csv`.
 
-Rule: the wall clock, installation aside, on a machine with nothing else to do. Ends with an error if a command fails, or leaves
-the clone changed. What is not asked for keeps its row.
+Rule: the wall clock, on a machine with nothing else to do; installation aside, but for `.ci/run`. Ends with an error if a
+command fails, or leaves the clone changed. What is not asked for keeps its row. Where the time of the tests goes is put into
+`profiles.csv`.
 
 Usage: python -m benchmarks.waiting [WHAT ...]
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
+from xml.etree import ElementTree
 
 import pandas as pd
 
 from tracing_utils import results
 from tracing_utils.core.paths import PROJECT
 
+from . import profiles
+
 OUT = Path(__file__).parent / "waiting.csv"
-BOOK, TEST = ("-m", "tracing_utils", "run", "--book"), ("-m", "pytest")
-COMMANDS = {"first make book": (BOOK, 8 * 60), "second make book": (BOOK, 10), "make test": (TEST, 6 * 60)}
-"""What `make` runs, in this order, and the seconds asked for."""
+_JUNIT = "../junit.xml"  # beside the clone
 
 
-def waited(commands: dict[str, tuple[tuple[str, ...], float]]) -> pd.DataFrame:
+class Ended(NamedTuple):
+    """A command that has ended: its clone, when it began and ended (seconds since the epoch), and what it said of errors."""
+
+    clone: Path
+    begun: float
+    end: float
+    errors: str
+
+
+def by_module(ended: Ended) -> dict[str, float]:
+    """Return the seconds of each module of tests, fixtures included, summed over both workers."""
+    spent: dict[str, float] = {}
+    for case in ElementTree.parse(ended.clone / _JUNIT).iter("testcase"):
+        module = re.match(r"(?:.*\.)?test_\w+", case.get("classname"))[0]
+        spent[module] = spent.get(module, 0.0) + float(case.get("time"))
+    return spent
+
+
+def by_step(ended: Ended) -> dict[str, float]:
+    """Return the seconds of installation, of the check and of the tests, by the times that bash writes before each command."""
+    started = {step: float(at) for at, step in re.findall(r"^\++ ([\d.]+) make (check|test)$", ended.errors, flags=re.M)}
+    installed = (ended.clone / ".venv" / ".ready").stat().st_mtime  # `make` touches it when all is installed
+    return {
+        "installation": installed - ended.begun,
+        "check of style": started["test"] - installed,
+        "make test": ended.end - started["test"],
+    }
+
+
+class Wait(NamedTuple):
+    """What `make` runs, the seconds asked for, and what tells where the time went."""
+
+    command: tuple[str, ...]
+    asked: float
+    parts: Callable[[Ended], dict[str, float]] | None = None
+
+
+_TIMED = "PS4='+ $EPOCHREALTIME '; set -x; . .ci/run"  # bash takes PS4 from no environment where the user is root
+BOOK = (sys.executable, "-m", "tracing_utils", "run", "--book")
+WAITS = {
+    "first make book": Wait(BOOK, 8 * 60),
+    "second make book": Wait(BOOK, 10),
+    "make test": Wait((sys.executable, "-m", "pytest", "--junitxml", _JUNIT), 6 * 60, by_module),
+    ".ci/run": Wait(("bash", "-c", _TIMED, ".ci/run"), 9 * 60, by_step),
+}
+"""In this order. The last one installs everything; it needs the network."""
+
+
+def waited(waits: dict[str, Wait], out: Path = profiles.OUT) -> pd.DataFrame:
     """Run commands one after the other in a fresh clone of the last commit; return for each its seconds, by the clock.
 
-    Columns: `what`, `seconds`, `asked`, `reached`.
+    Columns: `what`, `seconds`, `asked`, `reached`. Where the time went is put into the table of profiles `out`.
 
     Raises:
         RuntimeError: if a command fails, or files that are tracked, or are not ignored, have changed afterwards.
@@ -41,26 +93,29 @@ def waited(commands: dict[str, tuple[tuple[str, ...], float]]) -> pd.DataFrame:
         environment = os.environ | {"PYTHONPATH": str(clone)}
         for name in ("PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"):  # as where nobody sets them
             environment.pop(name, None)
-        for what, (words, asked) in commands.items():
-            begun = time.monotonic()
-            done = subprocess.run([sys.executable, *words], cwd=clone, env=environment, capture_output=True, text=True)
-            seconds = time.monotonic() - begun
+        for what, wait in waits.items():
+            begun = time.time()
+            done = subprocess.run(wait.command, cwd=clone, env=environment, capture_output=True, text=True)
+            ended = Ended(clone, begun, time.time(), done.stderr)
             changed = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True).stdout
             if done.returncode or changed:
-                why = f"{done.returncode=}, {changed=}: {done.stdout[-3000:]}"
+                why = f"{done.returncode=}, {changed=}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
                 raise RuntimeError(f"{what} must succeed and change no file; {why}")
-            rows.append((what, round(seconds, 1), asked, seconds <= asked))
+            seconds = ended.end - begun
+            rows.append((what, round(seconds, 1), wait.asked, seconds <= wait.asked))
             print(*rows[-1], flush=True)
+            if wait.parts:
+                profiles.put(profiles.shares(what, wait.parts(ended)), out)
     return pd.DataFrame(rows, columns=["what", "seconds", "asked", "reached"])
 
 
-def write(asked: Sequence[str] = tuple(COMMANDS)) -> None:
+def write(asked: Sequence[str] = tuple(WAITS)) -> None:
     """Measure what is asked for."""
-    found = waited({what: COMMANDS[what] for what in asked})
+    found = waited({what: WAITS[what] for what in asked})
     if OUT.exists():
         found = pd.concat([(kept := results.read_csv(OUT))[~kept["what"].isin(asked)], found])
     results.write_csv(found, OUT)
 
 
 if __name__ == "__main__":
-    write(sys.argv[1:] or tuple(COMMANDS))
+    write(sys.argv[1:] or tuple(WAITS))

@@ -2,15 +2,18 @@
 
 import json
 import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import extraction, goals, gpu, growth, installed, measure, nhsic, probes, profiles, waiting
+from benchmarks import extraction, goals, gpu, growth, installed, measure, nhsic, probes, profiles, starting, waiting
 from benchmarks.measure import COLUMNS, Timed
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.mutual_information import kernels
+from tracing_utils.experiments.probing import probes as fits
 from tracing_utils.statements import concepts
 
 REAL = PROJECT / "benchmarks" / "results.csv"
@@ -33,11 +36,25 @@ def test_a_goal_is_missed_by_its_ratio_or_by_its_agreement_and_without_a_target_
 
 
 def test_each_path_that_a_gpu_would_run_is_timed_and_agrees_with_itself_on_one_device(monkeypatch):
-    rows = gpu.goal("pocket", device="cpu", pairs=1, statements=24)
+    rows = [*gpu.goal("pocket", device="cpu", pairs=1, statements=24)]
     assert [row.what for row in rows] == [f"{what}, pocket" for what in gpu.PATHS]
     assert all(row.agreement == 0 and row.ours_seconds > 0 for row in rows)
-    monkeypatch.setitem(gpu.PATHS, "activations", lambda model, ids: np.random.default_rng().normal(size=len(ids)))
-    assert gpu.goal("pocket", device="cpu", pairs=1, statements=24)[0].agreement > 0.1
+    monkeypatch.setattr(gpu, "PATHS", {"activations": lambda side: np.random.default_rng().normal(size=len(side.ids))})
+    assert next(gpu.goal("pocket", device="cpu", pairs=1, statements=24)).agreement > 0.1
+    assert gpu._differ(np.array(["a", "b"]), np.array(["a", "c"])) == 0.5
+
+
+def test_a_row_of_a_gpu_is_written_before_the_next_is_measured(tmp_path, monkeypatch):
+    def goal(suite):
+        yield compared([2.0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "OUT", tmp_path / "results.csv")
+    monkeypatch.setattr(gpu, "goal", goal)
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(["pocket"])
+    assert pd.read_csv(tmp_path / "results.csv")["ratio"].tolist() == [2.0]
 
 
 def test_pairs_take_turns_at_going_first():
@@ -111,6 +128,44 @@ def test_a_profile_names_the_function_that_takes_most_and_its_shares_are_the_who
     assert table["share"].sum() == pytest.approx(1)
 
 
+def test_the_products_of_a_module_have_a_part_of_their_own_and_give_the_same():
+    counted = profiles.with_products(fits)
+    rng = np.random.default_rng(0)
+    z, labels = rng.standard_normal((60, 4)), rng.integers(0, 2, (60, 1))
+    given = z, labels, np.ones((4, 1))
+    np.testing.assert_array_equal(counted.fit_logistic(*given)[0], fits.fit_logistic(*given)[0])
+    counted.matrix_product = lambda a, b: 2 * profiles.matrix_product(a, b)
+    assert not np.array_equal(counted.fit_logistic(*given)[0], fits.fit_logistic(*given)[0])
+
+
+def test_the_smallest_parts_of_a_profile_are_one_and_other_profiles_stay(tmp_path):
+    path = tmp_path / "profiles.csv"
+    made = profiles.shares("tests", {"a": 1.0, "b": 6.0, "c": 2.0, "d": 1.0}, shown=2)
+    assert made.to_numpy().tolist() == [["tests", "b", 0.6], ["tests", "c", 0.2], ["tests", "2 others", 0.2]]
+    profiles.put(made, path)
+    profiles.put(profiles.shares("book", {"a": 1.0}), path)
+    assert profiles.put(profiles.shares("tests", {"z": 1.0}), path)[["what", "part"]].to_numpy().tolist() == [
+        ["book", "a"],
+        ["tests", "z"],
+    ]
+
+
+def test_the_stages_of_a_notebook_s_fixed_cost_follow_one_another_and_are_its_whole(monkeypatch):
+    monkeypatch.setattr(starting.experiments, "names", lambda: ("geometry",))
+    begun = time.monotonic()
+    spent = starting.stages(1)
+    assert tuple(spent) == starting.STAGES
+    assert all(seconds > 0 for seconds in spent.values())
+    assert sum(spent.values()) < time.monotonic() - begun
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="benchmarks/results.csv is not there; `make bench` writes it")
+def test_what_is_missed_has_a_profile():
+    table, known = pd.read_csv(REAL), set(pd.read_csv(profiles.OUT)["what"])
+    missed = table["what"][table["reached"].eq(False).fillna(False)]
+    assert {what for what in missed if profiles.name(what, known) is None} == set()
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="benchmarks/results.csv is not there; `make bench` writes it")
 def test_the_published_table_has_every_goal_and_no_row_without_agreement():
     table = pd.read_csv(REAL)
@@ -130,18 +185,53 @@ def test_a_wait_is_that_of_a_command_that_succeeds_in_a_fresh_clone_and_changes_
     ):
         subprocess.run(["git", *words], cwd=project, check=True)
     (project / "not committed").touch()
-    slow, quick = ("-c", "import time; time.sleep(.2)"), ("-c", "import os; assert not os.path.exists('not committed')")
-    table = waiting.waited({"slow": (slow, 0.1), "quick": (quick, 60)})
+    python = lambda code: (sys.executable, "-c", code)  # noqa: E731
+    slow = waiting.Wait(python("import time; time.sleep(.2)"), 0.1, lambda ended: {"all": ended.end - ended.begun})
+    quick = waiting.Wait(python("import os; assert not os.path.exists('not committed')"), 60)
+    table = waiting.waited({"slow": slow, "quick": quick}, tmp_path / "profiles.csv")
     assert table["reached"].tolist() == [False, True]
     assert table["seconds"][0] >= 0.2
+    assert pd.read_csv(tmp_path / "profiles.csv").to_numpy().tolist() == [["slow", "all", 1.0]]
     for code in ("raise SystemExit(1)", "open('left behind', 'w')"):
         with pytest.raises(RuntimeError, match="must succeed and change no file"):
-            waiting.waited({"bad": (("-c", code), 60)})
+            waiting.waited({"bad": waiting.Wait(python(code), 60)}, tmp_path / "profiles.csv")
 
 
-def test_what_is_installed_is_listed_with_what_it_serves():
+def test_the_time_of_tests_is_told_by_module(tmp_path):
+    case = '<testcase classname="{}" name="n" time="{}"/>'
+    cases = ("tests.book.test_a.TestX", 2), ("tests.book.test_a", 3), ("tests.test_b", 1)
+    (tmp_path / "junit.xml").write_text(f"<testsuite>{''.join(case.format(*each) for each in cases)}</testsuite>")
+    (clone := tmp_path / "clone").mkdir()
+    assert waiting.by_module(waiting.Ended(clone, 0.0, 1.0, "")) == {"tests.book.test_a": 5.0, "tests.test_b": 1.0}
+
+
+def test_the_time_of_ci_is_told_by_step(tmp_path):
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "run").write_text((PROJECT / ".ci" / "run").read_text())
+    install = "\tsleep .4\n\tmkdir .venv\n\ttouch $@\n"
+    (tmp_path / "Makefile").write_text(f"check: .venv/.ready\n\tsleep .2\ntest:\n\tsleep .1\n.venv/.ready:\n{install}")
+    begun = time.time()
+    done = subprocess.run(waiting.WAITS[".ci/run"].command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    spent = waiting.by_step(waiting.Ended(tmp_path, begun, end := time.time(), done.stderr))
+    assert spent["installation"] > 0.4
+    assert spent["check of style"] > 0.19
+    assert spent["make test"] > 0.1
+    assert sum(spent.values()) == pytest.approx(end - begun)
+
+
+def test_what_is_installed_is_what_the_project_asks_for_with_what_that_brings():
     table = installed.table().set_index("package")
-    assert {"torch", "pandas", "jupyter-book", "scikit-learn"} <= set(table.index)
-    assert (table["MB"] > 0).all()
-    assert (table["serves"].iloc[:-1].str.len() > 4).all()
-    assert table["MB"].iloc[-1] > table["MB"].iloc[:-1].sum()
+    own, all_of_it = table.iloc[:-1], table.iloc[-1]
+    assert {"torch", "pandas", "jupyter-book", "scikit-learn"} <= set(own.index)
+    assert (own["MB"] > 0).all()
+    assert (own["serves"].str.len() > 4).all()
+    assert own["MB"].sum() + own["brings"].sum() < all_of_it["MB"]  # some of what is brought is brought by two
+
+
+def test_a_closure_follows_requirements_and_leaves_the_packages_of_the_tests_out():
+    asked = ["scikit-learn>=1.6"]
+    assert {"scikit-learn", "scipy", "numpy", "joblib", "threadpoolctl"} <= installed.closure(asked)
+    assert "joblib" not in installed.closure(asked, without="scikit-learn")
+    whole = set(installed.table()["package"])
+    assert not {"pytest", "playwright", "ruff", "hypothesis"} & whole
+    assert len(installed.closure(["pandas"])) < len(installed.closure(["pandas[excel]", "pytest"]))

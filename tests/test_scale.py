@@ -64,3 +64,12 @@ def test_the_overview_has_a_row_a_study_with_the_sums_of_its_costs(tmp_path):
     assert table["download"].tolist() == ["4 GB", "3 GB"]
     assert table["TFLOP"].tolist() == pytest.approx([plan.costs(study)["flops"].sum() / 1e12 for study in planned])
     assert table["TFLOP"][1] < table["TFLOP"][0]
+
+
+def test_of_ten_thousand_jobs_nothing_was_lost_nothing_recorded_ran_again_and_what_was_under_way_did():
+    (row,) = pd.read_csv(PROJECT / "results" / "many_jobs.csv").to_dict("records")
+    assert row["jobs"] == 10_000
+    assert row["lost"] == row["twice"] == row["again"] == 0
+    assert row["restarted"] == row["under_way"] > 0
+    needed = row["jobs"] + row["failing"] + row["killed"] + row["restarted"]
+    assert 0 <= needed - row["starts"] <= row["under_way"] - row["written"]  # jobs that had not begun when all was killed
