@@ -127,7 +127,10 @@ def test_chance_may_leave_cells_outside_and_no_more_than_it_does(pair, capsys):
 def test_one_verdict_that_moved_is_no_reproduction_and_is_named(pair, capsys):
     _, _, change = pair
     assert main(["compare", "mine"]) == 0
-    assert "mine was reproduced: its 3 verdicts are as published, and so are all 2003 cells of its tables.\n" in capsys.readouterr().out
+    assert (
+        "mine was reproduced: its 3 verdicts are as published, and so are all 2003 cells of its tables.\n"
+        in capsys.readouterr().out
+    )
     change("claims", "verdict", 1, lambda verdicts: "inconclusive")
     assert main(["compare", "mine"]) == 1
     said = capsys.readouterr().out
