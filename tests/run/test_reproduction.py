@@ -78,6 +78,7 @@ def test_each_kind_of_planted_difference_is_told_from_the_others(pair):
     assert {name: first[name] for name in every} == every
     change("probing", "value", 1, lambda values: values + 0.0001)
     assert counts(pair)["equal within rounding"] == 1
+    assert reproduction.compared(*pair[:2]).sentence.endswith("and so are all 2003 cells of its tables, within rounding.")
     change("probing", "value", 3, lambda values: values + 0.03)
     assert counts(pair)["within the interval"] == 3
     change("probing", "value", 2, lambda values: values + 0.03)
@@ -126,7 +127,10 @@ def test_chance_may_leave_cells_outside_and_no_more_than_it_does(pair, capsys):
 def test_one_verdict_that_moved_is_no_reproduction_and_is_named(pair, capsys):
     _, _, change = pair
     assert main(["compare", "mine"]) == 0
-    assert capsys.readouterr().out.startswith("Yes, mine was reproduced: its 3 verdicts are as published")
+    assert (
+        "mine was reproduced: its 3 verdicts are as published, and so are all 2003 cells of its tables.\n"
+        in capsys.readouterr().out
+    )
     change("claims", "verdict", 1, lambda verdicts: "inconclusive")
     assert main(["compare", "mine"]) == 1
     said = capsys.readouterr().out

@@ -243,6 +243,7 @@ def gain_and_cost(table: pd.DataFrame, description: str) -> alt.FacetChart:
 def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
     """Chart what the vector of each dimension does to the preferences of every dimension, as a map with its numbers.
 
+    The numbers are in thousandths, since they must stand in the cells of a phone.
     The rows are those of `steering.csv` with metric `side_effect`, possibly of several sources and sets.
     """
     table = table[["step", "revision", "dimension", "vector_of", "concept_set", "value", "low", "high", "p", "p_loss"]]
@@ -257,7 +258,10 @@ def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
         tooltip=tooltip("vector_of:N", "dimension:N", form="+.4f", more=("p:Q", "p_loss:Q")),
     )
     cells = base.mark_rect().encode(color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title=_GAIN, orient="bottom")))
-    numbers = base.mark_text(fontSize=11).encode(text=alt.Text("value:Q", format="+.3f"))
+    strong = alt.expr.abs(alt.datum["value"]) > 0.6 * reach  # a dark cell, in either theme
+    ink = alt.condition(strong, alt.value("white"), alt.value("#1a1a1a"))
+    numbers = base.transform_calculate(thousandths="1000 * datum.value").mark_text(fontSize=11)
+    numbers = numbers.encode(text=alt.Text("thousandths:Q", format="+.0f"), color=ink)
     chart = alt.layer(cells, numbers).add_params(*controls(table, *names))
     return chart.properties(width=330, height=190, description=description)
 

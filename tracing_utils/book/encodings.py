@@ -5,7 +5,7 @@ import pandas as pd
 
 __all__ = [
     "ARMS", "COLOURS", "GREY", "LAYERS", "LINES", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
-    "select", "options", "column_of", "controls", "shown", "windows", "shade", "banded", "panels",
+    "SETS", "select", "options", "column_of", "controls", "shown", "windows", "shade", "banded", "panels",
 ]  # fmt: skip
 
 COLOURS = {
@@ -50,10 +50,12 @@ TITLES = {
 }
 """What an axis calls each metric."""
 
+SETS = {"tracingllm": "the paper's", "pocket": "hand-written", "corrected": "corrected originals", "world": "the world's"}
+"""What a control and a column call a set of statements."""
+
 _TICKS = [0, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 524288]
 _LABELS = {"revision": "checkpoint", "low": "interval from", "high": "interval to"}  # columns whose names say too little
 _COLUMNS = {"statements": "concept_set", "source": "revision", "checkpoint": "revision"}  # of controls with another name
-_SETS = {"tracingllm": "the paper's", "pocket": "hand-written", "corrected": "corrected originals", "world": "the world's"}
 _LAST = {"layer", "source", "checkpoint", "dose"}  # controls that begin with their last option
 
 
@@ -105,7 +107,7 @@ def banded(base: alt.Chart, y: alt.Y, says: list[alt.Tooltip], size: int = 22) -
 
 def select(name: str, options: list, value: object) -> alt.Parameter:
     """Return a list to choose from; where there is a single option, its value without a list."""
-    labels = [_SETS.get(option, str(option)) for option in options]
+    labels = [SETS.get(option, str(option)) for option in options]
     bind = {"bind": alt.binding_select(options=options, labels=labels, name=name)} if len(options) > 1 else {}
     return alt.param(name=name.replace(" ", "_"), value=value, **bind)
 

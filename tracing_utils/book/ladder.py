@@ -86,5 +86,5 @@ def onsets(study: str) -> pd.DataFrame:
     for ladder in ladder_claims.ladders(study):
         for rung in ladder.curves:
             first, low, high = ladder_claims.onset(ladder, rung)
-            rows[NAMES[rung], ladder.dimension] = "none" if pd.isna(first) else f"{first:.0f} ({low:.0f} to {high:.0f})"
+            rows[NAMES[rung], ladder.dimension] = "none" if pd.isna(first) else f"{first:.0f} ({low:.0f}\u00a0to\u00a0{high:.0f})"
     return pd.Series(rows).unstack()

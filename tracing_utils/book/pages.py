@@ -120,17 +120,25 @@ def _slides(app: Sphinx, error: Exception | None) -> None:
     (out / "index.html").write_text(re.sub(r"// .*https://.*\n", "\n", deck), encoding="utf-8")  # a comment of the theme's
 
 
-def _picture(match: re.Match[str]) -> str:
+def _on_wall(spec: dict) -> dict:
+    """Return a chart of panels that can be read from the last row: its panels fill the slide, its letters are large."""
+    letters = {"labelFontSize": 17, "titleFontSize": 17}
+    spec["config"] = spec.get("config", {}) | {"axis": letters, "legend": letters}
+    spec["facet"]["header"]["labelFontSize"] = 19
+    spec["spec"]["width"] = 300
+    return spec
+
+
+def _picture(spec: dict) -> str:
     """Return a chart as a picture that paper can hold: sharp at any size, with the chart's alt text."""
-    spec = json.loads(match[1])
     source = base64.b64encode(vl_convert.vegalite_to_svg(spec, vl_version=vega.VEGA_LITE).encode()).decode()
     alt = html.escape(spec["description"], quote=True)
     return f'<img class="print-chart" alt="{alt}" src="data:image/svg+xml;base64,{source}">'
 
 
-def pictures(page: str) -> str:
-    """Return a page whose charts are pictures, as they open: for paper and for slides."""
-    return _CHART.sub(_picture, page)
+def pictures(page: str, slides: bool = False) -> str:
+    """Return a page whose charts are pictures, as they open: for paper, or for slides with larger letters."""
+    return _CHART.sub(lambda match: _picture((_on_wall if slides else dict)(json.loads(match[1]))), page)
 
 
 def _on_paper(page: str, root: Path) -> str:

@@ -72,12 +72,12 @@ class Comparison:
         """What came, in one sentence."""
         if self.inputs:
             return f"This was no rerun of the published study {self.study}: {'; '.join(self.inputs)}."
-        outside, cells = (self.tables[name].sum() for name in ("outside", "cells"))
+        outside, cells, *same = (self.tables[name].sum() for name in ("outside", "cells", "equal", "equal within rounding"))
         if self.reproduced:
-            told = (
-                f"its {self.judged} verdicts are as published, and {outside} of {cells} cells lie outside the published intervals"
-            )
-            return f"Yes, {self.study} was reproduced: {told}, no more than chance allows."
+            told = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
+            if sum(same) == cells:
+                return f"{told} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
+            return f"{told} {outside} of {cells} cells lie outside the published intervals, no more than chance allows."
         told = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
         if self._beyond:
             told.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")

@@ -22,7 +22,7 @@ _KEPT = {"reveal.js", "reveal.css", "LICENSE"}  # of what sphinx-revealjs brings
 
 
 def _draw(_app, _page, _template, context, _doctree):
-    context["body"] = pages.pictures(context.get("body", ""))
+    context["body"] = pages.pictures(context.get("body", ""), slides=True)
 
 
 def _drop(app, _error):
