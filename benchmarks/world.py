@@ -292,7 +292,7 @@ def _by_information(runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, float,
 
 
 def code() -> str:
-    """Return a hash of the code that decides what holds."""
+    """Return a hash of the code that judges; not of what trains and measures."""
     parts = (onsets, _onset, acceptance, _by_steering, _by_dose, _by_onset, _by_information)
     values = (HALF_WAY, BETWEEN, FITTED)
     return sha256("\n".join([*map(inspect.getsource, parts), repr(values)]).encode()).hexdigest()[:16]
@@ -328,9 +328,18 @@ def conditions(table: pd.DataFrame, late_from: int, steered: pd.DataFrame, file:
     for data, old in (("exploratory", True), ("confirmed", False)):
         here, there = (rows[rows["seed"].isin(seen) == old] for rows in (table, steered))
         if len(here):
-            seeds = ", ".join(map(str, sorted(here["seed"].unique())))
-            parts.append(acceptance(here, late_from, there).assign(seeds=seeds, data=data))
+            judged = acceptance(here, late_from, there)
+            parts.append(judged.assign(seeds=[_seeds(here, condition) for condition in judged["condition"]], data=data))
     return pd.concat(parts, ignore_index=True)
+
+
+def _seeds(table: pd.DataFrame, condition: str) -> str:
+    """Return which seeds have what a condition is about."""
+    if condition.startswith("dose"):
+        table = table[table["dose"].isin(BETWEEN)]
+    elif condition.startswith("nHSIC"):
+        table = table[table["measure"].str.startswith("nhsic")]
+    return ", ".join(map(str, sorted(table["seed"].unique())))
 
 
 def main(

@@ -457,6 +457,13 @@ def test_what_was_registered_before_a_seed_was_seen_confirms_on_it_and_explores_
     assert judged() == [["1, 2", "exploratory"]]
 
 
+def test_a_condition_names_the_seeds_that_it_rests_on(tmp_path):
+    table = pd.concat([curves(), with_doses(0.8).query("seed == 1 and dose > 0 and dose < 1")])
+    made = measures.conditions(table, 3000, gains(), tmp_path / "registered.json").set_index("condition")["seeds"]
+    assert made["dose: told keys are read better with each dose, mean"] == "1"
+    assert made["told, coherent: known"] == "1, 2"
+
+
 def test_a_dimension_that_lags_is_forgiven_once_and_not_below_its_own_bound():
     table = curves()
     last = (table["measure"] == "probe") & (table["keys"] == "told") & (table["arm"] == "coherent")
