@@ -47,7 +47,7 @@ test-slurm: $(VENV)/.ready  ## send a study through a real Slurm on this machine
 families: $(VENV)/.ready  ## try tiny models of many families and write results/families.csv (a minute)
 	@FAMILIES_TABLE=results/families.csv $(PYTHON) -m pytest tests/checkpoints/test_families.py -n 0
 
-bench: $(VENV)/.ready  ## time this package against its peers and write benchmarks/results.csv
+bench: $(VENV)/.ready  ## time this package against its peers and write the tables of benchmarks/, but for waiting.csv
 	@$(PYTHON) -m tracing_utils fetch smollm2 && $(PYTHON) -m tracing_utils fetch tracingllm && $(PYTHON) -m benchmarks
 
 check: $(VENV)/.ready  ## check the code's style

@@ -15,7 +15,7 @@ from jupyter_client.kernelspec import get_kernel_spec
 
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments import notebook
-from tracing_utils.run import keys, runner, studies
+from tracing_utils.run import kernels, keys, runner, studies
 
 HEADER = """---
 kernelspec: {name: python3, language: python, display_name: Python 3}
@@ -72,6 +72,29 @@ def test_a_killed_kernel_is_a_failure_though_papermill_leaves_a_file(tmp_path):
     with pytest.raises(runner.NotebookError, match="died"):
         execute(tmp_path, source)
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_kernel_that_ends_before_it_answers_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_KERNEL", [sys.executable, "-c", "raise SystemExit"])
+    with pytest.raises(runner.NotebookError, match="its kernel died"):
+        execute(tmp_path, written(tmp_path, "pass"))
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_kernel_that_has_answered_is_not_listened_to_for_more(tmp_path, monkeypatch):
+    asked = []
+    listen = kernels.QuickClient.wait_for_ready
+
+    async def wait(client, timeout=None):
+        get = client.iopub_channel.get_msg
+        monkeypatch.setattr(client.iopub_channel, "get_msg", lambda **words: asked.append(words) or get(**words))
+        await listen(client, timeout)
+        monkeypatch.undo()
+
+    monkeypatch.setattr(kernels.QuickClient, "wait_for_ready", wait)
+    execute(tmp_path, written(tmp_path, "print(6 * 7)"))
+    assert asked == [{"timeout": 0.2}]
+    assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs[0].text == "42\n"
 
 
 def test_a_kernel_of_the_user_s_that_is_called_python3_runs_neither_notebook_nor_page(tmp_path, monkeypatch):

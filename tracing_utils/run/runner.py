@@ -248,13 +248,14 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
         NotebookError: if a cell raises or takes too long, or its kernel dies.
     """
     import papermill  # noqa: PLC0415 - half a second that planning a run need not pay
-    from jupyter_client import AsyncKernelManager  # noqa: PLC0415
     from jupyter_client.kernelspec import KernelSpec  # noqa: PLC0415
     from nbclient.exceptions import CellTimeoutError  # noqa: PLC0415
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
-    class Kernel(AsyncKernelManager):
+    from . import kernels  # noqa: PLC0415
+
+    class Kernel(kernels.QuickManager):
         """Starts this interpreter; by its name, `python3` may be a kernel that the user has of another environment."""
 
         kernel_spec = KernelSpec(argv=_KERNEL, display_name="Python 3", language="python")
