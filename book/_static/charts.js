@@ -157,7 +157,7 @@
     const scale = (by) => resize((width) => Math.max(40, Math.floor((stacked ? row : width) * by)));
     await scale(factor);
     const over = () => view.container().querySelector("svg").viewBox.baseVal.width - room;
-    for (let by = factor; over() > 0 && by > 0.3 * factor; await scale(by)) by -= Math.max(over() / row, 0.01); // a long title in a narrow panel
+    for (let by = factor; over() > 0 && by > 0.5 * factor; await scale(by)) by -= Math.max(over() / row, 0.01); // a long title in a narrow panel
   }
 
   // A slider over places shows the training step of its place, and can be played.

@@ -413,6 +413,21 @@ def test_axe_finds_no_serious_violation_in_either_theme(visits, guilty_visit):
     assert not {page.name: seen.violations for page, seen in visits.items() if seen.violations}
 
 
+def test_a_long_name_in_a_head_of_a_table_may_break_and_nothing_else_is_changed():
+    context = {"body": '<th rowspan="3">word_transfer</th><td>a_b</td><p>a_b</p><th>no</th>'}
+    pages_extension._mend(None, "", "", context, None)
+    assert context["body"] == '<th rowspan="3">word_<wbr>transfer</th><td>a_b</td><p>a_b</p><th>no</th>'
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_heading_is_smaller_than_the_one_it_stands_below(html, page, width):
+    page.set_viewport_size({"width": width, "height": 740})
+    page.goto((html / "book" / "steering.html").as_uri())
+    sizes = [page.evaluate(f"parseFloat(getComputedStyle(document.querySelector('main h{level}')).fontSize)") for level in (1, 2, 3)]
+    assert sizes[0] > sizes[1] > sizes[2] >= 16
+
+
 @needs_chromium
 def test_no_page_scrolls_sideways_on_a_small_phone(visits, guilty_visit):
     assert guilty_visit.width > 320

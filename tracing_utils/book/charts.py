@@ -187,7 +187,7 @@ def _gain_layers(base: alt.Chart, *more: alt.Tooltip) -> list[alt.Chart]:
 def _drawn(base: alt.Chart) -> alt.Chart:
     """Return the gains of null directions as ticks, random ones grey and those of shuffled labels light."""
     scale = alt.Scale(domain=list(_NULLS), range=[GREY, "#CCCCCC"])
-    legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolOpacity=1)
+    legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolOpacity=1, columnPadding=4)  # fits a phone
     nulls = base.transform_filter(alt.FieldOneOfPredicate("method", list(_NULLS)))
     says = ["method", "layer", alt.Tooltip("value", format="+.4f")]
     return nulls.mark_tick(opacity=0.5, thickness=1, size=22, orient="horizontal").encode(

@@ -221,13 +221,17 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
     ]
     if papers:
         theirs = base.transform_filter("datum.step == 0 && isValid(datum.paper) && the_paper")
-        layers += _level(theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers))), "the paper")
+        layers += _level(theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers))), "the paper", below="datum.paper > 0.9")
     return alt.layer(*layers)
 
 
-def _level(base: alt.Chart, name: str) -> list[alt.Chart]:
-    """Return a thin level line with its name on it; where it is switched off, an empty mark must not ask for an alt text."""
-    text = base.mark_text(align="right", baseline="bottom", dx=-3, dy=-2, fontSize=9, fontStyle="italic", color=GREY, aria=False)
+def _level(base: alt.Chart, name: str, below: str = "false") -> list[alt.Chart]:
+    """Return a thin level line with its name on it; where it is switched off, an empty mark must not ask for an alt text.
+
+    Where the expression `below` is true, the name stands below the line: above it there may be other lines.
+    """
+    place = {which: alt.ExprRef(f"{below} ? {low} : {high}") for which, low, high in (("baseline", "'top'", "'bottom'"), ("dy", "4", "-2"))}
+    text = base.mark_text(align="right", dx=-3, fontSize=10, fontStyle="italic", color=GREY, aria=False, **place)
     return [base.mark_rule(color=GREY, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 
 

@@ -61,10 +61,11 @@ def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: ob
     context["metatags"] = context.get("metatags", "") + "".join(lines)
 
 
-def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: object) -> None:
-    """Remove the list role that docutils gives a list of citations, whose entries have no role of list items."""
+def _mend(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: object) -> None:
+    """Remove the list role of a list of citations, which has no items, and let long names in heads of tables break."""
     if "body" in context:
-        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        body = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        context["body"] = re.sub(r"(?<=>)[^<]*_[^<]*(?=</th>)", lambda name: name[0].replace("_", "_<wbr>"), body)
 
 
 def _plain_signs(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
@@ -181,7 +182,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", toc.on_page)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _launch)
-    app.connect("html-page-context", _mend_roles)
+    app.connect("html-page-context", _mend)
     app.connect("build-finished", _copy)
     app.connect("build-finished", _slides)
     app.connect("build-finished", _print)
