@@ -19,6 +19,7 @@ install_import_hook("tracing_utils", "beartype.beartype")
 import gc
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,8 +50,22 @@ SENTENCES = (
 )
 
 
-LONGEST = ("test_book.py", "test_pipeline.py", "test_hub_run.py")
-"""Modules that take minutes."""
+LONGEST = ("test_book.py", "test_pipeline.py", "test_hub_run.py", "test_notebooks.py", "test_world.py", "test_intervention.py")
+"""Modules that take half a minute or more."""
+
+
+SERVER = "TESTS_SERVER_OF_KERNELS"
+"""Where the workers find the name of the one server."""
+
+
+def pytest_configure(config):
+    """Start one server of kernels for all workers; it imports the libraries, once, when the first kernel is asked for."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        from tracing_utils.run import warm
+
+        running = ExitStack()
+        config.add_cleanup(running.close)
+        os.environ[SERVER] = running.enter_context(warm.server(dict(os.environ))).get(warm._SERVER, "")
 
 
 def pytest_collection_modifyitems(items):
@@ -252,8 +267,7 @@ def server_of_kernels():
     """The environment in which kernels are forked, as those of a run are."""
     from tracing_utils.run import warm
 
-    with warm.server(dict(os.environ)) as environment:
-        yield environment
+    return os.environ | {warm._SERVER: os.environ[SERVER]}
 
 
 @pytest.fixture

@@ -25,14 +25,13 @@ from sphinx.application import Sphinx
 from tracing_utils.book import handouts, prose, vega
 from tracing_utils.book import pages as pages_extension
 from tracing_utils.core.paths import PROJECT
-from tracing_utils.run import warm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the built pages are not opened in a browser")
 
 
 @pytest.fixture(scope="module")
-def html(tmp_path_factory):
+def html(tmp_path_factory, server_of_kernels):
     """The built book, from a copy of the sources; of the executed notebooks, which a run makes, two stand for all."""
     copy = tmp_path_factory.mktemp("book")
     for name in ("book", "results", "studies", "notebooks"):
@@ -44,9 +43,8 @@ def html(tmp_path_factory):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Probing at {revision}")])
         (copy / "book" / "runs" / "pocket").mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, copy / "book" / "runs" / "pocket" / f"probing-{revision}.ipynb")
-    with warm.server(dict(os.environ)) as environment:
-        command = [sys.executable, "-m", "tracing_utils.run.jobs", "book", copy]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tracing_utils.run.jobs", "book", copy]
+    done = subprocess.run(command, env=server_of_kernels, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return copy / "_build" / "html"
 
@@ -299,7 +297,8 @@ GUILTY = """<!doctype html><html lang="en"><head><title>Guilty</title></head><bo
 <dl class="py"></dl><dl class="py"></dl><dl class="py"><dd><button></button></dd></dl>
 <dl class="py"></dl><dl class="py"><dd><div style="width: 500px">wide, and alike</div>
 <div class="highlight"><pre style="width: 9ch; overflow: auto">a long line</pre></div></dd></dl>
-<div style="background: #222"><p style="color: #ccc">not pale</p></div><div style="background: #fff"><p style="color: #ccc">pale</p></div>
+<div style="background: #222"><p style="color: #ccc">not pale</p></div>
+<div style="background: #fff"><p style="color: #ccc">pale</p></div>
 <img src="http://pictures.example/one.png"><img src="landing.png" alt="landing.png">
 <a id="twice" href="nowhere.html">a</a><a id="twice" href="#gone">b</a><a href="guilty.html#twice">c</a>
 <div class="vega-chart"></div><script>throw new Error("guilty")</script></body></html>"""
