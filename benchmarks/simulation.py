@@ -11,6 +11,7 @@ matters). False is a verdict "supported" unless the truth is yes or little, "not
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from multiprocessing import get_context
 
 import numpy as np
@@ -25,7 +26,7 @@ from tracing_utils.experiments.mutual_information import kernels
 from tracing_utils.experiments.probing import controls, probes
 from tracing_utils.statements.concepts import ConceptSet, folds
 
-__all__ = ["CELLS", "DEPENDENCE", "SHAPES", "SHARES", "false", "power", "simulate", "verdicts"]
+__all__ = ["CELLS", "DEPENDENCE", "SHAPES", "SHARES", "false", "power", "simulate", "unchecked", "verdicts"]
 
 SHARES = np.array([0, 0.001, 0.004, 0.016, 0.06, 0.125, 0.25, 0.5, 0.75, 1.0])
 """Of training done at each checkpoint: as in real suites, most are early."""
@@ -266,10 +267,15 @@ def simulate(claim: str, shape: str, dependence: str, rng: np.random.Generator) 
     return Evidence("simulated", "simulated", "reliability", **{"steps": 1000 * SHARES} | measured)
 
 
+def unchecked() -> AbstractContextManager[None]:
+    """Return a context in which scikit-learn does not check what it is given: half of the time of small kernels."""
+    return sklearn.config_context(assume_finite=True, skip_parameter_validation=True)
+
+
 def verdicts(claims: Sequence[str], shape: str, dependence: str, simulations: int, seed: int = 0) -> pd.DataFrame:
     """Return verdicts, one column a claim, in as many simulated studies; the claims must rest on the same evidence."""
     rng, rows = np.random.default_rng([seed, *shape.encode(), *dependence.encode()]), []
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # half of the time of small kernels
+    with unchecked():
         for _ in range(simulations):
             evidence = simulate(claims[0], shape, dependence, rng)
             rows.append([paper_claims.judge([evidence], [claim])["verdict"].iloc[0] for claim in claims])

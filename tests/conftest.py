@@ -1,6 +1,7 @@
 """Shared fixtures: shape checking of the package, a private cache, tiny random models, a tiny suite, concept sets, a hub."""
 
 # ruff: noqa: E402 - the environment and the import hook must be there before the package is imported
+# ruff: noqa: PLC0415 - the process that hands the tests to the workers reads this, too, and needs none of the libraries
 
 import os
 
@@ -18,25 +19,17 @@ install_import_hook("tracing_utils", "beartype.beartype")
 import gc
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-import torch
-from hub_server import HubServer
-from huggingface_hub import constants
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, GPT2Config, PreTrainedTokenizerFast
 
-from tracing_utils.checkpoints.models import load_model
-from tracing_utils.checkpoints.types import Checkpoint
-from tracing_utils.core.paths import PROJECT
-from tracing_utils.run import warm
-from tracing_utils.statements import datasets
-from tracing_utils.statements.concepts import ConceptSet
+if TYPE_CHECKING:
+    from tracing_utils.checkpoints.types import Checkpoint
 
 FAMILIES = (
     "llama", "gpt_neox", "gpt2", "olmo", "olmo2", "olmo3", "olmoe", "bloom", "smollm3", "mistral", "qwen3", "apertus",
@@ -57,8 +50,22 @@ SENTENCES = (
 )
 
 
-LONGEST = ("test_book.py", "test_pipeline.py", "test_hub_run.py")
-"""Modules that take minutes."""
+LONGEST = ("test_book.py", "test_pipeline.py", "test_hub_run.py", "test_notebooks.py", "test_world.py", "test_intervention.py")
+"""Modules that take half a minute or more."""
+
+
+SERVER = "TESTS_SERVER_OF_KERNELS"
+"""Where the workers find the name of the one server."""
+
+
+def pytest_configure(config):
+    """Start one server of kernels for all workers; it imports the libraries, once, when the first kernel is asked for."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        from tracing_utils.run import warm
+
+        running = ExitStack()
+        config.add_cleanup(running.close)
+        os.environ[SERVER] = running.enter_context(warm.server(dict(os.environ))).get(warm._SERVER, "")
 
 
 def pytest_collection_modifyitems(items):
@@ -73,6 +80,8 @@ def pytest_collection_finish():
 
 
 def _config(family: str):
+    from transformers import AutoConfig, BloomConfig, GPT2Config
+
     common = {"vocab_size": VOCABULARY, "hidden_size": WIDTH}
     # Wide initial weights: position and context then matter visibly, as they do in a trained model.
     wide = {"initializer_range": 0.3}
@@ -98,6 +107,9 @@ def _config(family: str):
 
 
 def _random_model(family: str, seed: int = 0):
+    import torch
+    from transformers import AutoModelForCausalLM
+
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(_config(family)).eval()
 
@@ -118,6 +130,9 @@ def sentences() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory) -> Path:
     """A byte-level BPE tokenizer that puts `<|bos|>` first, trained on ten sentences."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
     folder = tmp_path_factory.mktemp("tokenizer")
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -135,12 +150,16 @@ def tokenizer_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder):
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
 
 
 @pytest.fixture(scope="session")
-def family_checkpoints(tmp_path_factory, tokenizer_folder) -> dict[str, Checkpoint]:
+def family_checkpoints(tmp_path_factory, tokenizer_folder) -> "dict[str, Checkpoint]":
     """One saved random model a family: 3 blocks, d_model 16."""
+    from tracing_utils.checkpoints.types import Checkpoint
+
     root, found = tmp_path_factory.mktemp("families"), {}
     for family in FAMILIES:
         _random_model(family).save_pretrained(root / family)
@@ -155,7 +174,7 @@ def make_model():
 
 
 @pytest.fixture(params=FAMILIES)
-def checkpoint(request, family_checkpoints) -> Checkpoint:
+def checkpoint(request, family_checkpoints) -> "Checkpoint":
     """A checkpoint of each family in turn."""
     return family_checkpoints[request.param]
 
@@ -163,18 +182,24 @@ def checkpoint(request, family_checkpoints) -> Checkpoint:
 @pytest.fixture
 def model(checkpoint):
     """A model with its head, of each family in turn."""
+    from tracing_utils.checkpoints.models import load_model
+
     return load_model(checkpoint, head=True)
 
 
 @pytest.fixture
 def llama(family_checkpoints):
     """A llama with its head."""
+    from tracing_utils.checkpoints.models import load_model
+
     return load_model(family_checkpoints["llama"], head=True)
 
 
 @pytest.fixture(scope="session")
 def suite_folder(tmp_path_factory, tokenizer_folder) -> Path:
     """A suite of five revisions with different random weights, a tokenizer and a chat model. Copy it before changing it."""
+    from transformers import PreTrainedTokenizerFast
+
     folder = tmp_path_factory.mktemp("suites") / "tiny"
     for seed, name in enumerate(("step0", "step1", "step2", "step8", "step64", "chat")):
         _random_model("llama", seed).save_pretrained(folder / name)
@@ -185,6 +210,9 @@ def suite_folder(tmp_path_factory, tokenizer_folder) -> Path:
 @pytest.fixture(scope="session")
 def make_concepts():
     """Return a builder of concept sets; statements are made up and groups are rows unless given."""
+    import numpy as np
+
+    from tracing_utils.statements.concepts import ConceptSet
 
     def build(labels, statements=None, groups=None, name="made-up", dimension="reliability") -> ConceptSet:
         labels = np.asarray(labels)
@@ -196,6 +224,8 @@ def make_concepts():
 
 
 def _beside(name: str) -> Path:
+    from tracing_utils.core.paths import PROJECT
+
     folder = PROJECT.parent / "shared" / "data" / name
     if not folder.is_dir():
         pytest.skip(f"the statements of other people are not in {folder}")
@@ -217,6 +247,8 @@ def sources_folder() -> Path:
 @pytest.fixture(scope="session")
 def tracingllm(released_folder, cache) -> str:
     """The name of the set of released files, which are in the cache."""
+    from tracing_utils.statements import datasets
+
     datasets.fetch("tracingllm", released_folder)
     return "tracingllm"
 
@@ -224,6 +256,8 @@ def tracingllm(released_folder, cache) -> str:
 @pytest.fixture(scope="session")
 def corrected(tracingllm, sources_folder) -> str:
     """The name of the set of corrected originals, which are in the cache."""
+    from tracing_utils.statements import datasets
+
     datasets.fetch("corrected", sources_folder)
     return "corrected"
 
@@ -231,8 +265,9 @@ def corrected(tracingllm, sources_folder) -> str:
 @pytest.fixture(scope="session")
 def server_of_kernels():
     """The environment in which kernels are forked, as those of a run are."""
-    with warm.server(dict(os.environ)) as environment:
-        yield environment
+    from tracing_utils.run import warm
+
+    return os.environ | {warm._SERVER: os.environ[SERVER]}
 
 
 @pytest.fixture
@@ -277,6 +312,9 @@ def own_statements(tmp_path_factory) -> Path:
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     """A hub, to which the client is pointed, and a Hugging Face cache of this test's own."""
+    from hub_server import HubServer
+    from huggingface_hub import constants
+
     served = HubServer()
     monkeypatch.setenv("HF_ENDPOINT", served.address)
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))

@@ -10,6 +10,7 @@ import pytest
 from hub_server import HubServer, files_of
 
 from tracing_utils import experiments
+from tracing_utils.book import vega
 from tracing_utils.core.paths import PROJECT
 
 STEPS = ("step0", "step8", "step512")
@@ -51,7 +52,7 @@ def test_the_checkpoints_of_a_hub_are_traced_through_all_experiments_and_nothing
     command = [sys.executable, "-m", "tracing_utils", "run", "--study", "tiny.yml"]
     environment = os.environ | {
         "PYTHONPATH": str(project), "HF_ENDPOINT": server.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf"),
-        "TRACING_UTILS_CACHE": str(tmp_path / "cache"),
+        "TRACING_UTILS_CACHE": str(tmp_path / "cache"), vega.DRAWN: "1",  # no pictures: `test_notebooks` asks for them
     }  # fmt: skip
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tracing_utils import experiments, results
+from tracing_utils.book import vega
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments import notebook
 from tracing_utils.run import runner, studies
@@ -101,5 +102,7 @@ def test_a_notebook_runs_on_its_own_with_its_solutions_and_saves_a_tidy_table(pa
     assert len(finite) == len(table)
     assert (finite["low"] <= finite["value"] + 1e-6).mean() > 0.9
     assert (tmp_path / "evidence.safetensors").exists() == keeps_evidence
-    printed = [o.get("text", "") for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
-    assert any("saved" in text for text in printed)
+    outputs = [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
+    assert any("saved" in o.get("text", "") for o in outputs)
+    drawn = [o["data"] for o in outputs if vega.MIME in o.get("data", {})]
+    assert drawn and all("image/png" in data for data in drawn)

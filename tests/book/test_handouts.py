@@ -144,6 +144,7 @@ def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_pa
     assert {service for _, service, _ in on_github} == {"Colab", "Binder"}
 
 
+@pytest.mark.usefixtures("warm_kernels")
 def test_watching_trust_appear_runs_from_start_to_end(tmp_path):
     source = PROJECT / "book" / "teach" / "watch_trust_appear.md"
     values = {"steps": 4, "every": 2, "seed": 3, "folder": str(tmp_path / "mine")}

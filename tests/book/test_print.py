@@ -12,6 +12,7 @@ from playwright import sync_api
 
 from tracing_utils.book import pages, vega
 from tracing_utils.core.paths import PROJECT
+from tracing_utils.run import runner
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the book is not printed")
@@ -60,7 +61,7 @@ The answer.
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory):
+def printed(tmp_path_factory, server_of_kernels):
     """The folder of a book of two pages, built in one page."""
     copy = tmp_path_factory.mktemp("paper")
     shutil.copytree(PROJECT / "book" / "_static", copy / "book" / "_static", ignore=shutil.ignore_patterns("vega.js"))
@@ -87,7 +88,8 @@ def printed(tmp_path_factory):
     vega.write_javascript(copy / "book" / "_static" / "vega.js")
     program = Path(sys.executable).with_name("jupyter-book")
     command = [program, "build", ".", "--quiet", "--builder", "custom", "--custom-builder", "singlehtml"]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    with runner.named_kernel() as environment:
+        done = subprocess.run(command, cwd=copy, env=server_of_kernels | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return copy / "_build" / "singlehtml"
 

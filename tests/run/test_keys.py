@@ -10,27 +10,37 @@ from tracing_utils.experiments import notebook
 from tracing_utils.run import keys
 
 
-@pytest.fixture
-def changed(tmp_path):
-    """Return a function that says which experiments' code has another hash once some lines are added to a file."""
-    cells = {
-        name: "\n".join(cell.source for cell in notebook.read(name).cells if cell.cell_type == "code")
-        for name in experiments.names()
-    }
+def copied(folder):
+    """Copy the package into a folder."""
+    shutil.copytree(PROJECT / "tracing_utils", folder / "tracing_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
-    def hashes(folder, charts) -> dict[str, str]:
-        return {name: keys.of_code(source, folder, charts=charts) for name, source in cells.items()}
+
+def hashes(folder, charts) -> dict[str, str]:
+    """The hash of each experiment's code, by the package in a folder."""
+    cells = {
+        name: [cell.source for cell in notebook.read(name).cells if cell.cell_type == "code"] for name in experiments.names()
+    }
+    return {name: keys.of_code("\n".join(sources), folder, charts=charts) for name, sources in cells.items()}
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """The hashes by a copy that nobody changes, with charts and without."""
+    folder = copied(tmp_path_factory.mktemp("before"))
+    return {charts: hashes(folder, charts) for charts in (True, False)}
+
+
+@pytest.fixture
+def changed(tmp_path, unchanged):
+    """Return a function that says which experiments' code has another hash once some lines are added to a file."""
 
     def compare(file: str, lines: str = "\nCHANGED = 1\n", charts: bool = False) -> set[str]:
-        for name in ("before", "after"):
-            shutil.copytree(
-                PROJECT / "tracing_utils", tmp_path / name / "tracing_utils", ignore=shutil.ignore_patterns("__pycache__")
-            )
-        path = tmp_path / "after" / "tracing_utils" / file
+        path = copied(tmp_path / "after") / "tracing_utils" / file
         path.parent.mkdir(exist_ok=True)
         path.write_text((path.read_text() if path.exists() else "") + lines)
-        before, after = (hashes(tmp_path / name, charts) for name in ("before", "after"))
-        return {name for name in before if before[name] != after[name]}
+        after = hashes(tmp_path / "after", charts)
+        return {name for name in after if unchanged[charts][name] != after[name]}
 
     return compare
 
