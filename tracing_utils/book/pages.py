@@ -65,7 +65,12 @@ def _mend(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: obj
     """Remove the list role of a list of citations, which has no items, and let long names in heads of tables break."""
     if "body" in context:
         body = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
-        context["body"] = re.sub(r"(?<=>)[^<]*_[^<]*(?=</th>)", lambda name: name[0].replace("_", "_<wbr>"), body)
+        context["body"] = _breakable(body)
+
+
+def _breakable(body: str) -> str:
+    """Return a page in which a name of several words in a head of a table may break behind its strokes."""
+    return re.sub(r"(?<=>)[^<]*_[^<]*(?=</th>)", lambda name: name[0].replace("_", "_<wbr>"), body)
 
 
 def _plain_signs(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
