@@ -89,7 +89,9 @@ def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
     questions = "\n".join(cell.source for cell in made["exercises"].cells)
     assert set(headings(PAGE.read_text(), 3)) <= set(headings(questions, 3))
     assert made["exercises"].cells[2].source == SHARED.rstrip()
-    assert {notebook.cells[0].source for notebook in made.values()} == {handouts.standalone(NOTEBOOKS[0], PROJECT, handouts.repository(PROJECT)).cells[0].source}
+    assert {notebook.cells[0].source for notebook in made.values()} == {
+        handouts.standalone(NOTEBOOKS[0], PROJECT, handouts.repository(PROJECT)).cells[0].source
+    }
 
 
 def test_a_notebook_to_download_installs_only_where_the_package_is_missing(tmp_path):
