@@ -7,6 +7,7 @@ command fails, or leaves the clone changed. What is not asked for keeps its row.
 Usage: python -m benchmarks.waiting [WHAT ...]
 """
 
+import json
 import os
 import re
 import subprocess
@@ -27,6 +28,8 @@ from . import profiles
 
 OUT = Path(__file__).parent / "waiting.csv"
 _JUNIT = "../junit.xml"  # beside the clone
+PARTS = 9
+"""Parts of a profile that are named."""
 
 
 class Ended(NamedTuple):
@@ -44,6 +47,18 @@ def by_module(ended: Ended) -> dict[str, float]:
     for case in ElementTree.parse(ended.clone / _JUNIT).iter("testcase"):
         module = re.match(r"(?:.*\.)?test_\w+", case.get("classname"))[0]
         spent[module] = spent.get(module, 0.0) + float(case.get("time"))
+    return spent
+
+
+def by_stage(ended: Ended) -> dict[str, float]:
+    """Return the seconds of each kind of job, and of each experiment's notebooks, by the records of Snakemake."""
+    records = (json.loads(path.read_text()) for path in (ended.clone / ".snakemake" / "metadata").rglob("*") if path.is_file())
+    jobs = {(record["shellcmd"], record["rule"], record["starttime"], record["endtime"]) for record in records}
+    spent: dict[str, float] = {}
+    for command, rule, begun, end in jobs:
+        experiment = re.search(r" notebook \S+ \S+ (\w+)", command)
+        stage = f"notebooks: {experiment[1].replace('_', ' ')}" if experiment else rule
+        spent[stage] = spent.get(stage, 0.0) + end - begun
     return spent
 
 
@@ -69,7 +84,7 @@ class Wait(NamedTuple):
 _TIMED = "PS4='+ $EPOCHREALTIME '; set -x; . .ci/run"  # bash takes PS4 from no environment where the user is root
 BOOK = (sys.executable, "-m", "tracing_utils", "run", "--book")
 WAITS = {
-    "first make book": Wait(BOOK, 8 * 60),
+    "first make book": Wait(BOOK, 8 * 60, by_stage),
     "second make book": Wait(BOOK, 10),
     "make test": Wait((sys.executable, "-m", "pytest", "--junitxml", _JUNIT), 6 * 60, by_module),
     ".ci/run": Wait(("bash", "-c", _TIMED, ".ci/run"), 9 * 60, by_step),
@@ -105,7 +120,7 @@ def waited(waits: dict[str, Wait], out: Path = profiles.OUT) -> pd.DataFrame:
             rows.append((what, round(seconds, 1), wait.asked, seconds <= wait.asked))
             print(*rows[-1], flush=True)
             if wait.parts:
-                profiles.put(profiles.shares(what, wait.parts(ended)), out)
+                profiles.put(profiles.shares(what, wait.parts(ended), PARTS), out)
     return pd.DataFrame(rows, columns=["what", "seconds", "asked", "reached"])
 
 

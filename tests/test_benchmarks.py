@@ -159,6 +159,12 @@ def test_the_stages_of_a_notebook_s_fixed_cost_follow_one_another_and_are_its_wh
     assert sum(spent.values()) < time.monotonic() - begun
 
 
+def test_every_wait_has_a_row_and_a_late_one_a_profile():
+    table, known = pd.read_csv(waiting.OUT), set(pd.read_csv(profiles.OUT)["what"])
+    assert set(table["what"]) | {".ci/run"} == set(waiting.WAITS)  # this test is part of what that row measures
+    assert {row.what for row in table.itertuples() if not row.reached} - {"second make book"} <= known
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="benchmarks/results.csv is not there; `make bench` writes it")
 def test_what_is_missed_has_a_profile():
     table, known = pd.read_csv(REAL), set(pd.read_csv(profiles.OUT)["what"])
@@ -195,6 +201,15 @@ def test_a_wait_is_that_of_a_command_that_succeeds_in_a_fresh_clone_and_changes_
     for code in ("raise SystemExit(1)", "open('left behind', 'w')"):
         with pytest.raises(RuntimeError, match="must succeed and change no file"):
             waiting.waited({"bad": waiting.Wait(python(code), 60)}, tmp_path / "profiles.csv")
+
+
+def test_the_time_of_a_book_is_told_by_stage_and_experiment_and_each_job_once(tmp_path):
+    run = "python -m jobs notebook runs/a.yml world {} step0 x"
+    jobs = (("notebook", run.format("probing"), 0, 3), ("notebook", run.format("probing"), 3, 5), ("book", "jobs book .", 5, 9))
+    (folder := tmp_path / ".snakemake" / "metadata" / "@long").mkdir(parents=True)
+    for number, (rule, command, begun, end) in enumerate((*jobs, jobs[0])):  # a job with two outputs has two records
+        (folder / str(number)).write_text(json.dumps({"rule": rule, "shellcmd": command, "starttime": begun, "endtime": end}))
+    assert waiting.by_stage(waiting.Ended(tmp_path, 0.0, 9.0, "")) == {"notebooks: probing": 5, "book": 4}
 
 
 def test_the_time_of_tests_is_told_by_module(tmp_path):
