@@ -313,7 +313,7 @@ def compare_checkpoints(table: pd.DataFrame, title: str, description: str) -> al
     """Chart a quantity over the layers at two checkpoints that the reader picks, and their difference.
 
     The interval of the difference joins those of both as if they were independent (Zou and Donner's MOVER). On the same
-    statements they mostly are not, and the paired interval is then narrower. `title` says what `value` is.
+    statements they mostly are not. `title` says what `value` is.
     """
     table = _rows(table, _KEEP)
     steps = options(table, "step")

@@ -142,7 +142,10 @@ def _indexed(*tables: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _counted(published: pd.DataFrame, own: pd.DataFrame) -> dict[str, int]:
-    """Return the counts of one table; all cells of a row or a column that only one of the two has lie outside."""
+    """Return the counts of one table; all cells of a row or a column that only one of the two has lie outside.
+
+    Chance moves values: it takes no rows or columns away, and then allows nothing outside.
+    """
     both = published.index.intersection(own.index, sort=False)
     columns = [column for column in published if column in own]
     alone = (len(published) + len(own) - 2 * len(both)) * published.shape[1] + len(both) * (published.shape[1] - len(columns))
@@ -155,11 +158,13 @@ def _counted(published: pd.DataFrame, own: pd.DataFrame) -> dict[str, int]:
             here, there = (table[column].astype(object).fillna("").astype(str) for table in (published, own))
             kinds = np.where(here == there, "equal", "no interval")
         else:
-            kinds = classified(*numbers, low, high, is_value=not column.endswith(("low", "high")))
-            bounded += int(np.isfinite(high - low).sum())
+            is_value = not column.endswith(("low", "high"))
+            kinds = classified(*numbers, low, high, is_value=is_value)
+            bounded += int(np.isfinite(high - low).sum()) if is_value else 0
         for kind in COUNTS:
             counts[kind] += int((kinds == kind).sum())
-    return counts | {"allowed outside": int(binom.ppf(1 - _RARE, bounded, 1 - _LEVEL)) if bounded else 0}
+    by_chance = int(binom.ppf(1 - _RARE, bounded, 1 - _LEVEL)) if bounded and not alone else 0
+    return counts | {"allowed outside": by_chance}
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:
