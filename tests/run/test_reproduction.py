@@ -167,6 +167,18 @@ def zipped(folder, out, name="results/{}"):
     return out
 
 
+def test_results_of_others_are_kept_beside_one_s_own_and_compared_with_what_is_published(pair, tmp_path):
+    _, own, change = pair
+    assert reproduction.others() == []
+    change("claims", "verdict", 1, lambda verdicts: "inconclusive")
+    (beside := tmp_path / "runs" / "mine" / "others").mkdir()
+    made = zipped(own, beside / "from Ada.zip", "{}")
+    (tmp_path / "runs" / "unpublished" / "others").mkdir(parents=True)
+    shutil.copy(made, tmp_path / "runs" / "unpublished" / "others")
+    assert reproduction.others() == [("mine", made)]
+    assert "1 of 3 verdicts differ" in reproduction.compare(*reproduction.others()[0]).sentence
+
+
 @pytest.mark.parametrize("name", ["{}", "results/{}", "a/b/{}"])
 def test_somebody_else_s_results_are_compared_from_a_folder_or_a_zip(pair, tmp_path, name):
     _, own, change = pair

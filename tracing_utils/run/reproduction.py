@@ -23,7 +23,7 @@ from ..claims import framework
 from ..core.errors import brief, unknown
 from ..experiments import notebook
 
-__all__ = ["COUNTS", "Comparison", "compare", "compared", "opened", "reruns"]
+__all__ = ["COUNTS", "Comparison", "compare", "compared", "opened", "others", "reruns"]
 
 COUNTS = ("cells", "equal", "equal within rounding", "within the interval", "outside", "allowed outside", "no interval")
 """The counts of a table; last come cells that differ and have no interval to be held against, which alone show nothing."""
@@ -87,6 +87,12 @@ class Comparison:
 def reruns() -> list[str]:
     """Return the published studies of which a run on this machine is shown."""
     return [name for name in results.studies("claims") if results.shown(name) == results.own(name) and _is_published(name)]
+
+
+def others() -> list[tuple[str, Path]]:
+    """Return somebody else's results, a folder or a zip each, in `runs/<study>/others`, after the study that they are of."""
+    found = [(path.parents[1].name, path) for path in sorted((results.PROJECT / "runs").glob("*/others/[!.]*"))]
+    return [(study, path) for study, path in found if _is_published(study)]
 
 
 def _is_published(study: str) -> bool:
