@@ -118,7 +118,7 @@ def test_chance_may_leave_cells_outside_and_no_more_than_it_does(pair, capsys):
     assert counts(pair)["allowed outside"] == 31  # the 99 % point of a binomial count of 400 at 5 %
     change("probing", "value", 31, lambda values: values + 0.2)
     assert main(["compare", "mine"]) == 0
-    assert "31 of 2003 cells lie outside the published intervals, no more than chance allows" in capsys.readouterr().out
+    assert "31 of 2003 cells lie outside the published intervals, which chance allows" in capsys.readouterr().out
     change("probing", "value", 32, lambda values: values + 0.2)
     assert main(["compare", "mine"]) == 1
     assert "No, mine was not reproduced: more cells of probing lie outside" in capsys.readouterr().out

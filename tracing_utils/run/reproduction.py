@@ -77,7 +77,7 @@ class Comparison:
             told = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
             if sum(same) == cells:
                 return f"{told} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
-            return f"{told} {outside} of {cells} cells lie outside the published intervals, no more than chance allows."
+            return f"{told} {outside} of {cells} cells lie outside the published intervals, which chance allows."
         told = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
         if self._beyond:
             told.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
