@@ -56,7 +56,7 @@ def test_a_solution_runs_and_shows_something(number, shared, capsys):
 def test_what_is_expected_is_there_for_every_solution_and_a_word_more_would_be_seen():
     notebooks = {f"{path.stem} {n}" for path in NOTEBOOKS for n in range(1, 1 + len(handouts.solutions(path.read_text())))}
     assert set(EXPECTED) == {*headings(PAGE.read_text(), 3), *notebooks}
-    assert without_numbers("a  0.51\n") == without_numbers("a -12.3 ")
+    assert without_numbers("a  0.51\n") == without_numbers("a -12.3 \n")
     assert without_numbers("a 0.51") != without_numbers("a 0.51 higher")
 
 
