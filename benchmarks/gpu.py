@@ -28,6 +28,7 @@ from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core import evaluation
 from tracing_utils.experiments.behaviour import reading
 from tracing_utils.experiments.components import heads, weights
+from tracing_utils.experiments.origins import memory
 from tracing_utils.experiments.steering import behaviour, intervention, likelihoods
 from tracing_utils.run import gpus, plan
 from tracing_utils.statements import concepts
@@ -104,6 +105,7 @@ PATHS: dict[str, Callable[[Side], np.ndarray]] = {
     "pushed heads": _pushed,
     "likelihoods": lambda side: reading.read(side.model, side.ids).nats,
     "one step later": lambda side: reading.one_step_later(side.model, side.ids, reading.read(side.model, side.ids)),
+    "memory of last words": lambda side: memory.recalled(side.model, side.tokenizer, side.chosen)["loss"],
     "importance of weights": _importance,
     "zeroed weights": _zeroed,
     "steering sweep": _sweep,

@@ -7,6 +7,7 @@ command fails, or leaves the clone changed. What is not asked for keeps its row.
 Usage: python -m benchmarks.waiting [WHAT ...]
 """
 
+import json
 import os
 import re
 import subprocess
@@ -26,7 +27,9 @@ from tracing_utils.core.paths import PROJECT
 from . import profiles
 
 OUT = Path(__file__).parent / "waiting.csv"
-_JUNIT = "../junit.xml"  # beside the clone
+_JUNIT = "junit.xml"  # beside the clone
+PARTS = 9
+"""Parts of a profile that are named."""
 
 
 class Ended(NamedTuple):
@@ -41,9 +44,21 @@ class Ended(NamedTuple):
 def by_module(ended: Ended) -> dict[str, float]:
     """Return the seconds of each module of tests, fixtures included, summed over both workers."""
     spent: dict[str, float] = {}
-    for case in ElementTree.parse(ended.clone / _JUNIT).iter("testcase"):
+    for case in ElementTree.parse(ended.clone.parent / _JUNIT).iter("testcase"):
         module = re.match(r"(?:.*\.)?test_\w+", case.get("classname"))[0]
         spent[module] = spent.get(module, 0.0) + float(case.get("time"))
+    return spent
+
+
+def by_stage(ended: Ended) -> dict[str, float]:
+    """Return the seconds of each kind of job, and of each experiment's notebooks, by the records of Snakemake."""
+    records = (json.loads(path.read_text()) for path in (ended.clone / ".snakemake" / "metadata").rglob("*") if path.is_file())
+    jobs = {(record["shellcmd"], record["rule"], record["starttime"], record["endtime"]) for record in records}
+    spent: dict[str, float] = {}
+    for command, rule, begun, end in jobs:
+        experiment = re.search(r" notebook \S+ \S+ (\w+)", command)
+        stage = f"notebooks: {experiment[1].replace('_', ' ')}" if experiment else rule
+        spent[stage] = spent.get(stage, 0.0) + end - begun
     return spent
 
 
@@ -59,22 +74,22 @@ def by_step(ended: Ended) -> dict[str, float]:
 
 
 class Wait(NamedTuple):
-    """What `make` runs, the seconds asked for, and what tells where the time went."""
+    """What is run, the seconds asked for, what tells where the time went, and which of its parts is waited for by itself."""
 
     command: tuple[str, ...]
     asked: float
     parts: Callable[[Ended], dict[str, float]] | None = None
+    within: tuple[tuple[str, float, Callable[[Ended], dict[str, float]]], ...] = ()
 
 
 _TIMED = "PS4='+ $EPOCHREALTIME '; set -x; . .ci/run"  # bash takes PS4 from no environment where the user is root
 BOOK = (sys.executable, "-m", "tracing_utils", "run", "--book")
 WAITS = {
-    "first make book": Wait(BOOK, 8 * 60),
+    "first make book": Wait(BOOK, 8 * 60, by_stage),
     "second make book": Wait(BOOK, 10),
-    "make test": Wait((sys.executable, "-m", "pytest", "--junitxml", _JUNIT), 6 * 60, by_module),
-    ".ci/run": Wait(("bash", "-c", _TIMED, ".ci/run"), 9 * 60, by_step),
+    ".ci/run": Wait(("bash", "-c", _TIMED, ".ci/run"), 9 * 60, by_step, (("make test", 6 * 60, by_module),)),
 }
-"""In this order. The last one installs everything; it needs the network."""
+"""In this order. The last one installs everything, which needs the network, and runs `make test`."""
 
 
 def waited(waits: dict[str, Wait], out: Path = profiles.OUT) -> pd.DataFrame:
@@ -90,7 +105,7 @@ def waited(waits: dict[str, Wait], out: Path = profiles.OUT) -> pd.DataFrame:
         clone = Path(folder) / "project"
         subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
         (Path(folder) / "shared").symlink_to(PROJECT.parent / "shared")  # other people's statements, for tests that read them
-        environment = os.environ | {"PYTHONPATH": str(clone)}
+        environment = os.environ | {"PYTHONPATH": str(clone), "PYTEST_ADDOPTS": f"--junitxml={Path(folder) / _JUNIT}"}
         for name in ("PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"):  # as where nobody sets them
             environment.pop(name, None)
         for what, wait in waits.items():
@@ -104,8 +119,12 @@ def waited(waits: dict[str, Wait], out: Path = profiles.OUT) -> pd.DataFrame:
             seconds = ended.end - begun
             rows.append((what, round(seconds, 1), wait.asked, seconds <= wait.asked))
             print(*rows[-1], flush=True)
-            if wait.parts:
-                profiles.put(profiles.shares(what, wait.parts(ended)), out)
+            spent = wait.parts(ended) if wait.parts else {}
+            if spent:
+                profiles.put(profiles.shares(what, spent, PARTS), out)
+            for part, most, parts in wait.within:
+                rows.append((part, round(spent[part], 1), most, spent[part] <= most))
+                profiles.put(profiles.shares(part, parts(ended), PARTS), out)
     return pd.DataFrame(rows, columns=["what", "seconds", "asked", "reached"])
 
 
@@ -113,7 +132,7 @@ def write(asked: Sequence[str] = tuple(WAITS)) -> None:
     """Measure what is asked for."""
     found = waited({what: WAITS[what] for what in asked})
     if OUT.exists():
-        found = pd.concat([(kept := results.read_csv(OUT))[~kept["what"].isin(asked)], found])
+        found = pd.concat([(kept := results.read_csv(OUT))[~kept["what"].isin(found["what"])], found])
     results.write_csv(found, OUT)
 
 

@@ -159,6 +159,13 @@ def test_the_stages_of_a_notebook_s_fixed_cost_follow_one_another_and_are_its_wh
     assert sum(spent.values()) < time.monotonic() - begun
 
 
+def test_every_wait_has_a_row_and_a_late_one_a_profile():
+    table, known = pd.read_csv(waiting.OUT), set(pd.read_csv(profiles.OUT)["what"])
+    late = {".ci/run", *(part for part, *_ in waiting.WAITS[".ci/run"].within)}  # of which this test is a part
+    assert {*table["what"]} | late == {*waiting.WAITS} | late
+    assert {row.what for row in table.itertuples() if not row.reached} - {"second make book"} - late <= known
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="benchmarks/results.csv is not there; `make bench` writes it")
 def test_what_is_missed_has_a_profile():
     table, known = pd.read_csv(REAL), set(pd.read_csv(profiles.OUT)["what"])
@@ -186,15 +193,27 @@ def test_a_wait_is_that_of_a_command_that_succeeds_in_a_fresh_clone_and_changes_
         subprocess.run(["git", *words], cwd=project, check=True)
     (project / "not committed").touch()
     python = lambda code: (sys.executable, "-c", code)  # noqa: E731
-    slow = waiting.Wait(python("import time; time.sleep(.2)"), 0.1, lambda ended: {"all": ended.end - ended.begun})
+    halves = lambda ended: dict.fromkeys("ab", (ended.end - ended.begun) / 2)  # noqa: E731
+    slow = waiting.Wait(python("import time; time.sleep(.2)"), 0.1, halves, (("b", 60, lambda _: {"c": 1.0}),))
     quick = waiting.Wait(python("import os; assert not os.path.exists('not committed')"), 60)
     table = waiting.waited({"slow": slow, "quick": quick}, tmp_path / "profiles.csv")
-    assert table["reached"].tolist() == [False, True]
+    assert table["what"].tolist() == ["slow", "b", "quick"]  # a part that is waited for has a row of its own
+    assert table["reached"].tolist() == [False, True, True]
     assert table["seconds"][0] >= 0.2
-    assert pd.read_csv(tmp_path / "profiles.csv").to_numpy().tolist() == [["slow", "all", 1.0]]
+    made = pd.read_csv(tmp_path / "profiles.csv").to_numpy().tolist()
+    assert made == [["slow", "a", 0.5], ["slow", "b", 0.5], ["b", "c", 1.0]]
     for code in ("raise SystemExit(1)", "open('left behind', 'w')"):
         with pytest.raises(RuntimeError, match="must succeed and change no file"):
             waiting.waited({"bad": waiting.Wait(python(code), 60)}, tmp_path / "profiles.csv")
+
+
+def test_the_time_of_a_book_is_told_by_stage_and_experiment_and_each_job_once(tmp_path):
+    run = "python -m jobs notebook runs/a.yml world {} step0 x"
+    jobs = (("notebook", run.format("probing"), 0, 3), ("notebook", run.format("probing"), 3, 5), ("book", "jobs book .", 5, 9))
+    (folder := tmp_path / ".snakemake" / "metadata" / "@long").mkdir(parents=True)
+    for number, (rule, command, begun, end) in enumerate((*jobs, jobs[0])):  # a job with two outputs has two records
+        (folder / str(number)).write_text(json.dumps({"rule": rule, "shellcmd": command, "starttime": begun, "endtime": end}))
+    assert waiting.by_stage(waiting.Ended(tmp_path, 0.0, 9.0, "")) == {"notebooks: probing": 5, "book": 4}
 
 
 def test_the_time_of_tests_is_told_by_module(tmp_path):

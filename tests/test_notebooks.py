@@ -15,6 +15,7 @@ from tracing_utils.experiments import notebook
 from tracing_utils.run import runner, studies
 
 NOTEBOOKS = sorted((runner.PROJECT / "notebooks").glob("*.md"))
+LESSONS = [PROJECT / "book" / "teach" / f"{name}.md" for name in ("watch_trust_appear", "pretrain_your_own")]
 OPTIONS = {
     "probing": {"seeds": 1},
     "mutual_information": {"examples": 40},
@@ -54,7 +55,7 @@ def test_the_limits_see_a_wide_line_and_pass_one_that_just_fits():
     assert too_wide("a = 1\n" + "b" * (WIDEST + 1)) == ["b" * (WIDEST + 1)]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *LESSONS], ids=lambda path: path.stem)
 def test_a_notebook_is_short_and_leaves_the_machine_alone(path):
     cells = code_cells(path)
     listed = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]  # as long as there are options

@@ -272,7 +272,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def tab(browser):
-    """One page of the browser, in which the book is read: a new one is a new process, which compiles the chart libraries and axe."""
+    """One page of the browser, in which the book is read: a new one is a new process, which compiles the libraries again."""
     page = browser.new_page()
     yield page
     page.close()
@@ -458,7 +458,9 @@ def test_a_long_name_in_a_head_of_a_table_may_break_and_nothing_else_is_changed(
 def test_a_heading_is_smaller_than_the_one_it_stands_below(html, page, width):
     page.set_viewport_size({"width": width, "height": 740})
     page.goto((html / "book" / "steering.html").as_uri())
-    sizes = [page.evaluate(f"parseFloat(getComputedStyle(document.querySelector('main h{level}')).fontSize)") for level in (1, 2, 3)]
+    sizes = [
+        page.evaluate(f"parseFloat(getComputedStyle(document.querySelector('main h{level}')).fontSize)") for level in (1, 2, 3)
+    ]
     assert sizes[0] > sizes[1] > sizes[2] >= 16
 
 

@@ -8,7 +8,9 @@ import pytest
 from tracing_utils.core.paths import PROJECT
 
 NUMBERED = {page: jupytext.read(page).metadata.get("chapter") for page in sorted((PROJECT / "book").glob("*.md"))}
-CHAPTERS = [page for page, number in NUMBERED.items() if number] + [PROJECT / "book" / name for name in ("world.md", "what_stands.md")]
+CHAPTERS = [page for page, number in NUMBERED.items() if number] + [
+    PROJECT / "book" / name for name in ("world.md", "what_stands.md")
+]
 
 PARTS = {
     "example": r"\*(?:\{glue:text\}`[^`]+`|[A-Z][^*]+)\*",
@@ -37,7 +39,9 @@ def test_a_chapter_goes_from_its_example_to_what_it_does_not_show(page):
 
 
 def test_what_stands_opens_with_the_table_of_claims():
-    shown = re.search(r":tags: \[remove-input, full-width\]\n\n(.*?)```", (PROJECT / "book" / "what_stands.md").read_text(), flags=re.S)
+    shown = re.search(
+        r":tags: \[remove-input, full-width\]\n\n(.*?)```", (PROJECT / "book" / "what_stands.md").read_text(), flags=re.S
+    )
     assert "What the paper claims, what is found here, and how sure that is" in shown[1]
 
 

@@ -148,7 +148,10 @@ BOTH_ARMS = [("coherent", "told"), ("scrambled", "told")]
 CHARTS = {
     "training": lambda: explorables.training(two_sets(), "privacy", TEXT),
     "training with pages": lambda: explorables.training(
-        two_sets().assign(featured=lambda t: (t["step"] == 64) & (t["concept_set"] == "pocket")), "privacy", TEXT, page="runs/probing-"
+        two_sets().assign(featured=lambda t: (t["step"] == 64) & (t["concept_set"] == "pocket")),
+        "privacy",
+        TEXT,
+        page="runs/probing-",
     ),
     "probe_trajectories": lambda: explorables.probe_trajectories(probing(), "accuracy", TEXT),
     "probe_trajectories of two sets": lambda: explorables.probe_trajectories(two_sets(), "accuracy", TEXT, paper=theirs()),
@@ -158,9 +161,7 @@ CHARTS = {
     ),
     "layer_map": lambda: explorables.layer_map(difference(), "accuracy minus floor", TEXT),
     "compare_checkpoints": lambda: explorables.compare_checkpoints(logistic(), "accuracy", TEXT),
-    "head_map": lambda: charts.head_map(
-        pd.concat([logistic().query("step == 64").assign(head=head) for head in range(3)]), TEXT
-    ),
+    "head_map": lambda: charts.head_map(pd.concat([logistic().query("step == 64").assign(head=head) for head in range(3)]), TEXT),
     "beside_paper": lambda: charts.beside_paper(beside(), "training step", "accuracy", TEXT),
     "protocol_comparison": lambda: charts.protocol_comparison(protocols().query("step == 64"), TEXT),
     "protocol_comparison of checkpoints and sets": lambda: charts.protocol_comparison(
@@ -194,9 +195,13 @@ CHARTS = {
     "curves": lambda: charts.curves(probing().query("layer == 1"), "accuracy", TEXT, level=0.5),
     "curves of two sets": lambda: charts.curves(two_sets().query("layer == 1"), "accuracy", TEXT),
     "curves of a choice": lambda: charts.curves(arm_keys(), "accuracy", TEXT, choice="keys"),
-    "over_dose": lambda: charts.over_dose(arms().query("step == 64").assign(dose=lambda t: t["arm"] == "coherent"), "accuracy", TEXT),
+    "over_dose": lambda: charts.over_dose(
+        arms().query("step == 64").assign(dose=lambda t: t["arm"] == "coherent"), "accuracy", TEXT
+    ),
     "against_random": lambda: charts.against_random(steered(), TEXT),
-    "instruments": lambda: charts.instruments(onsets().assign(instrument=lambda t: "probe of " + t["layer"].fillna(9).astype(str)), TEXT),
+    "instruments": lambda: charts.instruments(
+        onsets().assign(instrument=lambda t: "probe of " + t["layer"].fillna(9).astype(str)), TEXT
+    ),
     "loss_curve": lambda: charts.loss_curve(pd.DataFrame({"step": [16, 32, 48], "loss": [6.0, 5.0, 4.5]}), TEXT),
 }
 
@@ -441,7 +446,7 @@ def test_the_windows_that_a_verdict_is_about_are_shaded_in_its_own_panel_and_now
     plain = specification(name.replace("with a verdict", "with a floor" if name.startswith("by") else "of two sets"))
     assert not [layer for layer in plain["spec"]["layer"] if layer["mark"]["type"] == "rect"]
     drawn = vl_convert.vegalite_to_vega(facet, vl_version="6.4")
-    assert "isValid(datum[\"until\"])" in json.dumps(drawn) or "isValid(datum.until)" in json.dumps(drawn)
+    assert 'isValid(datum["until"])' in json.dumps(drawn) or "isValid(datum.until)" in json.dumps(drawn)
 
 
 def test_step_0_has_a_place_on_the_axis():
@@ -484,7 +489,7 @@ def test_an_axis_of_two_layers_names_each_once():
     for rows in (tidy({"released": (0, 1)}, "nhsic_ty"), tidy({"released": (0, 1, 2)}, "nhsic_ty")):
         svg = vl_convert.vegalite_to_svg(charts.layer_profile(rows, "nhsic_ty", TEXT).properties(width=60).to_dict())
         names = re.search(r"aria-label=\"X-axis.*?role-axis-title", svg, flags=re.S)[0]
-        assert [name for name in re.findall(r">(\d+)</text>", names)] == sorted({str(layer) for layer in rows["layer"]})
+        assert re.findall(r">(\d+)</text>", names) == sorted({str(layer) for layer in rows["layer"]})
 
 
 def test_a_map_of_checkpoints_is_white_where_nothing_is_told():

@@ -115,5 +115,10 @@ def test_citation_cff_is_valid_and_of_this_version():
     content = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     assert faults_of_cff(content) == []
     assert content["version"] == __version__
-    wrong = content | {"type": "book", "authors": [{"family-name": "A"}], "journal": "J", "references": [{"title": "t", "conference": "c"}]}
+    wrong = content | {
+        "type": "book",
+        "authors": [{"family-name": "A"}],
+        "journal": "J",
+        "references": [{"title": "t", "conference": "c"}],
+    }
     assert len(faults_of_cff(wrong)) == 7

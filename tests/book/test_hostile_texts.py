@@ -12,7 +12,7 @@ import pytest
 from playwright import sync_api
 
 from tracing_utils import results
-from tracing_utils.book import charts, prose, vega
+from tracing_utils.book import charts, encodings, prose, vega
 from tracing_utils.core.paths import PROJECT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -62,7 +62,7 @@ def answers_html(monkeypatch, tmp_path) -> str:
     rows.to_csv(tmp_path / "results" / "mine" / "answers.csv", index=False)
     code = cells_of("steering.md", "spoken[columns]")
     tree = ast.parse(re.sub(r"\A---\n.*?^---\n", "", code, flags=re.S | re.M))
-    names = {"pd": pd, "results": results, "charts": charts, "prose": prose}
+    names = {"pd": pd, "results": results, "charts": charts, "encodings": encodings, "prose": prose}
     exec(compile(ast.Module(tree.body[:-1], []), "page", "exec"), names)
     return eval(compile(ast.Expression(tree.body[-1].value), "page", "eval"), names).to_html()
 

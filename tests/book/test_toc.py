@@ -10,7 +10,9 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tracing_utils.book import toc
 from tracing_utils.core.paths import PROJECT
 
-PAGES = {str(path.relative_to(PROJECT).with_suffix("")) for path in (PROJECT / "book").rglob("*.md") if path.parent.name != "slides"}
+PAGES = {
+    str(path.relative_to(PROJECT).with_suffix("")) for path in (PROJECT / "book").rglob("*.md") if path.parent.name != "slides"
+}
 
 
 def parts(pages, root=PROJECT):

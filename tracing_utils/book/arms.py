@@ -10,14 +10,23 @@ from .. import results
 from ..core.paths import PROJECT
 from . import charts
 
-__all__ = ["ARMS", "chart", "planted"]
+__all__ = ["ARMS", "chart", "planted", "shipped"]
 
 ARMS = ("coherent", "scrambled")
 
 
+def _training() -> dict:
+    return json.loads((PROJECT / "checkpoints" / "world-coherent" / "training.json").read_text(encoding="utf-8"))
+
+
 def planted() -> int:
     """Return the step in which the late keys of the shipped seed are first told."""
-    return json.loads((PROJECT / "checkpoints" / "world-coherent" / "training.json").read_text(encoding="utf-8"))["late_from"]
+    return _training()["late_from"]
+
+
+def shipped() -> int:
+    """Return the seed whose arms are shipped."""
+    return _training()["recipe"]["seed"]
 
 
 def chart(lines: Sequence[tuple[str, str]], description: str) -> alt.FacetChart:

@@ -11,14 +11,32 @@ import altair as alt
 import pandas as pd
 
 from .encodings import (
-    ARMS, COLOURS, GREY, LAYERS, LINES, NARROW, TITLES, banded, colour, column_of, controls, ends, fitted, options, panels, shade, shown, step_axis,
-    tooltip, windows,
+    ARMS,
+    COLOURS,
+    GREY,
+    LAYERS,
+    LINES,
+    NARROW,
+    TITLES,
+    banded,
+    colour,
+    column_of,
+    controls,
+    ends,
+    fitted,
+    options,
+    panels,
+    shade,
+    shown,
+    step_axis,
+    tooltip,
+    windows,
 )  # fmt: skip
 
 __all__ = [
-    "head_map", "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response", "effect_by_source",
-    "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper", "two_arms",
-    "curves", "over_dose", "against_random", "instruments",
+    "head_map", "protocol_comparison", "onset_steps", "checkpoint_matrix", "by_layer", "two_phases", "dose_response",
+    "effect_by_source", "gain_and_cost", "side_effects", "probe_and_effect", "layer_profile", "loss_curve", "beside_paper",
+    "two_arms", "curves", "over_dose", "against_random", "instruments",
 ]  # fmt: skip
 
 _PROTOCOLS = {
@@ -43,7 +61,11 @@ def head_map(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart the value of every head (columns `layer` and `head`) as a field of cells, one panel a dimension."""
     rows = table[["revision", "layer", "head", "dimension", "concept_set", "value", "low", "high", "n"]].astype({"head": int})
     heads = alt.Y("head:O", title="head", scale=alt.Scale(reverse=True))
-    base = alt.Chart(rows).transform_filter(shown("checkpoint", "statements")).encode(x=alt.X("layer:O", title="block", axis=alt.Axis(labelOverlap="greedy", labelAngle=0)), y=heads)
+    base = (
+        alt.Chart(rows)
+        .transform_filter(shown("checkpoint", "statements"))
+        .encode(x=alt.X("layer:O", title="block", axis=alt.Axis(labelOverlap="greedy", labelAngle=0)), y=heads)
+    )
     shade = alt.Color("value:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title=TITLES["accuracy"], orient="bottom"))
     cells = base.mark_rect().encode(color=shade, tooltip=tooltip("layer:O", "head:O", more=("n:Q",)))
     return panels(cells, rows, description, controls(rows, "checkpoint", "statements"))
@@ -99,7 +121,12 @@ def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt
 
 
 def by_layer(
-    table: pd.DataFrame, metric: str, description: str, floor: str = "", claim: pd.DataFrame | None = None, choice: str = "statements"
+    table: pd.DataFrame,
+    metric: str,
+    description: str,
+    floor: str = "",
+    claim: pd.DataFrame | None = None,
+    choice: str = "statements",
 ) -> alt.FacetChart:
     """Chart a metric over steps, one line a layer, one panel a dimension; the mean of the control `floor` is dashed.
 
@@ -367,10 +394,14 @@ def curves(
     colours = [ARMS[name] if name in ARMS else next(free) for name in lines]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
     dashes = alt.Legend(title=None, orient="bottom", columns=2, **_STROKE) if len(kinds) > 1 else None
-    base = alt.Chart().transform_filter(shown(choice)).encode(
-        x=step_axis(rows),
-        color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),
-        detail="kind:N",
+    base = (
+        alt.Chart()
+        .transform_filter(shown(choice))
+        .encode(
+            x=step_axis(rows),
+            color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),
+            detail="kind:N",
+        )
     )
     dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds, range=_DASHES[: len(kinds)]), legend=dashes)
     y = fitted(title)
@@ -406,7 +437,9 @@ def against_random(table: pd.DataFrame, description: str) -> alt.FacetChart:
     low = y.copy()
     low["shorthand"] = "random_low:Q"
     legend = alt.Legend(title=None, orient="bottom", symbolOpacity=1)
-    base = alt.Chart().encode(x=alt.X("seed:N", title="seed", axis=alt.Axis(labelAngle=0)), xOffset=alt.XOffset("arm:N", sort=names))
+    base = alt.Chart().encode(
+        x=alt.X("seed:N", title="seed", axis=alt.Axis(labelAngle=0)), xOffset=alt.XOffset("arm:N", sort=names)
+    )
     random = base.mark_bar(color=GREY, opacity=0.35, size=6).encode(y=low, y2="random_high:Q")
     scale = alt.Scale(domain=names, range=list(ARMS.values()))
     says = ["arm:N", "seed:N", *(alt.Tooltip(f"{name}:Q", format="+.3f") for name in ("gain", "random_low", "random_high"))]
@@ -425,7 +458,10 @@ def instruments(table: pd.DataFrame, description: str) -> alt.FacetChart:
     base = alt.Chart().encode(y=alt.Y("instrument:N", sort=list(dict.fromkeys(table["instrument"])), title=None), color=colour())
     low, value = (step_axis(rows, column, "training step", last="high") for column in ("low", "value"))
     says = [alt.Tooltip("instrument:N"), *(alt.Tooltip(f"{name}:Q", format=",.0f") for name in ("value", "low", "high"))]
-    layers = [base.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q"), base.mark_point(filled=True, size=50).encode(x=value, tooltip=says)]
+    layers = [
+        base.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q"),
+        base.mark_point(filled=True, size=50).encode(x=value, tooltip=says),
+    ]
     return panels(alt.layer(*layers, data=rows), rows, description, [])
 
 

@@ -32,7 +32,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def footer(root: Path) -> str:
-    """Return the footer of every page as HTML: version, commit, and commit and date of each study's results, rerun here or published.
+    """Return the footer of every page as HTML: version and commit; of each study's results, here or published, commit and date.
 
     Outside git, commit and dates are left out.
     """

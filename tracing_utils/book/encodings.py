@@ -113,8 +113,10 @@ def select(name: str, options: list, value: object) -> alt.Parameter:
 
 
 def options(table: pd.DataFrame, column: str) -> list:
-    """Return the values of a column: numbers sorted, dimensions in the order of the palette, checkpoints in the order of
-    training with the tuned ones at the end (a study may have checkpoints that the one before has not), others as they come."""
+    """Return the values of a column: numbers sorted, dimensions in the order of the palette, others as they come.
+
+    Checkpoints stand in the order of training, the tuned ones last: a study may have some that the one before has not.
+    """
     if column == "revision" and "step" in table:
         table = table.sort_values("step", key=lambda step: step.where(step >= 0), kind="stable")
     values = [value.item() if hasattr(value, "item") else value for value in dict.fromkeys(table[column].dropna())]
@@ -160,7 +162,9 @@ def shade(base: alt.Chart, table: pd.DataFrame) -> alt.Chart:
     """Return the `windows` among the rows of a chart as shaded stretches of training, every other one paler."""
     rows = base.transform_filter("isValid(datum.until)")
     opacity = alt.condition("datum.phase % 2 == 0", alt.value(0.14), alt.value(0.05))
-    says = [alt.Tooltip(name, title=title) for name, title in {"verdict": "verdict", "step": "from step", "until": "to step"}.items()]
+    says = [
+        alt.Tooltip(name, title=title) for name, title in {"verdict": "verdict", "step": "from step", "until": "to step"}.items()
+    ]
     return rows.mark_rect(color=GREY, aria=False).encode(x=step_axis(table), x2="until:Q", opacity=opacity, tooltip=says)
 
 

@@ -15,7 +15,22 @@ import altair as alt
 import pandas as pd
 
 from . import encodings
-from .encodings import GREY, LAYERS, LINES, TITLES, colour, controls, ends, fitted, options, panels, select, shown, step_axis, tooltip
+from .encodings import (
+    GREY,
+    LAYERS,
+    LINES,
+    TITLES,
+    colour,
+    controls,
+    ends,
+    fitted,
+    options,
+    panels,
+    select,
+    shown,
+    step_axis,
+    tooltip,
+)
 
 __all__ = ["training", "probe_trajectories", "layer_map", "compare_checkpoints", "information_plane", "ratios"]
 
@@ -101,7 +116,9 @@ def training(table: pd.DataFrame, dimension: str, description: str, page: str = 
     steps, choices = options(rows, "step"), controls(rows, "dimension", "statements", "layer", middle=True)
     choices = [select("dimension", options(rows, "dimension"), dimension), *choices[1:], alt.param(name="controls", value=False)]
     y = fitted(TITLES["accuracy"], domain=_range(rows))
-    hue = alt.value(LINES[0])  # one dimension at a time needs no hue of its own; the figure above has the arms', which two have too
+    hue = alt.value(
+        LINES[0]
+    )  # one dimension at a time needs no hue of its own; the figure above has the arms', which two have too
     base = alt.Chart(rows).transform_filter(_PICKED).encode(color=hue)
     over, across = _over_training(base, rows, steps, y), _over_layers(base, y)
     over = over.properties(width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'"))
@@ -221,7 +238,9 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
     ]
     if papers:
         theirs = base.transform_filter("datum.step == 0 && isValid(datum.paper) && the_paper")
-        layers += _level(theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers))), "the paper", below="datum.paper > 0.9")
+        layers += _level(
+            theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers))), "the paper", below="datum.paper > 0.9"
+        )
     return alt.layer(*layers)
 
 
@@ -230,7 +249,10 @@ def _level(base: alt.Chart, name: str, below: str = "false") -> list[alt.Chart]:
 
     Where the expression `below` is true, the name stands below the line: above it there may be other lines.
     """
-    place = {which: alt.ExprRef(f"{below} ? {low} : {high}") for which, low, high in (("baseline", "'top'", "'bottom'"), ("dy", "4", "-2"))}
+    place = {
+        which: alt.ExprRef(f"{below} ? {low} : {high}")
+        for which, low, high in (("baseline", "'top'", "'bottom'"), ("dy", "4", "-2"))
+    }
     text = base.mark_text(align="right", dx=-3, fontSize=10, fontStyle="italic", color=GREY, aria=False, **place)
     return [base.mark_rule(color=GREY, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 
@@ -291,7 +313,7 @@ def compare_checkpoints(table: pd.DataFrame, title: str, description: str) -> al
     """Chart a quantity over the layers at two checkpoints that the reader picks, and their difference.
 
     The interval of the difference joins those of both as if they were independent (Zou and Donner's MOVER). On the same
-    statements they mostly are not, and the paired interval is then narrower. `title` says what `value` is.
+    statements they mostly are not. `title` says what `value` is.
     """
     table = _rows(table, _KEEP)
     steps = options(table, "step")
@@ -377,5 +399,14 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     spread = base.mark_rule(strokeWidth=3, opacity=0.35).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=GREY, thickness=2, size=16, aria=False).encode(x="target:Q")
     chart = alt.layer(spread, target, points).properties(width=430, height=alt.Step(38))
-    rows = alt.Row("goal:N", title=None, header=alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top", labelFontSize=12, labelFontWeight="bold"))
-    return chart.facet(row=rows).resolve_scale(y="independent", x="shared").resolve_axis(x="independent").properties(description=description)
+    rows = alt.Row(
+        "goal:N",
+        title=None,
+        header=alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top", labelFontSize=12, labelFontWeight="bold"),
+    )
+    return (
+        chart.facet(row=rows)
+        .resolve_scale(y="independent", x="shared")
+        .resolve_axis(x="independent")
+        .properties(description=description)
+    )

@@ -21,7 +21,7 @@ INSTRUMENTS = {
     "other run's probe": ("origins", "other seed", "aligned_transfer"),
     "steering": ("steering", "vector", "gain"),
 }
-"""Of each instrument the rows that speak for it: experiment, method, metric; at no layer where such rows stand, else at the last."""
+"""Of each instrument the rows that speak for it: experiment, method, metric; of no layer if there are such, else of the last."""
 
 
 def curves(study: str) -> dict[tuple[str, str], pd.DataFrame]:

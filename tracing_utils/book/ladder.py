@@ -41,7 +41,11 @@ def chart(study: str, description: str) -> alt.FacetChart:
     are layers. `description` is the alt text.
     """
     table = _rows(study)
-    x = step_axis(table.dropna(subset="step")) if "step" in table else alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    x = (
+        step_axis(table.dropna(subset="step"))
+        if "step" in table
+        else alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    )
     scale = alt.Scale(domain=list(NAMES.values()), range=[GREY, *LINES[:3]])
     rung = alt.Color("rung:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=4, symbolOpacity=1))
     base, y = alt.Chart().encode(color=rung), fitted(TITLES["accuracy"])

@@ -98,5 +98,5 @@ def table(rows: pd.DataFrame, caption: str = "") -> Styler:
         {"selector": "th, td", "props": "text-align: left; vertical-align: top; white-space: normal"},
         {"selector": "caption", "props": "text-align: left; font-weight: bold"},
     ]
-    styled = rows.style.format(escape="html", na_rep="–", precision=3).format_index(escape="html").set_table_styles(left)
+    styled = rows.style.format(escape="html", na_rep="–", precision=3).format_index(escape="html").set_table_styles(left)  # noqa: RUF001 - a dash, as in print
     return styled.set_caption(caption) if caption else styled

@@ -23,7 +23,7 @@ from ..claims import framework
 from ..core.errors import brief, unknown
 from ..experiments import notebook
 
-__all__ = ["COUNTS", "Comparison", "compare", "compared", "opened", "reruns"]
+__all__ = ["COUNTS", "Comparison", "compare", "compared", "opened", "others", "reruns"]
 
 COUNTS = ("cells", "equal", "equal within rounding", "within the interval", "outside", "allowed outside", "no interval")
 """The counts of a table; last come cells that differ and have no interval to be held against, which alone show nothing."""
@@ -77,7 +77,7 @@ class Comparison:
             told = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
             if sum(same) == cells:
                 return f"{told} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
-            return f"{told} {outside} of {cells} cells lie outside the published intervals, no more than chance allows."
+            return f"{told} {outside} of {cells} cells lie outside the published intervals, which chance allows."
         told = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
         if self._beyond:
             told.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
@@ -87,6 +87,12 @@ class Comparison:
 def reruns() -> list[str]:
     """Return the published studies of which a run on this machine is shown."""
     return [name for name in results.studies("claims") if results.shown(name) == results.own(name) and _is_published(name)]
+
+
+def others() -> list[tuple[str, Path]]:
+    """Return somebody else's results, a folder or a zip each, in `runs/<study>/others`, after the study that they are of."""
+    found = [(path.parents[1].name, path) for path in sorted((results.PROJECT / "runs").glob("*/others/[!.]*"))]
+    return [(study, path) for study, path in found if _is_published(study)]
 
 
 def _is_published(study: str) -> bool:
@@ -142,7 +148,10 @@ def _indexed(*tables: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _counted(published: pd.DataFrame, own: pd.DataFrame) -> dict[str, int]:
-    """Return the counts of one table; all cells of a row or a column that only one of the two has lie outside."""
+    """Return the counts of one table; all cells of a row or a column that only one of the two has lie outside.
+
+    Chance moves values: it takes no rows or columns away, and then allows nothing outside.
+    """
     both = published.index.intersection(own.index, sort=False)
     columns = [column for column in published if column in own]
     alone = (len(published) + len(own) - 2 * len(both)) * published.shape[1] + len(both) * (published.shape[1] - len(columns))
@@ -155,11 +164,13 @@ def _counted(published: pd.DataFrame, own: pd.DataFrame) -> dict[str, int]:
             here, there = (table[column].astype(object).fillna("").astype(str) for table in (published, own))
             kinds = np.where(here == there, "equal", "no interval")
         else:
-            kinds = classified(*numbers, low, high, is_value=not column.endswith(("low", "high")))
-            bounded += int(np.isfinite(high - low).sum())
+            is_value = not column.endswith(("low", "high"))
+            kinds = classified(*numbers, low, high, is_value=is_value)
+            bounded += int(np.isfinite(high - low).sum()) if is_value else 0
         for kind in COUNTS:
             counts[kind] += int((kinds == kind).sum())
-    return counts | {"allowed outside": int(binom.ppf(1 - _RARE, bounded, 1 - _LEVEL)) if bounded else 0}
+    by_chance = int(binom.ppf(1 - _RARE, bounded, 1 - _LEVEL)) if bounded and not alone else 0
+    return counts | {"allowed outside": by_chance}
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:

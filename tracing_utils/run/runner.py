@@ -194,6 +194,7 @@ def book_key(study: Study) -> str:
     """Return a hash of what the book is built from, apart from what the run of `study` makes, which is input of the build."""
     files = [PROJECT / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")]
     files += [path for path in (PROJECT / "runs").glob("*/results/*") if path.parent != results.own(study.name)]
+    files += [path for path in (PROJECT / "runs").glob("*/others/**/*") if path.is_file()]
     for folder, made in (("book", {"runs", "vega.js"}), ("results", set()), ("tracing_utils", {"__pycache__"})):
         files += [
             path for path in (PROJECT / folder).rglob("*") if path.is_file() and not made & set(path.relative_to(PROJECT).parts)
