@@ -16,6 +16,7 @@ from unittest.mock import Mock
 from urllib.parse import unquote
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
@@ -414,6 +415,12 @@ def test_pages_of_the_further_instruments_call_a_suite_by_the_name_for_readers(h
         text = (html / "book" / f"{page}.html").read_text(encoding="utf-8")
         assert prose.NAMES["smollm2-135m-instruct-wheel"] in text
         assert "smollm2-135m-instruct-wheel" not in text
+
+
+def test_no_sentence_holds_a_table_as_pandas_prints_it(html):
+    printed = r"dtype: \w+</span>"
+    assert re.search(printed, f"<p>It is <span>{pd.Series(['4'], ['pocket'])}</span>.</p>")
+    assert not [page.name for page in pages(html) if re.search(printed, page.read_text())]
 
 
 def test_no_computed_number_is_missing_from_the_prose(html):

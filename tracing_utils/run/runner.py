@@ -233,6 +233,19 @@ def _folder_of_sockets() -> str | None:
     return next((folder for folder in folders if len(os.fsencode(folder)) < 80 and os.access(folder, os.W_OK | os.X_OK)), None)
 
 
+def _prepared(source: Path, values: dict) -> nbformat.NotebookNode:
+    """Return a notebook whose first cell checks its interpreter; it must declare each of these parameters."""
+    executable = jupytext.read(source)
+    declared = notebook.parameters(executable, source.name)
+    for name in values:
+        if name not in declared:
+            raise unknown(f"parameter of {source.name}", name, sorted(declared))
+    check = f"exec({_INTERPRETER!r}, {{'wanted': {(sys.executable, sys.prefix)!r}}})"  # it leaves no names
+    executable.cells.insert(0, nbformat.v4.new_code_cell(check, metadata={"tags": [_CHECK]}))
+    executable.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    return executable
+
+
 def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | None = None) -> float:
     """Run a notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
 
@@ -261,14 +274,7 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
 
         kernel_spec = KernelSpec(argv=_KERNEL, display_name="Python 3", language="python")
 
-    executable = jupytext.read(source)
-    declared = notebook.parameters(executable, source.name)
-    for name in values:
-        if name not in declared:
-            raise unknown(f"parameter of {source.name}", name, sorted(declared))
-    check = f"exec({_INTERPRETER!r}, {{'wanted': {(sys.executable, sys.prefix)!r}}})"  # it leaves no names
-    executable.cells.insert(0, nbformat.v4.new_code_cell(check, metadata={"tags": [_CHECK]}))
-    executable.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    executable = _prepared(source, values)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)
