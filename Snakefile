@@ -135,6 +135,7 @@ rule activations:
         activations=temp(RUNS + "/activations/{revision}.safetensors"),
         extracted=touch(RUNS + "/extracted/{revision}"),
     group: "checkpoint-{revision}"
+    params: dtype=study.dtype  # a file that a killed run left is made again where the study asks for another
     resources: mem_mb=asks("mem_mb", "activations"), runtime=asks("runtime", "activations"), gpu=gpu
     shell: "{PYTHON} -m tracing_utils.run.jobs activations {config[study]} {wildcards.revision} {output.activations}"
 

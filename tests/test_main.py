@@ -18,7 +18,7 @@ from tracing_utils.run import jobs
 def test_the_suites_are_listed_with_their_checkpoints(capsys):
     assert main(["suites"]) == 0
     said = capsys.readouterr().out
-    assert "14 checkpoints, step0 to step8192; chat model: yes" in said
+    assert "9 checkpoints, step0 to step4096; chat model: yes" in said
 
 
 def test_a_folder_of_statements_is_listed_with_its_floor(own_statements, capsys):

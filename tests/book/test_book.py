@@ -40,7 +40,7 @@ def html(tmp_path_factory, server_of_kernels):
     for name in ("_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff"):
         shutil.copy(PROJECT / name, copy)
     vega.write_javascript(copy / "book" / "_static" / "vega.js")
-    for revision in ("step512", "step8192"):
+    for revision in ("step512", "step4096"):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Probing at {revision}")])
         (copy / "book" / "runs" / "pocket").mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, copy / "book" / "runs" / "pocket" / f"probing-{revision}.ipynb")
@@ -601,7 +601,7 @@ def test_a_slider_moves_by_keyboard_says_its_step_and_redraws_the_chart(opened, 
     assert drawing(chart) == before
     slider.press("ArrowLeft")
     sync_api.expect(slider).not_to_have_attribute("aria-valuetext", last)
-    assert int(slider.get_attribute("aria-valuetext")) < int(last) == 8192
+    assert int(slider.get_attribute("aria-valuetext")) < int(last) == 4096
     assert chart.locator(".chart-step").inner_text() == slider.get_attribute("aria-valuetext")
     assert drawing(chart) != before
 
@@ -615,11 +615,11 @@ def test_training_can_be_played_and_stops_at_its_end(opened):
     length = "chart => chart.querySelector('.mark-line.role-mark path').getTotalLength()"
     before = chart.evaluate(length)
     button.press("Enter")
-    sync_api.expect(slider).to_have_attribute("aria-valuetext", "8")
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "16")
     sync_api.expect(chart.get_by_role("button", name="Pause")).to_be_visible()
     slider.press("End")
     sync_api.expect(chart.get_by_role("button", name="Play")).to_be_visible()
-    sync_api.expect(slider).to_have_attribute("aria-valuetext", "8192")
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "4096")
     assert chart.evaluate(length) > before  # the line is drawn up to the slider
 
 
@@ -662,18 +662,18 @@ def test_a_drag_along_training_moves_the_slider_and_a_checkpoint_with_a_notebook
     chart = opened("index.html", "fig-landing")
     slider, link = chart.get_by_role("slider"), chart.locator(".chart-page")
     chart.locator("select[name=statements]").select_option("pocket")
-    sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step8192.html")
+    sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step4096.html")
     strips = chart.locator(".mark-rect.role-mark path")
-    strips.nth(10).scroll_into_view_if_needed()
-    chart.page.mouse.move(*middle(strips.nth(10)))
+    strips.nth(6).scroll_into_view_if_needed()
+    chart.page.mouse.move(*middle(strips.nth(6)))
     chart.page.mouse.down()
-    chart.page.mouse.move(*middle(strips.nth(9), down=5))
+    chart.page.mouse.move(*middle(strips.nth(5), down=5))
     sync_api.expect(slider).to_have_attribute("aria-valuetext", "512")
     sync_api.expect(link).to_have_attribute("href", "runs/pocket/probing-step512.html")
     assert not leads_nowhere(html / "book" / "index.html", "runs/pocket/probing-step512.html")
-    chart.page.mouse.move(*middle(strips.nth(8), down=5))
+    chart.page.mouse.move(*middle(strips.nth(4), down=5))
     chart.page.mouse.up()
-    sync_api.expect(slider).to_have_attribute("aria-valuetext", "384")
+    sync_api.expect(slider).to_have_attribute("aria-valuetext", "256")
     sync_api.expect(link).to_be_hidden()  # no page of the book shows this checkpoint
 
 
@@ -686,7 +686,7 @@ def middle(mark, down=0):
 def test_a_click_on_a_map_chooses_layer_and_step_of_its_sections(opened):
     chart = opened("probing.html", "fig-gain")
     layer = chart.locator("select[name=layer]")
-    assert layer.input_value() == "3"
+    assert layer.input_value() == "1"
     cells = chart.locator(".mark-rect.role-mark path")
     cells.first.scroll_into_view_if_needed()
     chart.page.mouse.click(*middle(cells.first))

@@ -84,11 +84,12 @@ def test_the_book_and_the_paper_are_cited_as_citation_cff_says():
     assert "author = {{The authors of this book}}" in credits.bibtex(book, "tracing")  # one name, not first and last
 
 
-def test_a_published_study_is_cited_by_its_commit_and_its_folder():
-    commit = json.loads((PROJECT / "results" / "pocket" / "provenance.json").read_text())["commit"]
-    cited = credits.reference(credits.dataset(PROJECT, "pocket"))
-    assert cited.startswith("The authors of this book (2026). Results of the study pocket. Data set in ")
-    assert cited.endswith(f"version {__version__}, commit {commit[:10]}, results/pocket.")
+@pytest.mark.parametrize("study", ["pocket", "smollm2-steering"])
+def test_a_published_study_is_cited_by_its_commit_and_its_folder(study):
+    commit = json.loads((PROJECT / "results" / study / "provenance.json").read_text())["commit"]
+    cited = credits.reference(credits.dataset(PROJECT, study))
+    assert cited.startswith(f"The authors of this book (2026). Results of the study {study}. Data set in ")
+    assert cited.endswith(f"version {__version__}, commit {commit[:10]}, results/{study}.")
 
 
 FIELDS = {"cff-version", "message", "title", "type", "version", "date-released", "license", "authors", "references"}
@@ -115,6 +116,7 @@ def test_citation_cff_is_valid_and_of_this_version():
     content = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     assert faults_of_cff(content) == []
     assert content["version"] == __version__
+    assert f"## {__version__} - {content['date-released']}\n" in (PROJECT / "CHANGELOG.md").read_text()
     wrong = content | {
         "type": "book",
         "authors": [{"family-name": "A"}],

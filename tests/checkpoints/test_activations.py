@@ -276,6 +276,19 @@ def test_stored_activations_are_those_of_the_model(stored):
         assert file.metadata()["dtype"] == "float32"
 
 
+def test_a_dtype_that_is_asked_for_is_taken_and_one_that_is_not_leaves_the_file_that_is_there(stored):
+    chosen, sets, path = stored
+    exact, begun = activations.of(chosen, sets[0], str(path)), path.stat().st_mtime_ns
+    for asked, made, kept in (("float32", "float32", True), ("bfloat16", "bfloat16", False), ("auto", "bfloat16", True)):
+        activations.save([chosen], sets, path.parent, dtype=asked)
+        assert activations.dtype(str(path)) == made
+        assert (path.stat().st_mtime_ns == begun) == kept
+        begun = path.stat().st_mtime_ns
+    rounded = activations.of(chosen, sets[0], str(path))
+    assert not np.array_equal(rounded, exact)
+    assert np.allclose(rounded, exact, atol=0.03 * np.abs(exact).max())
+
+
 def test_beyond_the_memory_s_budget_activations_stay_in_a_file_and_are_the_same(stored, monkeypatch):
     chosen, sets, path = stored
     held = [activations.of(chosen, concepts, file) for concepts in sets for file in (str(path), "")]

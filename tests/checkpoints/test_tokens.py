@@ -372,7 +372,7 @@ def test_a_begin_or_end_of_text_that_is_asked_for_and_not_put_is_told_before_a_t
     assert [each.partition("it says ")[2].partition(", and")[0] for each in said] == differs
 
 
-BUNDLED = {"pocket": 15, "world-coherent": 17, "world-scrambled": 17, "world-forgetting": 6, "world-other-seed": 1}
+BUNDLED = {"pocket": 10, "world-coherent": 17, "world-scrambled": 17, "world-forgetting": 6, "world-other-seed": 1}
 """How many models each has, its chat model among them."""
 
 

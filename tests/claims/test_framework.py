@@ -181,20 +181,17 @@ def test_point_1_the_hash_changes_with_a_threshold_and_not_with_a_docstring(tmp_
     framework.code.cache_clear()
 
 
-WITHDRAWN = {  # steps 48 and 96 of the pocket suite: published once, looked at, and no longer part of it
-    "8a3fc543c5f04d9358e77b96dedd05faa95876d45e12071e9c8f87049d5133db",
-    "5898d54b779b62df285f10852814d875f88e658f605608123f1c1a4f7d400e38",
-}
-
-
-def test_point_1_what_is_registered_are_weights_that_were_looked_at_and_nothing_bundled_or_published_can_confirm():
+def test_point_1_what_is_bundled_or_published_was_looked_at_and_cannot_confirm_but_for_the_pocket_suite_trained_later():
     """`world-other-seed` is in no ledger, though its activations are in the table of origins."""
-    seen = pages.looked_at()
+    pocket, there = suites.load("pocket"), pages.looked_at()
+    later = {ledger.weights_sha256(one) for one in (*pocket.checkpoints, pocket.chat)}
     entries = json.loads((PROJECT / "results" / "registered.json").read_text())
-    assert entries and all(
-        set(entry["seen"]) <= seen | WITHDRAWN and re.fullmatch(r"\d{4}-\d\d-\d\d", entry["date"]) for entry in entries
-    )
-    assert {framework._data(weights) for weights in seen | WITHDRAWN} == {"exploratory"}
+    before = set().union(*(entry["seen"] for entry in entries))  # weights that were withdrawn since are among them
+    assert before and all(re.fullmatch(r"[0-9a-f]{64}", weights) for weights in before)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", entry["date"]) for entry in entries)
+    assert later < there and there - later < before
+    assert {framework._data(weights) for weights in before} == {"exploratory"}
+    assert {framework._data(weights) for weights in later} == {"confirmed"}
 
 
 def test_point_1_the_page_says_that_curves_were_there_before_the_tests():
@@ -207,8 +204,8 @@ def test_point_1_the_page_says_that_curves_were_there_before_the_tests():
 
 # Reading what a run left.
 
-REVISIONS = ("step0", "step64", "step512", "step4096", "step8192")
-LAYERS, STEERED, SEEDS = 6, 2, 2
+REVISIONS = ("step0", "step64", "step512", "step2048", "step4096")
+LAYERS, STEERED, SEEDS = 4, 2, 2
 
 
 @pytest.fixture
@@ -255,13 +252,13 @@ def run(study, tmp_path):
     return tmp_path / "runs"
 
 
-SERIES = Series("pocket", REVISIONS, (0, 64, 512, 4096, 8192), None, "chat", "weights")
+SERIES = Series("pocket", REVISIONS, (0, 64, 512, 2048, 4096), None, "chat", "weights")
 
 
 def test_the_evidence_is_read_as_the_notebooks_left_it(study, run):
     n = len(study.concept_set("pocket", "privacy"))
     evidence = Evidence.read(SERIES, run, "pocket", "privacy", n)
-    assert evidence.share.tolist() == [0, 64 / 8192, 1 / 16, 0.5, 1]
+    assert evidence.share.tolist() == [0, 64 / 4096, 1 / 8, 0.5, 1]
     assert evidence.selected.shape == (5, SEEDS, n) and evidence.fold.shape == (SEEDS, n)
     assert evidence.selected.mean((1, 2)) == pytest.approx(np.arange(5) / 10, abs=0.05)  # each checkpoint in its place
     assert list(evidence.floors) == ["majority", "words"]
@@ -314,7 +311,7 @@ def test_the_job_writes_a_verdict_for_every_claim_set_and_dimension(study, run, 
     assert tuple(table.columns) == framework.COLUMNS
     assert table["claim"].to_list() == list(CLAIMS)
     assert set(table["verdict"]) <= set(VERDICTS)
-    assert set(table["weights"]) == {ledger.weights_sha256(study.loaded["step8192"])}
+    assert set(table["weights"]) == {ledger.weights_sha256(study.loaded["step4096"])}
     assert set(table["data"]) <= {"exploratory", "confirmed"}
     tested = table[table["verdict"] != NOT_TESTABLE]
     assert ((tested["low"] <= tested["value"]) & (tested["value"] <= tested["high"])).all()

@@ -133,8 +133,8 @@ def test_point_2_what_rises_through_98_percent_of_training_does_not_rise_and_the
     steps, values = values.index.to_numpy(float), values.to_numpy()
     peak = values[1:-1].max()
     assert peak > values[0] and peak > values[-1]  # ends alone look like the claim
-    if values[-1] > values[steps == 192][0]:
-        assert verdict("tx_rises_then_falls", curve(values, steps)) == NOT_SUPPORTED
+    if values[-1] > values[steps == 64][0]:
+        assert verdict("tx_rises_then_falls", curve(values, steps)) in (NOT_SUPPORTED, IRRELEVANT)  # decided, and against it
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """A wheel or file is kept if its hash is right, and not otherwise; real servers answer on the loopback interface."""
 
+import hashlib
+import io
+import json
 import os
+import shutil
 import subprocess
+import tarfile
 import threading
 import zipfile
 from hashlib import sha256
@@ -76,6 +81,51 @@ def test_a_package_that_the_index_does_not_have_is_named_in_one_line(index, tmp_
         downloads.fetch_wheel("no-such-thing==1.0", "0" * 64)
     assert "\n" not in str(refused.value)
     assert kept(tmp_path) == []
+
+
+@pytest.fixture
+def registry(tmp_path, serve, monkeypatch):
+    """An npm registry that holds one package; returns the path of its tarball on the server."""
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    (served := tmp_path / "served").mkdir()
+    address, tarball = serve(served), served / "tiny-words-1.0.0.tgz"
+    manifest = {"name": "tiny-words", "version": "1.0.0", "scripts": {"prepare": f"touch {tmp_path / 'was-run'}"}}
+    with tarfile.open(tarball, "w:gz") as archive:
+        for name, content in {"package.json": json.dumps(manifest), "words.txt": "a,b"}.items():
+            (member := tarfile.TarInfo(f"package/{name}")).size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    told = {"shasum": hashlib.sha1(tarball.read_bytes()).hexdigest(), "tarball": address + tarball.name}
+    versions = {"1.0.0": manifest | {"dist": told}}
+    (served / "tiny-words").write_text(json.dumps({"name": "tiny-words", "dist-tags": {}, "versions": versions}))
+    settings = {"registry": address, "userconfig": os.devnull, "cache": str(tmp_path / "npm"), "fetch_retries": "0"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"npm_config_{name}", value)
+    monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path / "cache"))
+    return tarball
+
+
+def test_a_package_of_npm_is_checked_and_kept_as_a_wheel_is_and_runs_nothing(registry, tmp_path):
+    digest = sha256(registry.read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match=r"tiny-words@1\.0\.0 must have sha256 0{64}, .*; nothing was kept\."):
+        downloads.fetch_tarball("tiny-words@1.0.0", "0" * 64)
+    assert kept(tmp_path) == []
+    path = downloads.fetch_tarball("tiny-words@1.0.0", digest)
+    assert path.read_bytes() == registry.read_bytes()
+    registry.unlink()
+    assert downloads.fetch_tarball("tiny-words@1.0.0", digest) == path
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_npm_that_is_not_installed_or_finds_nothing_is_told_in_one_line(registry, tmp_path, monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"npm could not download no-such-thing@1\.0\.0: npm.* 404 .* Check the connection"
+    ) as refused:
+        downloads.fetch_tarball("no-such-thing@1.0.0", "0" * 64)
+    assert "\n" not in str(refused.value)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match=r"tiny-words@1\.0\.0 is fetched by npm, which must be installed; it was not found"):
+        downloads.fetch_tarball("tiny-words@1.0.0", "0" * 64)
 
 
 def test_the_cache_is_where_the_environment_says_or_under_the_home_folder(tmp_path, monkeypatch):

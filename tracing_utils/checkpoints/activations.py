@@ -273,7 +273,9 @@ def whole(file: Path) -> bool:
     return all(_sha256(file, name) == metadata.get(_digest(name)) for name in names)
 
 
-def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None):
+def _load(
+    checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None, dtype: str = "auto"
+):
     """Return the model, checked, and the tokenizer; weights are put into the `used` model where that is possible."""
     from . import models  # noqa: PLC0415 - see extract
 
@@ -282,13 +284,19 @@ def _load(checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.P
     if used is not None:
         model = models.swap(used, checkpoint, **trusted)
     else:
-        dtype = models.choose_dtype(models.sizes(checkpoint.folder, **trusted)["parameters"])
-        model = models.load_model(checkpoint, head=False, dtype=dtype, **trusted)
+        model = models.load_model(checkpoint, head=False, dtype=models.dtype_named(dtype, checkpoint, **trusted), **trusted)
     check(model, tokenizer)
     return model, tokenizer
 
 
-def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: Path, *, trust_remote_code: bool = False) -> None:
+def save(
+    checkpoints: Iterable[Checkpoint],
+    sets: Sequence[ConceptSet],
+    folder: Path,
+    *,
+    trust_remote_code: bool = False,
+    dtype: str = "auto",
+) -> None:
     """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
 
     Each file appears, by rename, as soon as its checkpoint is done. A whole file that already holds these sets of these
@@ -300,6 +308,7 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
         sets: the statements.
         folder: created if it is not there.
         trust_remote_code: run Python code that lies beside the weights.
+        dtype: that the model has: float32, bfloat16, or auto for what `models.choose_dtype` chooses here.
 
     Raises:
         ValueError: if a checkpoint cannot be read or traced.
@@ -308,9 +317,10 @@ def save(checkpoints: Iterable[Checkpoint], sets: Sequence[ConceptSet], folder: 
     model, encoded = None, {}
     for checkpoint in checkpoints:
         path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
+        keys |= {"dtype": dtype} if dtype != "auto" else {}
         if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
             continue
-        model, tokenizer = _load(checkpoint, trust_remote_code, model)
+        model, tokenizer = _load(checkpoint, trust_remote_code, model, dtype)
         ids = {}
         for concepts in sets:
             if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in encoded:

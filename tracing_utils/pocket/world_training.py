@@ -25,7 +25,7 @@ CHECKPOINT_STEPS = (
 
 # The rate stays high: half a cosine, down to half the rate.
 RECIPE = Recipe(
-    layers=2, d_model=64, d_mlp=192, vocabulary=len(WORDS), context=32, batch=60, learning_rate=2e-3, final_share=0.5,
+    layers=2, d_model=64, heads=4, d_mlp=192, vocabulary=len(WORDS), context=32, batch=60, learning_rate=2e-3, final_share=0.5,
     weight_decay=0.01, steps=12288,
 )  # fmt: skip
 """How a run of the world is trained, but for its seed: the longest of the trials. A batch is what is said in one step."""

@@ -120,11 +120,11 @@ def _tokens(checkpoint: Checkpoint, sets: list[ConceptSet], trust_remote_code: b
     return tokens.count(models.load_tokenizer(checkpoint, trust_remote_code=trust_remote_code), sets)
 
 
-def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:
+def calibrate(parameters: int, d_model: int, seconds: float = 10.0, dtype: str = "auto") -> float:
     """Return the floating-point operations a second that extraction reaches on this machine, by doing some.
 
     A random llama of four blocks, as wide as the model in question (1,024 at most), is run over statements of mixed
-    length, in the dtype that a model of `parameters` would have here.
+    length, in the `dtype` of a study: by auto, in the one that a model of `parameters` would have here.
     """
     import torch  # noqa: PLC0415 - see _sizes
     from transformers import LlamaConfig, LlamaModel  # noqa: PLC0415
@@ -134,7 +134,8 @@ def calibrate(parameters: int, d_model: int, seconds: float = 10.0) -> float:
     width = min(1024, -(-d_model // 64) * 64)
     shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_attention_heads": width // 64}
     model = LlamaModel(LlamaConfig(vocab_size=512, num_hidden_layers=4, **shape)).eval()
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu", models.choose_dtype(parameters))
+    chosen = models.choose_dtype(parameters) if dtype == "auto" else getattr(torch, dtype)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu", chosen)
     lengths = np.random.default_rng(0).integers(5, 40, 64 * (100 if model.device.type == "cuda" else 1))
     ids = [[7] * length for length in lengths]
     activations.extract(model, ids)  # the first pass allocates
@@ -279,7 +280,7 @@ def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str
     if gpu is not None and gpu not in GPUS:
         raise unknown("GPU", gpu, GPUS)
     table = costs(study)
-    rate = calibrate(int(table["parameters"].max()), int(table["d_model"].max()), seconds)
+    rate = calibrate(int(table["parameters"].max()), int(table["d_model"].max()), seconds, study.dtype)
     shown = pd.DataFrame(
         {
             "revision": table["revision"],

@@ -97,7 +97,7 @@ def key(study: Study, concept_set: str, experiment: str, revision: str) -> str:
         "statements": [_concepts_sha256(source, dimension) for dimension in study.dimensions_of(concept_set)],
         "libraries": _libraries(),
         "inputs": inputs(study, experiment),
-    }
+    } | ({"dtype": study.dtype} if study.dtype != "auto" else {})
     return keys.of(content)
 
 

