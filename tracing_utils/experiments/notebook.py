@@ -1,6 +1,7 @@
 """The notebook of an experiment, and the typed parameters that it declares.
 
-Rule: what the run itself fills in (`FILLED`) is no option; every other parameter is one, with the notebook's value as default.
+Rule: what the run itself fills in (`FILLED`) is no option; every other parameter is one, and its value is the default.
+papermill writes a run's values behind the cell tagged `parameters`. A long list may begin in cells tagged `options` above it.
 """
 
 import ast
@@ -23,6 +24,7 @@ FILLED = {
 }  # fmt: skip
 """Parameters that a run fills in from the study; so are the `<name>_file` of an experiment's `target_files`."""
 
+_LISTS = ("options", "parameters")
 _TYPES = ("str", "int", "float", "bool", "list[str]", "list[int]", "list[float]")
 
 
@@ -44,12 +46,18 @@ def path(experiment: str) -> Path:
 
 
 def parameters(notebook: nbformat.NotebookNode, name: str = "a notebook") -> dict[str, Parameter]:
-    """Return the parameters that a notebook declares, in its cell tagged `parameters`.
+    """Return the parameters that a notebook declares, in its cells tagged `options` and `parameters`.
 
     Raises:
-        ValueError: if one is no `name: type = literal` of a type that a study file can write.
+        ValueError: if one is no `name: type = literal` that a study file can write, or an `options` cell comes too late.
     """
-    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    listed = [(tag, cell.source) for cell in notebook.cells for tag in _LISTS if tag in cell.metadata.get("tags", [])]
+    if "options" in [tag for tag, _ in listed][-1:]:
+        raise ValueError(
+            f"{name}: a cell tagged `options` must stand above the one tagged `parameters`, since a run's values are written "
+            "behind that one; the last of these cells is tagged `options`."
+        )
+    cells = [source for _, source in listed]
     declared, lines = {}, "\n".join(cells).splitlines()
     for node in ast.parse("\n".join(cells)).body:
         kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else None
