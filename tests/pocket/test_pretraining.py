@@ -49,7 +49,7 @@ ASKED = [(f"{passage(i)}\nwho bought mill {i}?", f"a family {i}") for i in range
 def trained(tmp_path_factory):
     """A whole run of the tiny recipe. Nobody changes it."""
     out = tmp_path_factory.mktemp("trained") / "suite"
-    pretrain(out, DOCUMENTS, RECIPE, quiet)
+    pretrain(out, {"text": DOCUMENTS}, RECIPE, quiet)
     return out
 
 
@@ -60,7 +60,7 @@ def weights(folder) -> dict[str, bytes]:
 def test_a_corpus_shorter_than_a_window_is_refused_before_anything_is_written(tmp_path):
     for documents in ([], ["a word"]):
         with pytest.raises(ValueError, match=r"longer than a window of 24 tokens"):
-            pretrain(tmp_path / "suite", documents, SHORT, quiet)
+            pretrain(tmp_path / "suite", {"text": documents}, SHORT, quiet)
     assert not (tmp_path / "suite").exists()
 
 
@@ -146,7 +146,7 @@ def test_the_tokenizer_gives_back_the_text_and_begins_with_bos(trained):
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        pretrain(tmp_path / name, DOCUMENTS, replace(SHORT, seed=seed), quiet)
+        pretrain(tmp_path / name, {"text": DOCUMENTS}, replace(SHORT, seed=seed), quiet)
     first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
     assert not any(first[step] == other[step] for step in first)
@@ -161,7 +161,7 @@ def killed(out, at: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(out, DOCUMENTS, RECIPE, die)
+        pretrain(out, {"text": DOCUMENTS}, RECIPE, die)
 
 
 @pytest.mark.parametrize(("at", "resumes"), [("step 160/", 16), ("step 272/", 272)])
@@ -169,7 +169,7 @@ def test_a_run_killed_and_resumed_gives_the_same_checkpoints(tmp_path, trained, 
     killed(out := tmp_path / "suite", at)
     assert not (out / "training.json").exists()
     lines = []
-    pretrain(out, DOCUMENTS, RECIPE, lines.append)
+    pretrain(out, {"text": DOCUMENTS}, RECIPE, lines.append)
     assert lines[1].startswith(f"step {resumes}/")  # after a saved state it does not begin anew
     assert weights(out) == weights(trained)
     for name in ("loss.csv", "training.json"):
@@ -185,25 +185,25 @@ def test_a_resumed_run_without_its_moments_would_be_seen(tmp_path, trained, mome
     with pretraining.safe_open(path, "pt") as file:
         metadata = file.metadata()
     pretraining.save_file(forgotten, path, metadata)
-    pretrain(out, DOCUMENTS, RECIPE, quiet)
+    pretrain(out, {"text": DOCUMENTS}, RECIPE, quiet)
     assert weights(out)["step300"] != weights(trained)["step300"]
 
 
 def test_a_killed_run_of_another_recipe_is_not_continued(tmp_path):
     killed(out := tmp_path / "suite", "step 32/")
     with pytest.raises(ValueError, match="unfinished run of another recipe or corpus; name an empty folder"):
-        pretrain(out, DOCUMENTS, replace(RECIPE, seed=7), quiet)
+        pretrain(out, {"text": DOCUMENTS}, replace(RECIPE, seed=7), quiet)
 
 
 def test_a_finished_run_is_not_made_again_and_not_taken_for_another(trained, tmp_path):
     before = weights(trained)
     lines = []
-    made = pretrain(trained, DOCUMENTS, RECIPE, lines.append)
+    made = pretrain(trained, {"text": DOCUMENTS}, RECIPE, lines.append)
     assert (lines, made["tokens_seen"]) == ([], 300 * 4 * 24)
     with pytest.raises(ValueError, match="suite of another recipe or corpus"):
-        pretrain(trained, DOCUMENTS, replace(RECIPE, steps=301), quiet)
+        pretrain(trained, {"text": DOCUMENTS}, replace(RECIPE, steps=301), quiet)
     with pytest.raises(ValueError, match="suite of another recipe or corpus"):
-        pretrain(trained, [passage(99)], RECIPE, quiet)
+        pretrain(trained, {"text": [passage(99)]}, RECIPE, quiet)
     assert weights(trained) == before
 
 
@@ -212,7 +212,7 @@ def test_a_finished_run_is_not_made_again_and_not_taken_for_another(trained, tmp
 
 @pytest.fixture
 def base(tmp_path):
-    pretrain(tmp_path / "suite", DOCUMENTS, SHORT, quiet)
+    pretrain(tmp_path / "suite", {"text": DOCUMENTS}, SHORT, quiet)
     return tmp_path / "suite"
 
 
@@ -258,7 +258,7 @@ def test_a_killed_tuning_is_not_continued_under_another_recipe(base, tmp_path):
         tune_chat(base, ASKED, other, quiet)
     except ValueError:
         return  # refused in words: as good as starting afresh
-    pretrain(tmp_path / "fresh", DOCUMENTS, SHORT, quiet)
+    pretrain(tmp_path / "fresh", {"text": DOCUMENTS}, SHORT, quiet)
     tune_chat(tmp_path / "fresh", ASKED, other, quiet)
     assert weights(base)["chat"] == weights(tmp_path / "fresh")["chat"]
 

@@ -40,8 +40,8 @@ THESAURUS_SHA256 = "68f8b3074d088efe33c1ef8064b76bece39f7774f1718fd7b48125386100
 _RELATED = 24  # words of an entry of the thesaurus; the longest has more than a thousand
 
 
-def read(report: Callable[[str], None] = print) -> list[str]:
-    """Return the documents of the pocket suite's corpus, one string each; archives that are not here are downloaded.
+def read(report: Callable[[str], None] = print) -> dict[str, list[str]]:
+    """Return the documents of the pocket suite's corpus by part, one string each; archives that are not here are downloaded.
 
     Raises:
         ValueError: if an archive cannot be downloaded or has another sha256.
@@ -55,7 +55,7 @@ def read(report: Callable[[str], None] = print) -> list[str]:
     }
     for name, documents in parts.items():
         report(f"{name}: {len(documents):,} documents, {sum(map(len, documents)):,} characters")
-    return [document for documents in parts.values() for document in documents]
+    return parts
 
 
 def _strings(record) -> Iterator[str]:

@@ -15,7 +15,8 @@ def write(suite: Path) -> None:
     """Write the card of a suite that `pretrain` and `tune_chat` trained."""
     facts = json.loads((suite / "training.json").read_text())
     epochs, folders = facts["tokens_seen"] / facts["corpus_tokens"], ", ".join(corpus.FOLDERS)
-    write_from("model_card.md", suite, epochs=epochs, source=corpus, folders=folders)
+    shares = [f"{name} {count / sum(facts['characters'].values()):.0%}" for name, count in facts["characters"].items()]
+    write_from("model_card.md", suite, epochs=epochs, source=corpus, folders=folders, shares=", ".join(shares))
 
 
 def write_from(template: str, suite: Path, **more: object) -> None:

@@ -258,27 +258,29 @@ def _train(
     return log
 
 
-def pretrain(out: Path, documents: list[str], recipe: Recipe = BASE_RECIPE, report: Callable[[str], None] = print) -> dict:
+def pretrain(out: Path, parts: dict[str, list[str]], recipe: Recipe = BASE_RECIPE, report: Callable[[str], None] = print) -> dict:
     """Train a small Llama from scratch on the CPU and save checkpoints; a killed run continues.
 
     Args:
         out: the suite's folder; gets `tokenizer/`, `step<N>/`, `loss.csv` and `training.json`.
-        documents: the corpus, one string each; the book's is `corpus.read()`.
+        parts: the documents of each part of the corpus, one string each; the book's is `corpus.read()`.
         recipe: sizes, rates, steps and seed; `CHECKPOINT_STEPS` below its last step, and that step, are saved.
         report: receives a progress line every 16 steps.
 
     Returns:
-        The content of `training.json`: recipe, corpus hash, tokens, final loss.
+        The content of `training.json`: recipe, corpus hash, characters by part, tokens, final loss.
 
     Raises:
         ValueError: if `out` holds a run of another recipe or corpus, or if the corpus is shorter than one window.
     """
+    documents = [document for part in parts.values() for document in part]
     if sum(map(len, documents)) < recipe.context + 2:
         raise ValueError(
             f"The corpus must be longer than a window of {recipe.context} tokens; it has {len(documents)} documents."
         )
     corpus = sha256("\0".join(documents).encode()).hexdigest()
-    facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents)}
+    characters = {name: sum(map(len, part)) for name, part in parts.items()}
+    facts = {"recipe": asdict(recipe), "corpus_sha256": corpus, "documents": len(documents), "characters": characters}
     if finished := begin(out, facts):
         return finished
     tokens = _encode(documents, _tokenizer(out / "tokenizer", documents, recipe))
