@@ -564,7 +564,7 @@ COMMANDS: dict[str, Case] = {
     ),
     "no step to train": (
         lambda desk: ["pretrain", "--out", str(desk.folder / "new"), "--steps", "0"],
-        ["at least 1 step; 0 were asked for"],
+        ["steps must be a whole number from 1 up; 0 came"],
     ),
     "a file where a folder goes": (
         lambda desk: ["notebooks", str(desk.write("out", ""))], ["out", "File exists"],

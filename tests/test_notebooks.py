@@ -87,9 +87,16 @@ def test_a_long_list_of_parameters_may_begin_in_cells_above_and_not_go_on_below(
     first, last = ("options", "doses: int = 2  # how many"), ("parameters", 'output: str = ""  # where to')
     assert list(notebook.parameters(a_notebook(first, last))) == ["doses", "output"]
     assert list(notebook.parameters(a_notebook(last))) == ["output"]
-    for cells in ((last, first), (first,)):
-        with pytest.raises(ValueError, match="must stand above the one tagged `parameters`"):
+    for cells in ((last, first), (first,), (last, first, last)):
+        with pytest.raises(ValueError, match=f"behind it; {', '.join(tag for tag, _ in cells)} came"):
             notebook.parameters(a_notebook(*cells))
+
+
+@pytest.mark.parametrize("code", ["a: int = 1\na: int = 2", "a: int", "a: int = 1 + b", "a.b: int = 1", "a = 1", "a: set = {1}"])
+def test_what_is_no_parameter_that_a_study_can_set_is_refused(code):
+    assert notebook.parameters(a_notebook(("parameters", "a: int = 1")))["a"].default == 1
+    with pytest.raises(ValueError, match="a parameter must be written once"):
+        notebook.parameters(a_notebook(("parameters", code)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -47,3 +47,14 @@ def test_both_claims_are_judged_in_every_dimension_and_the_papers_are_asked_of_n
     assert not set(prose.verdicts()["study"]) & set(STUDIES)
     assert "pocket" in set(prose.verdicts()["study"])
     assert np.isfinite(table.dropna(subset="p")["value"]).all()
+
+
+def test_training_runs_of_other_seeds_are_read_on_every_rung_and_are_other_runs():
+    table, own = results.read_csv(results.folder("") / "pocket_seeds.csv"), results.read("pocket-ladder", "probing")
+    at = ["concept_set", "dimension", "step"]
+    runs = dict(iter(table.set_index(at).groupby("run")["value"]))
+    assert len(runs) >= 3
+    assert len({frozenset(rows.index) for rows in runs.values()}) == 1
+    chosen = own[(own["method"] == "selected layer") & (own["metric"] == "accuracy")].set_index(at)["value"]
+    np.testing.assert_array_equal(runs.pop(0), chosen.loc[runs[1].index])  # the bundled run's seed is 0
+    assert all((rows != chosen.loc[rows.index]).any() for rows in runs.values())

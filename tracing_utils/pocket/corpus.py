@@ -44,7 +44,7 @@ def read(report: Callable[[str], None] = print) -> dict[str, list[str]]:
     """Return the documents of the pocket suite's corpus by part, one string each; archives that are not here are downloaded.
 
     Raises:
-        ValueError: if an archive cannot be downloaded or has another sha256.
+        ValueError: if an archive cannot be downloaded, has another sha256, or holds none of the files that are read.
     """
     moby = downloads.fetch_tarball(THESAURUS, THESAURUS_SHA256)
     parts = {
@@ -54,6 +54,10 @@ def read(report: Callable[[str], None] = print) -> dict[str, list[str]]:
         "thesaurus, two more readings": thesaurus(moby, seed=1, readings=2),
     }
     for name, documents in parts.items():
+        if not documents:
+            raise ValueError(
+                f"Each part of the corpus must hold text; the archive of the {name} holds none in the places that are read."
+            )
         report(f"{name}: {len(documents):,} documents, {sum(map(len, documents)):,} characters")
     return parts
 

@@ -66,8 +66,12 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"Training must take at least 1 step; {self.steps} were asked for.")
+        for name in ("layers", "d_model", "heads", "d_mlp", "vocabulary", "context", "batch", "steps"):
+            if not isinstance(size := getattr(self, name), int) or size < 1:
+                raise ValueError(f"A recipe's {name} must be a whole number from 1 up; {size} came.")
+        for name, value in asdict(self).items():
+            if not value >= 0:
+                raise ValueError(f"A recipe's {name} must be 0 or more; {value} came.")
 
     def config(self) -> LlamaConfig:
         """Return the transformers configuration of this recipe."""
