@@ -97,7 +97,7 @@ def onset_steps(table: pd.DataFrame, description: str) -> alt.FacetChart:
     base = alt.Chart(table).transform_filter(shown("statements"))
     base = base.encode(y=alt.Y("layer:N", sort=["selected", *reversed(layers)], title="layer"), color=colour())
     low, value = (step_axis(table, column, "onset step", last="high") for column in ("low", "value"))
-    bar = base.mark_rule(strokeWidth=3, opacity=0.4).encode(x=low, x2="high:Q")
+    bar = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x=low, x2="high:Q")
     point = base.mark_point(filled=True, size=50).encode(x=value, tooltip=tooltip("layer", form="d", more=("n",)))
     return panels(alt.layer(bar, point), table, description, controls(table, "statements"))
 

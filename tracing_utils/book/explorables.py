@@ -187,7 +187,7 @@ def _over_layers(base: alt.Chart, y: alt.Y) -> alt.LayerChart:
         _controls_of(at.transform_filter("controls"))
         .mark_line(strokeWidth=1.5, aria=False)
         .encode(y=y, strokeDash=_dash(), color=alt.value(GREY)),
-        at.mark_rule(strokeWidth=3, opacity=0.3).encode(**ends(y)),
+        at.mark_rule(strokeWidth=3, opacity=0.6).encode(**ends(y)),
         points.encode(y=y, size=_large_where("datum.layer == layer", 120, 35), tooltip=tooltip("revision", "layer")),
     )
 
@@ -304,7 +304,7 @@ def _section(whole: alt.Chart, part: alt.Chart, axis: str, title: str, along: st
     return alt.layer(
         whole.mark_rule(strokeWidth=0).encode(**ends),
         _zero(axis, title),
-        part.mark_rule(strokeWidth=4, opacity=0.3).encode(color=colour(), **ends),
+        part.mark_rule(strokeWidth=4, opacity=0.6).encode(color=colour(), **ends),
         points.encode(color=colour(), size=size, tooltip=tooltip("revision", "layer", form="+.3f"), **value),
     )
 
@@ -350,7 +350,7 @@ def _difference(base: alt.Chart) -> alt.LayerChart:
     joined = joined.transform_calculate(**{end: f"datum.value {width}" for end, width in reach.items()})
     y = alt.Y("value:Q", title="difference")
     points = joined.mark_point(filled=True, size=60, opacity=1).encode(y=y, tooltip=tooltip("layer", form="+.3f"))
-    return alt.layer(_zero("y", "difference"), joined.mark_rule(strokeWidth=4, opacity=0.35).encode(**ends(y)), points)
+    return alt.layer(_zero("y", "difference"), joined.mark_rule(strokeWidth=4, opacity=0.6).encode(**ends(y)), points)
 
 
 def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
@@ -396,7 +396,7 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     scale = alt.Scale(domain=["yes", "no", "no target"], range=["#0072B2", "#D55E00", GREY])
     shade = alt.Color("reached:N", scale=scale, legend=legend)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
-    spread = base.mark_rule(strokeWidth=3, opacity=0.35).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
+    spread = base.mark_rule(strokeWidth=3, opacity=0.6).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=GREY, thickness=2, size=16, aria=False).encode(x="target:Q")
     chart = alt.layer(spread, target, points).properties(width=430, height=alt.Step(38))
     rows = alt.Row(
