@@ -423,6 +423,13 @@ def test_no_sentence_holds_a_table_as_pandas_prints_it(html):
     assert not [page.name for page in pages(html) if re.search(printed, page.read_text())]
 
 
+def test_no_sentence_counts_nothing_of_nothing(html):
+    """A selection that finds no row says so; the page on costs alone may have none, since no GPU was lent."""
+    empty = r"\b0 of 0\b"
+    assert re.search(empty, "<p>it holds in <span>0 of 0</span></p>")
+    assert not [page.name for page in pages(html) if page.stem != "costs" and re.search(empty, page.read_text())]
+
+
 def test_no_computed_number_is_missing_from_the_prose(html):
     for page in pages(html):
         assert "glue:text" not in page.read_text()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import takewhile
 
 import jupytext
 import nbformat
@@ -88,22 +89,36 @@ def test_a_starter_keeps_the_questions_and_has_an_empty_cell_for_each(tmp_path):
         nbformat.validate(notebook)
     questions = "\n".join(cell.source for cell in made["exercises"].cells)
     assert set(headings(PAGE.read_text(), 3)) <= set(headings(questions, 3))
-    assert made["exercises"].cells[2].source == SHARED.rstrip()
-    assert {notebook.cells[0].source for notebook in made.values()} == {
-        handouts.standalone(NOTEBOOKS[0], PROJECT, handouts.repository(PROJECT)).cells[0].source
-    }
+    assert "\n\n\n".join(cell.source for cell in made["exercises"].cells[4:7]) == SHARED.rstrip()
+    (first,) = {tuple(cell.source for cell in notebook.cells[:3]) for notebook in made.values()}
+    assert list(first) == installing(handouts.standalone(NOTEBOOKS[0], PROJECT, handouts.repository(PROJECT)))
+
+
+def installing(notebook):
+    """Return the code of the cells that install the package, before the first text."""
+    return [cell.source for cell in takewhile(lambda cell: cell.cell_type == "code", notebook.cells)]
+
+
+@pytest.mark.parametrize("make", [handouts.standalone, handouts.starter])
+def test_a_notebook_that_is_handed_out_scrolls_as_little_as_its_source(make):
+    for path in [*NOTEBOOKS, *([PAGE] if make == handouts.starter else [])]:
+        for cell in make(path, PROJECT, "the-project").cells:
+            if cell.cell_type == "code":
+                assert cell.source.count("\n") < 12, cell.source
+                assert max(map(len, cell.source.splitlines())) <= 88, cell.source
 
 
 def test_a_notebook_to_download_installs_only_where_the_package_is_missing(tmp_path):
     source = NOTEBOOKS[0]
     made = handouts.standalone(source, PROJECT, "the-project")
     kept = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
-    assert [cell.source for cell in made.cells[1:] if cell.cell_type == "code"] == kept
-    assert 'SOURCE = "the-project"' in made.cells[0].source
-    done = subprocess.run([sys.executable, "-c", made.cells[0].source], cwd=tmp_path, capture_output=True, text=True)
+    first = installing(made)
+    assert [cell.source for cell in made.cells[len(first) :] if cell.cell_type == "code"] == kept
+    assert 'SOURCE = "the-project"' in first[0]
+    done = subprocess.run([sys.executable, "-c", "\n".join(first)], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # -S leaves out the folder of installed packages, and with it this one.
-    lonely = handouts.standalone(source, PROJECT).cells[0].source
+    lonely = "\n".join(installing(handouts.standalone(source, PROJECT)))
     done = subprocess.run([sys.executable, "-S", "-I", "-c", lonely], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Set SOURCE to the project's folder or address" in done.stderr

@@ -287,7 +287,7 @@ def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
     cells = base.mark_rect().encode(color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title=_GAIN, orient="bottom")))
     strong = alt.expr.abs(alt.datum["value"]) > 0.6 * reach  # a dark cell, in either theme
     ink = alt.condition(strong, alt.value("white"), alt.value("#1a1a1a"))
-    numbers = base.transform_calculate(thousandths="1000 * datum.value").mark_text(fontSize=11)
+    numbers = base.transform_calculate(thousandths="1000 * datum.value").mark_text(fontSize=12)
     numbers = numbers.encode(text=alt.Text("thousandths:Q", format="+.0f"), color=ink)
     chart = alt.layer(cells, numbers).add_params(*controls(table, *names))
     return chart.properties(width=330, height=190, description=description)

@@ -253,7 +253,7 @@ def _level(base: alt.Chart, name: str, below: str = "false") -> list[alt.Chart]:
         which: alt.ExprRef(f"{below} ? {low} : {high}")
         for which, low, high in (("baseline", "'top'", "'bottom'"), ("dy", "4", "-2"))
     }
-    text = base.mark_text(align="right", dx=-3, fontSize=10, fontStyle="italic", color=GREY, aria=False, **place)
+    text = base.mark_text(align="right", dx=-3, fontSize=12, fontStyle="italic", color=GREY, aria=False, **place)
     return [base.mark_rule(color=GREY, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 
 

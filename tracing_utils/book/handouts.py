@@ -83,10 +83,15 @@ def _open(text: str) -> list[nbformat.NotebookNode]:
     return cells + ([new_markdown_cell(rest.strip())] if rest.strip() else [])
 
 
-def starter(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
-    """Return the notebook of a jupytext source or a teaching page, without its solutions, and with `standalone`'s first cell.
+def _cells(code: str) -> list[nbformat.NotebookNode]:
+    """Return code as cells, one a part between two empty lines: what a learner sees at a glance."""
+    return [new_code_cell(part.strip("\n")) for part in code.split("\n\n\n")]
 
-    The code of a page that is not a notebook (its shared first lines) becomes a cell.
+
+def starter(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
+    """Return the notebook of a jupytext source or a teaching page, without its solutions, and with `standalone`'s first cells.
+
+    The code of a page that is not a notebook (its shared first lines) becomes cells.
     """
     text = path.read_text(encoding="utf-8")
     if text.startswith("---"):
@@ -95,21 +100,21 @@ def starter(path: Path, project: Path, source: str = "") -> nbformat.NotebookNod
             cells += _open(cell.source) if cell.cell_type == "markdown" and SOLUTION.search(cell.source) else [cell]
     else:
         before, shared, after = re.split(r"```python\n(.*?)```", text, maxsplit=1, flags=re.S)
-        cells = [new_markdown_cell(before.strip()), new_code_cell(shared.rstrip()), *_open(after)]
+        cells = [new_markdown_cell(before.strip()), *_cells(shared.rstrip()), *_open(after)]
     return _notebook(cells, project, source)
 
 
 def standalone(path: Path, project: Path, source: str = "") -> nbformat.NotebookNode:
-    """Return the notebook of a jupytext source with a first cell that installs the package where it is missing.
+    """Return the notebook of a jupytext source with first cells that install the package where it is missing.
 
-    The cell has `source`, the folder or address of the project; where it is empty, the reader writes it there.
+    They have `source`, the folder or address of the project; where it is empty, the reader writes it there.
     """
     return _notebook(jupytext.read(path).cells, project, source)
 
 
 def _notebook(cells: list[nbformat.NotebookNode], project: Path, source: str) -> nbformat.NotebookNode:
-    """Return a notebook that begins with the cell that installs; its bytes depend on its cells alone."""
-    works, cells = _references(project), [new_code_cell(_INSTALL.format(source=source)), *cells]
+    """Return a notebook that begins with the cells that install; its bytes depend on its cells alone."""
+    works, cells = _references(project), [*_cells(_INSTALL.format(source=source)), *cells]
     for index, cell in enumerate(cells):
         cell.id = f"cell-{index}"
         if cell.cell_type == "markdown":

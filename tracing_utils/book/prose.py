@@ -16,14 +16,20 @@ NAMES = {
     "answer_margin": "margin of the right answer",
     "answer_neither": "neither 0 nor 1",
     "concept_set": "statements",
+    "duplicate_of": "same weights as",
     "mc1": "MC1",
     "mc2": "MC2",
     "mmlu": "MMLU",
     "openbookqa": "OpenBookQA",
+    "p_corrected": "p, corrected",
+    "p_within": "p against what matters",
+    "p_within_corrected": "the same, corrected",
     "piqa": "PIQA",
     "preferred": "pairs preferred rightly",
+    "relevant": "smallest that matters",
     "revision": "checkpoint",
     "smollm2-135m-instruct-wheel": "SmolLM2 (135M)",
+    "title": "claim",
 }
 """What tables of the book call metrics, suites and columns."""
 

@@ -1,6 +1,6 @@
 """Did a rerun give the published results? Cell by cell, verdict by verdict, with both machines beside each other.
 
-Rule: a number that has a published interval is held against it; that so many lie outside as the interval's level leaves out
+Rule: a number that has a published interval is compared with it; that so many lie outside as the interval's level leaves out
 by chance is no difference. A verdict is a difference wherever it is not the same.
 """
 
@@ -26,7 +26,7 @@ from ..experiments import notebook
 __all__ = ["COUNTS", "Comparison", "compare", "compared", "opened", "others", "reruns"]
 
 COUNTS = ("cells", "equal", "equal within rounding", "within the interval", "outside", "allowed outside", "no interval")
-"""The counts of a table; last come cells that differ and have no interval to be held against, which alone show nothing."""
+"""The counts of a table; last come cells that differ and have no interval to be compared with, which alone show nothing."""
 
 _LEVEL = 0.95  # of every published interval
 _RARE = 0.01  # a table has more cells outside than chance allows if chance alone leaves out so many less often than this
@@ -179,7 +179,7 @@ def _numbers(column: pd.Series) -> np.ndarray | None:
 
 
 def _interval(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the interval that stands beside a column's numbers, also for the interval's own ends; NaN where there is none."""
+    """Return the interval that belongs to a column's numbers, also for the interval's own ends; NaN where there is none."""
     stem = re.sub(r"(^|_)(low|high)$", "", column)
     names = [end if stem in ("", "value") else f"{stem}_{end}" for end in ("low", "high")]
     ends = [_numbers(table[name]) for name in names] if set(names) <= set(table) else [None]

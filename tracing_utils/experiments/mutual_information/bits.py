@@ -143,7 +143,7 @@ def ksg_terms(
 ) -> Float[np.ndarray, " example"]:
     """Return each example's term of the nearest-neighbour estimate of I(points; labels) in bits; the estimate is their mean.
 
-    The distance to the k-th neighbour of the same label is held against how many examples of any label lie within it.
+    The distance to the k-th neighbour of the same label is compared with how many examples of any label lie within it.
     Assumes independent examples. An example alone with its label adds 0.
 
     Source: Ross 2014 (Kraskov et al. 2004 for a discrete variable), in the maximum norm.

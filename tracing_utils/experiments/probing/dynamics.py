@@ -85,7 +85,7 @@ def cosines(
     """Return cosines of directions that were fitted on disjoint halves of the groups, and the same for permuted labels.
 
     Of the five folds, two train one half, two the other, and the last chooses both penalties; each fold is that last one
-    once. A direction of one half is held against those of the other half alone: shared statements would make two
+    once. A direction of one half is compared with those of the other half alone: shared statements would make two
     directions alike where there is nothing to read, and so does the shape of the activations, which the null has too.
 
     Returns:

@@ -1,7 +1,7 @@
 """Floors: how well the label is told without the language model, by a reader of the text alone.
 
 Rule: every reader has the folds of the probe, and the best one of a fold is chosen on its validation part, as the probe's
-layer is. What depends on the statements alone is kept in the cache folder: every checkpoint of a study is held against it.
+layer is. What depends on the statements alone is kept in the cache folder: every checkpoint of a study is compared with it.
 """
 
 import re

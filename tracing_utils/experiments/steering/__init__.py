@@ -11,7 +11,7 @@ DOSE = 2.0
 """The dose at which they are measured, in standard deviations of the target's projections: further is what the model itself
 hardly produces."""
 PAIRS = 60
-"""Most pairs they are measured on, the first of a set; an effect is held against them on these pairs."""
+"""Most pairs they are measured on, the first of a set; an effect is compared with them on these pairs."""
 TEXTS = 20
 """Neutral texts that their cost is measured on, the first ones."""
 

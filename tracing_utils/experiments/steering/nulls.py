@@ -1,6 +1,6 @@
 """The null of steering: what directions that mean nothing do to the same pairs, measured once for a target.
 
-Rule: a null direction is made from the target's own activations and gets the dose of the vectors it stands beside. It does
+Rule: a null direction is made from the target's own activations and gets the dose of the vectors it is shown with. It does
 not depend on the source of a vector, so it is kept in the cache folder and every source of a study reads it.
 """
 
