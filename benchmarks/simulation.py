@@ -286,7 +286,8 @@ def power() -> pd.DataFrame:
     """Return how often each claim gets which verdict in every cell, alone, so that nothing else is corrected for.
 
     Returns:
-        Columns `claim`, `shape`, `dependence`, `truth`, `simulations`, the share of each of `VERDICTS`, and `false`.
+        Columns `claim`, `shape`, `dependence`, `truth`, `push` (of a planted vector, in nats per token; empty where none is
+        planted), `simulations`, the share of each of `VERDICTS`, and `false`.
     """
     cells = [
         (claims, shape, dependence, 100 if CELLS[claims[0]][0] in _SLOW else 400)
@@ -295,7 +296,7 @@ def power() -> pd.DataFrame:
     ]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = [row for found in pool.map(_cell, *zip(*cells, strict=True)) for row in found]
-    columns = ["claim", "shape", "dependence", "truth", "simulations", *VERDICTS, "false"]
+    columns = ["claim", "shape", "dependence", "truth", "push", "simulations", *VERDICTS, "false"]
     return pd.DataFrame(rows, columns=columns).sort_values("claim", key=lambda names: names.map(list(CELLS).index), kind="stable")
 
 
@@ -311,9 +312,10 @@ def _studies() -> list[tuple[tuple[str, ...], str]]:
 def _cell(claims: Sequence[str], shape: str, dependence: str, simulations: int) -> list[tuple]:
     """Return the rows of `power` for claims that rest on the same evidence."""
     judged, rows = verdicts(claims, shape, dependence, simulations), []
+    push = _EFFECTS[shape][0] if CELLS[claims[0]][0] is _pushed else None
     for claim in claims:
         shares, truth = [float((judged[claim] == verdict).mean()) for verdict in VERDICTS], CELLS[claim][1][shape]
-        rows.append((claim, shape, dependence, truth, simulations, *shares, false(truth, shares)))
+        rows.append((claim, shape, dependence, truth, push, simulations, *shares, false(truth, shares)))
     return rows
 
 
