@@ -23,6 +23,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright import sync_api
 from sphinx.application import Sphinx
 
+from tests.book.plain import faults, rendered, without_code
 from tracing_utils.book import handouts, prose, vega
 from tracing_utils.book import pages as pages_extension
 from tracing_utils.core.paths import PROJECT
@@ -112,20 +113,6 @@ CONSTANTS = (
     "near .5",  # where a balanced floor lies
 )
 """Numbers of the method or of others, in the words around them, which a page may state without computing them."""
-
-
-def without_code(text):
-    """A page's text without its fenced code; what stands in other fences (a note, a solution) is prose."""
-    kept, closing = [], ""
-    for line in text.splitlines():
-        opening = re.match(r"\s*(`{3,}|~{3,})(?:\{(?:code-cell|eval-rst|math|code-block|literalinclude)\}|[a-z]|$)", line)
-        if closing:
-            closing = "" if line.strip() == closing else closing
-        elif opening:
-            closing = opening[1]
-        else:
-            kept.append(line)
-    return "\n".join(kept)
 
 
 def typed_decimals(text):
@@ -428,6 +415,19 @@ def test_no_sentence_counts_nothing_of_nothing(html):
     empty = r"\b0 of 0\b"
     assert re.search(empty, "<p>it holds in <span>0 of 0</span></p>")
     assert not [page.name for page in pages(html) if page.stem != "costs" and re.search(empty, page.read_text())]
+
+
+def test_a_sentence_stays_short_and_plain_once_its_numbers_are_filled_in(html):
+    assert long_sentences("index", f"<article><p>It is <span>{'so ' * 31}</span>.</p></article>")
+    unchecked = {"changelog", "api", "bibliography"}  # entries in note form, docstrings, titles
+    found = [each for page in pages(html) if page.stem not in unchecked for each in long_sentences(page.stem, page.read_text())]
+    assert not found, "\n".join(found)
+
+
+def long_sentences(name, text):
+    """The sentences of a built page that are long, or have many commas before the verb."""
+    faulty = ((sentence, [fault for fault in faults(sentence) if fault[0].isdigit()]) for sentence in rendered(name, text))
+    return [f"{name}: {', '.join(what)}: {sentence}" for sentence, what in faulty if what]
 
 
 def test_no_computed_number_is_missing_from_the_prose(html):

@@ -9,50 +9,9 @@ import re
 
 import pytest
 
-from tests.book.test_book import without_code
+from tests.book.plain import MOST_WORDS, faults, rendered, sentences
 from tracing_utils import __main__
 from tracing_utils.core.paths import PROJECT
-
-MOST_WORDS = 32
-MOST_COMMAS = 2
-
-PLAINER = {
-    r"\b(?:stands?|lies?|lay) (?:beside|next to)\b|\bbeside (?:it|them|each|that) (?:stands?|lies?)\b": "is shown with",
-    r"\b(?:holds?|held) [\w ]{0,30}?against\b": "compare with",
-    r"\b(?:gives?|gave|given) away\b|\bgive [\w ]{1,20} away\b": "reveal",
-    r"\b(?:is|are|was|were|be|been) (?:then )?told\b(?! apart)|; told\b": "is reported",
-    r"\bis to be\b|\bare to be\b|\bis to say\b|\bto be had\b": "must, can, will",
-    r"\bnothing but\b": "only",
-    r"\bone (?:\w+ )?in (?:ten|twenty|forty|a hundred)\b|thirty-nine times in forty": "1 time in 40",
-    r"\bpa(?:ys|id) for\b": "corrects for",
-    r"\bturned? to one side\b|\bturns the second kind\b": "is reversed, so that 1 always means trustworthy",
-    r"\bflatters?\b": "gives too high a number",
-    r"\bwhom\b|\bwhose\b[^.]{0,40}\bwhose\b": "say who does what",
-    r"\bwhich is why\b|\bthereof\b|\bhereby\b|\bherein\b|\bin truth\b": "two sentences",
-    r"\ball the same\b": "nevertheless, or: even so",
-    r"\bof one's own\b": "your own",
-    r"\bcomes? to tell\b": "learns to tell",
-    r"\bthat is so\b|\bwhat is so\b": "true",
-    r"\bso many\b|\bsuch as (?:change|grow|differ)\b": "this many, those that",
-    r"\bno more than\b": "at most, or: only",
-    r"\bmake it,? that\b|\bgoes by\b|\bspeaks? of\b|\blies? there\b": "an exact verb",
-    r"\bby heart\b": "word for word, or: memorise",
-    r"\bmay not be\b[^.]{0,20}\bunless\b": "must ... first",
-    r"\bon the way\b|\bthan that no\b": "a shorter sentence",
-    r"\ba reader who\b": "a program that",
-}
-"""Constructions that recurred, as patterns, and what to write instead."""
-
-VERBS = (
-    "is are was were be been has have had do does did can could may might must will would should shows? showed says? said "
-    "asks? asked finds? found gives? gave takes? took makes? made lies? stands? needs? keeps? kept uses? means? rises? rose "
-    "falls? fell comes? came goes? went reads? tells? told sets? compares? measures? reports? counts? holds? adds? names? "
-    "writes? wrote runs? follows? begins? began ends? reach(?:es)? differs? learns? learnt knows? knew trains? tests? "
-    "draws? drew lacks? stays? becomes? became gets? got changes? changed press choose drag opens? looks? sees? prints? "
-    "builds? built leaves? left works? costs? rests? appears? starts? fits? covers? puts? turns? lets? tr(?:y|ies) belongs? "
-    "checks? moves? judges? speaks? depends? happens? helps? loses? gains? fails?"
-).replace(" ", "|")
-"""Finite verbs of the book, as a pattern. A sentence without any of them is a fragment, whose commas are not counted."""
 
 EXCEPTIONS = {
     "book/changelog.md": "includes CHANGELOG.md: entries in note form, for people who know the code",
@@ -68,40 +27,6 @@ PAGES = [
 WORLD = "narrators of the designed world tell their keys: there, `told` is exact"
 TELLS = dict.fromkeys(("world.md", "origins.md", "index.md", "README.md", "dimensions.md"), WORLD)
 """Pages that may say that something is told."""
-
-
-def sentences(text):
-    """The sentences of a page's prose: without front matter, code, maths, comments and headings.
-
-    A link is its words, a role or a piece of code one word. A list's entry and a table's cell end a sentence.
-    """
-    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
-    captions = re.findall(r"^    caption: \|\n((?:      .*\n)+)", text, flags=re.M)
-    text = without_code(re.sub(r"^(?=\s*(?:`{3,}|~{3,}))", "\n", text, flags=re.M)) + "".join(
-        f"\n\n{caption}\n" for caption in captions
-    )
-    text = re.sub(r"\$\$.*?\$\$|<!--.*?-->|<[^>]+>|^%[^\n]*$|\(eq-[\w-]+\)", " ", text, flags=re.S | re.M)
-    text = re.sub(r"\|", "\n\n", text)
-    text = re.sub(r"^(?:#|`{3,}|:{3,}|\(|:\w+:).*$", "", text, flags=re.M)
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"\{cite\}`[^`]*`|\[\^[^\]]*\]", "", text)
-    text = re.sub(r"(?:\{[^}\s]+\})?`[^`]*`|\$[^$\n]+\$", "X", text)
-    text = re.sub(r"[*_]{1,2}(?=\S)|(?<=\S)[*_]{1,2}", "", text)
-    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)|\n(?=  [A-Z1])", text):
-        block = " ".join(re.sub(r"^\s*(?:[-*]|\d+\.)\s", "", block).split())
-        yield from (part.strip() for part in re.split(r"(?<=[.!?])\s+(?=[A-Z\d\"“])", block) if re.search(r"\w\s+\w", part))
-
-
-def faults(sentence):
-    """What is hard to read in a sentence."""
-    words = re.findall(r"[\w'.,/-]*\w[\w'/-]*", sentence)
-    found = [f"{len(words)} words"] if len(words) > MOST_WORDS else []
-    verb = re.search(rf"\b(?:{VERBS})\b", sentence, flags=re.I)
-    commas = sentence[: verb.start()].count(",") if verb else 0
-    found += [f"{commas} commas before the verb"] if commas > MOST_COMMAS else []
-    return found + [
-        f"{match[0]!r}: {plain}" for form, plain in PLAINER.items() if (match := re.search(form, sentence, flags=re.I))
-    ]
 
 
 def flagged(name, text):
@@ -170,6 +95,14 @@ The solution is prose.
 def test_every_sentence_of_the_book_and_the_readme_is_plain(page):
     found = flagged(page.name, page.read_text())
     assert not found, "\n" + "\n".join(found)
+
+
+def test_a_sentence_of_a_built_page_is_counted_with_its_numbers_and_without_its_citation():
+    page = """<article><h1>A heading is none</h1><p>It is <span>one, two and three</span> [<a>Ng and Lee, 2020</a>].</p>
+    <table><tr><td>A cell of it</td></tr></table><pre>no prose here</pre>
+    <ul><li><p>In <code>a b</code> seeds: 1, 2, 3 and 4</p></li></ul></article>"""
+    assert list(rendered("index", page)) == ["It is one, two and three .", "A cell of it", "In X seeds: X"]
+    assert "A cell of it" not in list(rendered("costs", page))
 
 
 def helps(parser):
