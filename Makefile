@@ -11,7 +11,7 @@ DOSED ?= 1 6
 FORGETTING ?= 1
 OUT ?= runs/world
 
-.PHONY: help book pdf slides study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data grammar seeds world audit clean
+.PHONY: help book pdf slides study publish test test-faults test-slurm families bench check fuzz scale power register picture released-data grammar seeds reruns world audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -79,6 +79,9 @@ grammar: $(VENV)/.ready  ## how often two suites prefer the grammatical sentence
 
 seeds: $(VENV)/.ready  ## train the pocket suite from two other seeds up to step 1,024: results/pocket_seeds.csv (half an hour)
 	@$(PYTHON) -m benchmarks.seeds runs/pocket-seeds 1 2
+
+reruns: $(VENV)/.ready  ## rerun a study with other kernels, threads, dtype, and compare: results/reruns.csv (half an hour)
+	@$(PYTHON) -m benchmarks.reruns
 
 # One thread: matrices this small gain nothing by a second, and sums keep their order.
 world: $(VENV)/.ready  ## train both arms of the designed world and measure them: make world SEEDS="1 2" DOSED=1 OUT=runs/world (a quarter of an hour a seed)

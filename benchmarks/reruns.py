@@ -2,7 +2,7 @@
 
 Rule: nothing but the named thing changes. The first rerun changes nothing; what it finds is what another day changes.
 
-Usage: python -m benchmarks.reruns OUT
+Usage: python -m benchmarks.reruns
 """
 
 import os
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import yaml
@@ -48,9 +49,8 @@ CHANGES = {
 """By what is changed. The kernels are those that numpy, torch and oneDNN take where a processor has no AVX-512."""
 
 
-def rerun(copy: Path, change: Change) -> Path:
-    """Run the study in a fresh clone of the last commit, and return the folder of its results."""
-    subprocess.run(["git", "clone", "--quiet", PROJECT, copy], check=True)
+def prepare(copy: Path, change: Change) -> list[str]:
+    """Change a copy of the project, and return the command that runs the study there."""
     file = copy / "studies" / f"{STUDY}.yml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text(encoding="utf-8")) | change.study), encoding="utf-8")
     words = [sys.executable, "-m", "tracing_utils", "run", "--study", str(file)]
@@ -62,7 +62,13 @@ def rerun(copy: Path, change: Change) -> Path:
         settings |= {"cores": change.threads, "set-threads": [f"{rule}={threads}" for rule, threads in rules.items()]}
         (profile / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         words += ["--profile", str(profile)]
-    subprocess.run(words, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)} | change.environment, check=True)
+    return words
+
+
+def rerun(copy: Path, change: Change) -> Path:
+    """Run the study in a fresh clone of the last commit, and return the folder of its results."""
+    subprocess.run(["git", "clone", "--quiet", PROJECT, copy], check=True)
+    subprocess.run(prepare(copy, change), cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)} | change.environment, check=True)
     return copy / "runs" / STUDY / "results"
 
 
@@ -73,14 +79,14 @@ def counted(changed: str, found: reproduction.Comparison) -> dict[str, str | int
     return {"changed": changed} | cells | verdicts | found.machines["own"].reindex(["dtype", "threads", "blas"]).to_dict()
 
 
-def main(out: Path) -> None:
-    """Write `results/reruns.csv`, one row a change; `out` must be a new folder."""
-    out.mkdir(parents=True)
+def main() -> None:
+    """Write `results/reruns.csv`, one row a change."""
     rows = []
-    for place, (name, change) in enumerate(CHANGES.items()):
-        rows.append(counted(name, reproduction.compare(STUDY, rerun(out.resolve() / str(place), change))))
+    for name, change in CHANGES.items():
+        with TemporaryDirectory() as folder:
+            rows.append(counted(name, reproduction.compare(STUDY, rerun(Path(folder) / "copy", change))))
         results.write_csv(pd.DataFrame(rows), PROJECT / "results" / "reruns.csv")
 
 
 if __name__ == "__main__":
-    sys.exit(processes.exit_code("benchmarks.reruns", lambda: main(Path(sys.argv[1]))))
+    sys.exit(processes.exit_code("benchmarks.reruns", main))

@@ -1,6 +1,7 @@
 """The benchmarks compare what they say, at sizes that take seconds; times are never asserted."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -8,8 +9,9 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from benchmarks import extraction, goals, gpu, growth, installed, measure, nhsic, probes, profiles, starting, waiting
+from benchmarks import extraction, goals, gpu, growth, installed, measure, nhsic, probes, profiles, reruns, starting, waiting
 from benchmarks.measure import COLUMNS, Timed
 from tracing_utils.core.paths import PROJECT
 from tracing_utils.experiments.mutual_information import kernels
@@ -254,3 +256,34 @@ def test_a_closure_follows_requirements_and_leaves_the_packages_of_the_tests_out
     whole = set(installed.table()["package"])
     assert not {"pytest", "playwright", "ruff", "hypothesis"} & whole
     assert len(installed.closure(["pandas"])) < len(installed.closure(["pandas[excel]", "pytest"]))
+
+
+def test_a_rerun_changes_the_named_thing_and_nothing_else(tmp_path):
+    def files(name):
+        copy = tmp_path / name.replace(" ", "-")
+        for folder in ("studies", "profiles"):
+            shutil.copytree(PROJECT / folder, copy / folder)
+        words = reruns.prepare(copy, reruns.CHANGES[name])
+        settings = {path.relative_to(copy).as_posix(): yaml.safe_load(path.read_text()) for path in copy.rglob("*.y*ml")}
+        return [word for word in words if str(copy) not in word], settings
+
+    plain = files("nothing")
+    assert files("kernels of another processor (AVX2)") == plain
+    words, settings = files("two threads in a job")
+    added = settings.pop("profiles/threads/config.yaml")
+    assert settings == plain[1]
+    assert {name: added[name] for name in plain[1]["profiles/laptop/config.yaml"]} == plain[1]["profiles/laptop/config.yaml"]
+    assert set(words) - set(plain[0]) == {"--profile"}
+    words, settings = files("dtype bfloat16")
+    study = f"studies/{reruns.STUDY}.yml"
+    assert settings[study].pop("dtype") == "bfloat16"
+    assert (words, settings) == plain
+
+
+def test_the_published_reruns_are_those_of_each_change_and_without_one_every_cell_is_equal():
+    table = pd.read_csv(PROJECT / "results" / "reruns.csv").set_index("changed")
+    assert list(table.index) == list(reruns.CHANGES)
+    assert table.loc["nothing", "equal"] == table.loc["nothing", "cells"] > 0
+    computed = table[["dtype", "threads", "blas"]].astype(str)
+    differ = (computed != computed.loc["nothing"]).to_dict("index")
+    assert [[name for name in row if row[name]] for row in differ.values()] == [[], ["blas"], ["threads"], ["dtype"]]
