@@ -277,7 +277,7 @@
       charts.flatMap((chart) => specification(chart).params?.filter((param) => param.name === name && param.bind?.options) || []);
     const lists = SHARED.map((name) => [name, offers(name)]).filter(([, found]) => found.length > 1);
     if (!lists.length) return;
-    const bar = make("div", { className: "chart-picker" }, make("span", { textContent: "Choose for all figures:" }));
+    const bar = make("div", { className: "chart-picker" }, make("span", { textContent: "Choose for all figures that offer it:" }));
     bar.setAttribute("role", "group");
     bar.setAttribute("aria-label", "Choices for all figures");
     for (const [name, found] of lists) {

@@ -86,11 +86,31 @@ def test_each_kind_of_planted_difference_is_told_from_the_others(pair):
     assert (found["within the interval"], found["outside"]) == (1, 2)
     change("probing", "low", 1, lambda values: values - 0.06)  # further than half the interval's width
     assert counts(pair)["outside"] == 3
-    change("probing", "n", 4, lambda values: values - 1)
+    change("probing", "n", 4, lambda values: values - 1)  # a rerun counts the same statements
     change("probing", "reader", 1, lambda values: values + "?")
     found = counts(pair)
-    assert found["no interval"] == 5
+    assert (found["outside"], found["no interval"]) == (8, 0)
     assert sum(found[name] for name in every if name != "cells") == found["cells"]
+
+
+def test_what_has_no_interval_is_counted_in_the_sentence_and_a_word_in_its_place_lies_outside(pair):
+    published, own, change = pair
+    for folder in (published, own):
+        rows = pd.read_csv(folder / "probing.csv")
+        results.write_csv(rows.assign(p=0.5, before="It is so."), folder / "probing.csv")
+        seal(folder)
+    change("probing", "p", 3, lambda values: values / 2)
+    change("probing", "before", 4, lambda texts: texts + "!")
+    assert counts(pair)["no interval"] == 7
+    sentence = reproduction.compared(published, own).sentence
+    assert sentence.startswith("Yes, mine was reproduced: its 3 verdicts are as published, and 0 of ")
+    assert sentence.endswith(" lie outside the published intervals. 7 cells without an interval differ; nothing judges them.")
+    rows = pd.read_csv(own / "probing.csv", dtype=object).assign(value="0.99")
+    rows.loc[0, "value"] = "n/a"  # one word, and pandas reads the column as text
+    results.write_csv(rows, own / "probing.csv")
+    seal(own)
+    assert counts(pair)["outside"] == ROWS
+    assert not reproduction.compared(published, own).reproduced
 
 
 def test_rows_are_compared_by_what_they_are_of_and_a_row_that_one_lacks_lies_outside(pair):
@@ -246,7 +266,8 @@ def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_read(pair, tmp_p
 
 
 @pytest.mark.parametrize(
-    "record", ["{", "[]", '{"study": "mine"}', '{"study": "mine", "tables": ["claims.csv"]}', '{"study": 1, "tables": {}}',
+    "record", ["{", "[]", "[" * 200_000, '{"study": "mine"}',
+               '{"study": "mine", "tables": ["claims.csv"]}', '{"study": 1, "tables": {}}',
                '{"study": "mine", "tables": {"../claims.csv": "0", "claims.csv": "0"}}'],
 )  # fmt: skip
 def test_results_that_are_not_those_of_their_provenance_are_refused(pair, record, capsys):
@@ -258,6 +279,13 @@ def test_results_that_are_not_those_of_their_provenance_are_refused(pair, record
         assert main(["compare", "mine", "--with", str(own)]) == 2
         assert "each table must be the one whose sha256 it holds" in capsys.readouterr().err
     assert main(["compare", "mine", "--with", str(published)]) == 0
+
+
+def test_a_refused_zip_is_called_by_its_own_name(pair, tmp_path, capsys):
+    _, own, _ = pair
+    (own / "probing.csv").write_text("changed,since\n")
+    assert main(["compare", "mine", "--with", str(zipped(own, tmp_path / "theirs.zip"))]) == 2
+    assert f"in {tmp_path / 'theirs.zip'} that is not so" in capsys.readouterr().err
 
 
 def test_results_of_another_study_are_refused_and_its_name_moves_no_terminal(pair, capsys):
@@ -292,7 +320,8 @@ def page(monkeypatch) -> str:
     """Run the cells of the page "Did it reproduce?"; return what it shows."""
     shown = []
     monkeypatch.setattr(
-        "IPython.display.display", lambda each: shown.append(each.to_html() if hasattr(each, "to_html") else each.data)
+        "IPython.display.display",
+        lambda each, raw=False, **_: None if raw else shown.append(each.to_html() if hasattr(each, "to_html") else each.data),
     )
     names: dict[str, object] = {}
     for cell in re.findall(r"```\{code-cell\} python\n(.*?)```", (PROJECT / "book" / "reproduced.md").read_text(), flags=re.S):

@@ -1,7 +1,7 @@
 """Did a rerun give the published results? Cell by cell, verdict by verdict, with both machines beside each other.
 
 Rule: a number that has a published interval is compared with it; that so many lie outside as the interval's level leaves out
-by chance is no difference. A verdict is a difference wherever it is not the same.
+by chance is no difference. A verdict is a difference wherever it is not the same. What no rule can judge is counted and said.
 """
 
 import json
@@ -26,7 +26,7 @@ from ..experiments import notebook
 __all__ = ["COUNTS", "Comparison", "compare", "compared", "opened", "others", "reruns"]
 
 COUNTS = ("cells", "equal", "equal within rounding", "within the interval", "outside", "allowed outside", "no interval")
-"""The counts of a table; last come cells that differ and have no interval to be compared with, which alone show nothing."""
+"""The counts of a table; last come numbers that differ and have no interval, and texts of a model: nothing judges them."""
 
 _LEVEL = 0.95  # of every published interval
 _RARE = 0.01  # a table has more cells outside than chance allows if chance alone leaves out so many less often than this
@@ -35,6 +35,8 @@ _KEYS = (
     "prompt", "to_revision", "vector_of", "dose", "exponent",
 )  # fmt: skip
 _SAME = ("weights", "statements", "options", "trust_remote_code")  # of the provenance; without these the same, it is no rerun
+_FREE = ("before", "after", "verdict", "note")  # texts that a model wrote; verdicts, which are judged apart, with their notes
+_EXACT = ("n",)  # counts of statements: a rerun has the same
 _LARGEST = 1 << 30  # bytes that a zip may unpack to
 
 
@@ -72,16 +74,19 @@ class Comparison:
         """What came, in one sentence."""
         if self.inputs:
             return f"This was no rerun of the published study {self.study}: {'; '.join(self.inputs)}."
-        outside, cells, *same = (self.tables[name].sum() for name in ("outside", "cells", "equal", "equal within rounding"))
+        outside, cells, free, *same = (self.tables[name].sum() for name in ("outside", "cells", "no interval", *COUNTS[1:3]))
         if self.reproduced:
-            told = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
+            words = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
             if sum(same) == cells:
-                return f"{told} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
-            return f"{told} {outside} of {cells} cells lie outside the published intervals, which chance allows."
-        told = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
+                return f"{words} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
+            words += (
+                f" {outside} of {cells} cells lie outside the published intervals{', which chance allows' if outside else ''}."
+            )
+            return words + (f" {free} cells without an interval differ; nothing judges them." if free else "")
+        words = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
         if self._beyond:
-            told.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
-        return f"No, {self.study} was not reproduced: {', and '.join(told)}."
+            words.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
+        return f"No, {self.study} was not reproduced: {', and '.join(words)}."
 
 
 def reruns() -> list[str]:
@@ -91,8 +96,8 @@ def reruns() -> list[str]:
 
 def others() -> list[tuple[str, Path]]:
     """Return somebody else's results, a folder or a zip each, in `runs/<study>/others`, after the study that they are of."""
-    found = [(path.parents[1].name, path) for path in sorted((results.PROJECT / "runs").glob("*/others/[!.]*"))]
-    return [(study, path) for study, path in found if _is_published(study)]
+    places = [(path.parents[1].name, path) for path in sorted((results.PROJECT / "runs").glob("*/others/[!.]*"))]
+    return [(study, path) for study, path in places if _is_published(study)]
 
 
 def _is_published(study: str) -> bool:
@@ -114,12 +119,12 @@ def compare(study: str, other: Path | None = None) -> Comparison:
     if other is None and not results.whole(results.own(study)):
         raise ValueError(f"Nothing was rerun: runs/{study}/results holds no finished run. `make study STUDY={study}` reruns it.")
     with opened(other or results.own(study)) as theirs:
-        return compared(results.folder(study), theirs)
+        return compared(results.folder(study), theirs, other)
 
 
-def compared(published: Path, own: Path) -> Comparison:
-    """Return what came of comparing two folders of results, the published one first."""
-    records = [_provenance(folder) for folder in (published, own)]
+def compared(published: Path, own: Path, named: Path | None = None) -> Comparison:
+    """Return what came of comparing two folders of results, the published one first; an error calls the second `named`."""
+    records = [_provenance(published, published), _provenance(own, named or own)]
     study, came = (record["study"] for record in records)
     if study != came:
         raise ValueError(f"Results must be of the study they are compared with, {study}; these are of {brief(came)}.")
@@ -158,19 +163,27 @@ def _counted(published: pd.DataFrame, own: pd.DataFrame) -> dict[str, int]:
     published, own, bounded = published[columns].reindex(both), own[columns].reindex(both), 0
     counts = dict.fromkeys(COUNTS, 0) | {"cells": published.size + alone, "outside": alone}
     for column in published:
-        low, high = _interval(published, column)
-        numbers = [_numbers(table[column]) for table in (published, own)]
-        if any(each is None for each in numbers):
-            here, there = (table[column].astype(object).fillna("").astype(str) for table in (published, own))
-            kinds = np.where(here == there, "equal", "no interval")
-        else:
-            is_value = not column.endswith(("low", "high"))
-            kinds = classified(*numbers, low, high, is_value=is_value)
-            bounded += int(np.isfinite(high - low).sum()) if is_value else 0
+        kinds, judged = _kinds(published, own, column)
+        bounded += judged
         for kind in COUNTS:
             counts[kind] += int((kinds == kind).sum())
     by_chance = int(binom.ppf(1 - _RARE, bounded, 1 - _LEVEL)) if bounded and not alone else 0
     return counts | {"allowed outside": by_chance}
+
+
+def _kinds(published: pd.DataFrame, own: pd.DataFrame, column: str) -> tuple[np.ndarray, int]:
+    """Return which of `COUNTS` each cell of a column is, and how many are values that an interval judges."""
+    numbers = [_numbers(table[column]) for table in (published, own)]
+    if any(each is None for each in numbers):
+        here, there = (table[column].astype(object).fillna("").astype(str) for table in (published, own))
+        free = column in _FREE and all(each is None for each in numbers)
+        return np.where(here == there, "equal", "no interval" if free else "outside"), 0
+    low, high = _interval(published, column)
+    is_value = not column.endswith(("low", "high"))
+    kinds = classified(*numbers, low, high, is_value=is_value)
+    if column in _EXACT:
+        kinds = np.where(kinds == "equal", "equal", "outside")
+    return kinds, int(np.isfinite(high - low).sum()) if is_value else 0
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:
@@ -212,7 +225,7 @@ def classified(published: np.ndarray, own: np.ndarray, low: np.ndarray, high: np
 def _apart(published: dict, own: dict) -> tuple[str, ...]:
     """Return in words what two records of provenance must have in common and have not."""
     lacking = sorted({*published["tables"]} - {*own["tables"]})
-    told = [f"no {', '.join(lacking)}"] if lacking else []
+    differences = [f"no {', '.join(lacking)}"] if lacking else []
     for name in _SAME:
         here, there = (_completed(record.get(name)) if name == "options" else record.get(name) for record in (published, own))
         if here == there:
@@ -222,8 +235,8 @@ def _apart(published: dict, own: dict) -> tuple[str, ...]:
             if isinstance(here, dict) and isinstance(there, dict)
             else []
         )
-        told.append(f"other {name.replace('_', ' ')}" + (f" ({brief(', '.join(parts))[1:-1]})" if parts else ""))
-    return tuple(told)
+        differences.append(f"other {name.replace('_', ' ')}" + (f" ({brief(', '.join(parts))[1:-1]})" if parts else ""))
+    return tuple(differences)
 
 
 def _completed(options: object) -> object:
@@ -247,19 +260,19 @@ def _machine(record: dict) -> pd.Series:
     return pd.Series({key: brief(word)[1:-1] for key, word in words.items()}, dtype=object)
 
 
-def _provenance(folder: Path) -> dict:
+def _provenance(folder: Path, named: Path) -> dict:
     """Return the provenance of a folder of results, after its tables were compared with it."""
     try:
         record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         tables = record["tables"]
         plain = isinstance(record["study"], str) and all(re.fullmatch(r"\w[\w-]*\.csv", name) for name in tables)
         whole = plain and "claims.csv" in tables and not results.damaged(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise ValueError(
-            f"Results must come with their provenance.json, and each table must be the one whose sha256 it holds; in {folder} "
-            "that is not so. Ask for the folder as the run left it."
+            f"Results must come with their provenance.json, and each table must be the one whose sha256 it holds; in "
+            f"{named} that is not so. Ask for the folder as the run left it."
         )
     return record
 
@@ -291,10 +304,10 @@ def _unpack(source: Path, out: Path) -> None:
             records = [path for path in files if path.name == "provenance.json"]
             if len(records) != 1:
                 raise ValueError(f"A zip of results must hold one provenance.json; {brief(str(source))} holds {len(records)}.")
-            kept = [path for path in files if path.parent == records[0].parent and path.suffix in (".csv", ".json")]
-            if sum(files[path].file_size for path in kept) > _LARGEST:
+            tables = [path for path in files if path.parent == records[0].parent and path.suffix in (".csv", ".json")]
+            if sum(files[path].file_size for path in tables) > _LARGEST:
                 raise ValueError(f"A zip of results must unpack to at most a gigabyte; {brief(str(source))} is larger.")
-            for path in kept:
+            for path in tables:
                 (out / path.name).write_bytes(archive.read(files[path]))
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"Results must be a folder or a zip that can be read; {brief(str(source))} is none: {error}.") from None
