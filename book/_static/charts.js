@@ -144,7 +144,7 @@
   async function fit(view, spec, room) {
     const all = Object.keys(view.getState({ signals: (name) => /(^|_)(width|childWidth)$/.test(name), data: () => false }).signals);
     const names = all.length > 1 ? all.filter((name) => name !== "width") : all;
-    const asked = names.map((name) => view.signal(name));
+    const asked = (view.widths ||= names.map((name) => view.signal(name))); // as the specification has them
     const resize = (width) => {
       names.forEach((name, i) => view.signal(name, width(asked[i])));
       return view.resize().runAsync();
@@ -246,6 +246,7 @@
     let controls = element.querySelector(".chart-controls");
     if (!controls) {
       controls = make("div", { className: "chart-controls" });
+      controls.addEventListener("change", () => refit(element, element.chartView));
       // Outside the picture, whose role would hide them from screen readers.
       element.append(controls);
       tools(element, asked);
@@ -306,7 +307,14 @@
     const label = ({ name, bind }) => bind.labels?.[bind.options.indexOf(view.signal(name))] ?? view.signal(name);
     if (others.length) element.dataset.note = `Not measured for that choice. Still shown: ${others.map(label).join(", ")}.`;
     else delete element.dataset.note;
-    return view.runAsync();
+    return refit(element, view);
+  }
+
+  // A choice may bring longer numbers on an axis: the picture takes the room they need, and the panels give way.
+  async function refit(element, view) {
+    await view.resize().runAsync();
+    const stage = element.querySelector(".vega-stage");
+    if (stage.scrollWidth > stage.clientWidth) await fit(view, specification(element), stage.clientWidth);
   }
 
   // The theme gives an arrow that unfolds pages in the side bar no name.

@@ -188,7 +188,7 @@ def test_the_injected_parameters_are_hidden_from_the_page_and_the_title_tells_th
     runner.page(tmp_path / "out.ipynb", tmp_path / "page.ipynb")
     page = nbformat.read(tmp_path / "page.ipynb", as_version=4)
     assert page.cells[0].source.splitlines()[0].endswith(" at out")
-    assert "*A title*" in page.cells[0].source
+    assert "*A title; study " in page.cells[0].source
     hidden = [cell for cell in page.cells if "remove-cell" in cell.metadata.get("tags", [])]
     assert len(hidden) == 1
     assert "step3" in hidden[0].source

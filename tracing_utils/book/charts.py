@@ -284,11 +284,12 @@ def side_effects(table: pd.DataFrame, description: str) -> alt.LayerChart:
         y=alt.Y("vector_of:N", sort=order, title="vector of"),
         tooltip=tooltip("vector_of:N", "dimension:N", form="+.4f", more=("p:Q", "p_loss:Q")),
     )
-    cells = base.mark_rect().encode(color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title=_GAIN, orient="bottom")))
+    legend = alt.Legend(title=f"thousandths: {_GAIN}", orient="bottom", labelExpr="format(1000 * datum.value, '+.0f')")
+    cells = base.mark_rect().encode(color=alt.Color("value:Q", scale=scale, legend=legend))
     strong = alt.expr.abs(alt.datum["value"]) > 0.6 * reach  # a dark cell, in either theme
     ink = alt.condition(strong, alt.value("white"), alt.value("#1a1a1a"))
-    numbers = base.transform_calculate(thousandths="1000 * datum.value").mark_text(fontSize=12)
-    numbers = numbers.encode(text=alt.Text("thousandths:Q", format="+.0f"), color=ink)
+    words = "abs(datum.value) < 0.0005 ? '0' : format(1000 * datum.value, '+.0f')"
+    numbers = base.transform_calculate(thousandths=words).mark_text(fontSize=12).encode(text="thousandths:N", color=ink)
     chart = alt.layer(cells, numbers).add_params(*controls(table, *names))
     return chart.properties(width=330, height=190, description=description)
 

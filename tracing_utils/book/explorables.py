@@ -144,16 +144,17 @@ def _scenes(sets: list[str]) -> dict[str, dict]:
     return scenes
 
 
-def _dash() -> alt.StrokeDash:
+def _dash(drawn: str) -> alt.StrokeDash:
+    """Return the dashes of probe and controls, with a legend; `drawn` says of a label whether its line is drawn."""
     scale = alt.Scale(domain=list(_DASHES), range=list(_DASHES.values()))
-    named = "datum.label == 'probe' ? 'probe (coloured)' : datum.label"
+    named = f"datum.label == 'probe' ? 'probe (coloured)' : {drawn} ? datum.label : datum.label + ' (off)'"
     legend = alt.Legend(title=None, orient="bottom", columns=3, symbolStrokeColor=GREY, symbolSize=300, labelExpr=named)
     return alt.StrokeDash("method:N", scale=scale, legend=legend)
 
 
 def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt.Y) -> alt.LayerChart:
     """Return the curve of the chosen layer with its controls, the other layers pale, and a rule at the step on show."""
-    x, dash = step_axis(rows), _dash()
+    x, dash = step_axis(rows), _dash("controls")
     strips = alt.Chart(_strips(steps))
     here = strips.transform_filter("datum.step == step").mark_rule(color=GREY, strokeWidth=1.5).encode(x=x)
     span = {"x": alt.X("left:Q", scale=x["scale"], axis=x["axis"], title="training step"), "x2": "right:Q"}
@@ -186,7 +187,7 @@ def _over_layers(base: alt.Chart, y: alt.Y) -> alt.LayerChart:
     return alt.layer(
         _controls_of(at.transform_filter("controls"))
         .mark_line(strokeWidth=1.5, aria=False)
-        .encode(y=y, strokeDash=_dash(), color=alt.value(GREY)),
+        .encode(y=y, strokeDash=_dash("controls"), color=alt.value(GREY)),
         at.mark_rule(strokeWidth=3, opacity=0.6).encode(**ends(y)),
         points.encode(y=y, size=_large_where("datum.layer == layer", 120, 35), tooltip=tooltip("revision", "layer")),
     )
@@ -223,10 +224,10 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
     papers = ["paper"] if "paper" in rows else []
     y = fitted(TITLES[metric], domain=_range(rows, *papers))
     base = alt.Chart(rows).transform_filter(shown("layer", "statements"))
-    x, dash = step_axis(rows), _dash()
+    switches = "{" + ", ".join(f"'{name}': {name.replace(' ', '_')}" for name in _CONTROLS) + "}"
+    x, dash = step_axis(rows), _dash(f"{switches}[datum.label]")
     probe = base.transform_calculate(method="'probe'").encode(x=x, color=colour())
-    switched = ", ".join(f"'{name}': {name.replace(' ', '_')}" for name in _CONTROLS)
-    others = _controls_of(base).transform_filter(f"{{{switched}}}[datum.method]")
+    others = _controls_of(base).transform_filter(f"{switches}[datum.method]")
     points = probe.mark_point(filled=True, size=35, opacity=1)
     layers = [encodings.shade(alt.Chart(rows).transform_filter(shown("statements")), rows)] if "until" in rows else []
     layers += [

@@ -423,6 +423,8 @@ def page(source: Path, out: Path) -> None:
     executed = nbformat.read(source, as_version=4)
     title, _, rest = executed.cells[0].source.partition("\n")
     experiment = source.parent.name.replace("_", " ").capitalize()
-    executed.cells[0].source = f"# {experiment} at {source.stem}\n\n*{title.lstrip('# ')}*\n{rest}"
+    executed.cells[
+        0
+    ].source = f"# {experiment} at {source.stem}\n\n*{title.lstrip('# ')}; study {source.parents[2].name}*\n{rest}"
     out.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(executed, out)
