@@ -756,3 +756,28 @@ def test_the_readme_shows_the_two_commands_and_its_tree_is_true():
         for name in line.split() if line.startswith("_") else line.split()[:1]:
             assert (folder / name).exists(), name
     assert os.access(PROJECT / ".ci" / "run", os.R_OK)
+
+
+OUTSIDE = """(chart) => {
+  const svg = chart.querySelector("svg").getBoundingClientRect();
+  const inside = (box) => box.left >= svg.left - 1 && box.right <= svg.right + 1;
+  const texts = [...chart.querySelectorAll("svg text")].filter((text) => text.textContent.trim());
+  return texts.filter((text) => !inside(text.getBoundingClientRect())).map((text) => text.textContent);
+}"""
+"""Finds the words of a chart that its picture cuts off at the left or right."""
+
+
+@needs_chromium
+def test_a_choice_that_brings_longer_numbers_cuts_none_of_them_off(html, page):
+    page.goto((html / "book" / "steering.html").as_uri())
+    chart = page.locator("#fig-steering-world .vega-chart")
+    page.wait_for_function("chart => chart.dataset.drawn", arg=chart.element_handle())
+    silently = "chart => {{ await chart.chartView.signal('suite', '{}').runAsync(); }}"
+    assert chart.evaluate(OUTSIDE) == []
+    chart.evaluate(f"async {silently.format('scrambled arm')}")  # as a choice did once: the picture keeps its size
+    assert chart.evaluate(OUTSIDE) != []
+    chart.evaluate(f"async {silently.format('coherent arm')}")
+    chart.locator("select[name=suite]").select_option("scrambled arm")
+    page.wait_for_timeout(500)
+    assert chart.evaluate(OUTSIDE) == []
+    assert chart.evaluate("chart => chart.querySelector('svg').getBoundingClientRect().width <= chart.clientWidth")
