@@ -24,7 +24,6 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from tracing_utils.checkpoints import activations, models, suites
-from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core import evaluation
 from tracing_utils.experiments.behaviour import reading
 from tracing_utils.experiments.components import heads, weights
@@ -50,7 +49,6 @@ class Side:
     large: PreTrainedModel
     judge: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    checkpoint: Checkpoint
     chosen: ConceptSet
     ids: list[list[int]]
 
@@ -93,11 +91,6 @@ def _judged(side: Side) -> np.ndarray:
     return behaviour.ToxicityModel(side.judge, side.tokenizer, unknown).civility(side.chosen.statements)
 
 
-def _swapped(side: Side) -> np.ndarray:
-    model = models.swap(side.large, side.checkpoint)
-    return np.array([weight.detach().double().abs().sum().item() for weight in model.parameters()])
-
-
 PATHS: dict[str, Callable[[Side], np.ndarray]] = {
     "activations": lambda side: activations.extract(side.model, side.ids),
     "activations in the dtype of large models": lambda side: activations.extract(side.large, side.ids),
@@ -111,7 +104,6 @@ PATHS: dict[str, Callable[[Side], np.ndarray]] = {
     "steering sweep": _sweep,
     "steered text": _steered,
     "a judge": _judged,
-    "weight swap": _swapped,
 }
 """What is timed. Probes and information are not here: they run on the CPU alone."""
 
@@ -137,10 +129,7 @@ def sides(suite: str, devices: tuple[str, ...], statements: int) -> dict[str, Si
     judge = AutoModelForSequenceClassification.from_config(config).float().eval()
     large = copy.deepcopy(model).to(models.choose_dtype(_LARGE))
     moved = lambda each, device: copy.deepcopy(each).to(device)  # noqa: E731
-    return {
-        device: Side(*(moved(each, device) for each in (model, large, judge)), tokenizer, checkpoint, chosen, ids)
-        for device in devices
-    }
+    return {device: Side(*(moved(each, device) for each in (model, large, judge)), tokenizer, chosen, ids) for device in devices}
 
 
 def goal(suite: str, device: str = "cuda", pairs: int = 2, statements: int = 200) -> Iterator[Row]:

@@ -82,7 +82,8 @@ def main(statements: int, checkpoints: int) -> None:
     chosen = replace(concepts.subset(whole, rows), sentiment=None)
     with TemporaryDirectory() as folder:
         begun = time.process_time()
-        activations.save(suite.checkpoints[:checkpoints], [chosen], Path(folder))
+        for checkpoint in suite.checkpoints[:checkpoints]:
+            activations.save(checkpoint, [chosen], Path(folder))
         taken = time.process_time() - begun
         stored = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
     print(json.dumps({"seconds": taken, "megabytes": _peak(), "stored": stored}))

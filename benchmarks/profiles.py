@@ -68,12 +68,6 @@ def _probes() -> Callable[[], object]:
     return run
 
 
-def _swap(suite: str) -> Callable[[], object]:
-    checkpoint = suites.load(suite).checkpoints[-1]
-    model = models.load_model(checkpoint, head=False)
-    return lambda: models.swap(model, checkpoint)
-
-
 def _table() -> Callable[[], object]:
     checkpoint = suites.load("pocket").checkpoints[-1]
     model, tokenizer = models.load_model(checkpoint, head=False), models.load_tokenizer(checkpoint)
@@ -87,8 +81,6 @@ WAYS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "tiny llama": _extraction,
     "nHSIC, n = 5000, d = 576": lambda _folder: _nhsic(),
     "probes": lambda _folder: _probes(),
-    "weight swap, pocket": lambda _folder: _swap("pocket"),
-    "weight swap, SmolLM2-135M": lambda _folder: _swap(LARGE),
     "steering sweep, pocket": lambda _folder: steering_sweep.prepared("pocket").swept,
     f"steering sweep, {LARGE}": lambda _folder: steering_sweep.prepared(LARGE, 40, steering_sweep.MULTIPLIERS[:1]).swept,
     "the paper's table": lambda _folder: _table(),

@@ -1,4 +1,4 @@
-"""Time a sweep over layers and multipliers against steering the whole model for each setting, as a ratio.
+"""Goal 5: a sweep over layers and multipliers against steering the whole model for each setting.
 
 The naive way is what one writes first with transformers: the whole model, without a vector and then for every setting, on
 batches of sixteen statements in the order of the file, padded and masked; the logits of all positions; `log_softmax`; the
@@ -20,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tracing_utils.checkpoints import models, suites
 from tracing_utils.experiments.steering import intervention, likelihoods
 from tracing_utils.statements import concepts
+
+from .measure import Row, Timed, row
 
 DIMENSION = "privacy"
 MULTIPLIERS = (-4.0, -2.0, 2.0, 4.0)
@@ -120,6 +122,23 @@ def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS, mul
     slow, fast = (min(spent) for spent in seconds.values())
     apart = max(float(np.abs(a - b).max()) for a, b in zip(*results.values(), strict=True))
     return Ratio(suite, ways.layers, len(multipliers), ways.statements, slow, fast, apart)
+
+
+def goal(pairs: int = 5, asked: int = 120) -> list[Row]:
+    """Return the rows of goal 5; the larger model is tried once, at one multiplier. Products are counted apart from the time."""
+    rows = []
+    few = MULTIPLIERS[:1]
+    kinds = {"pocket": (pairs, asked, MULTIPLIERS), "smollm2-135m-instruct-wheel": (1, 40, few)}
+    for suite, (times, most, multipliers) in kinds.items():
+        ratios = [compare(suite, most, 1, multipliers) for _ in range(times)]
+        done = [(Timed(one.sweep, one.apart), Timed(one.naive, 0.0)) for one in ratios]
+        layers = ", ".join(map(str, ratios[0].layers))
+        note = f"layers {layers}, {len(multipliers)} multipliers, {ratios[0].statements} statements"
+        share = products(prepared(suite, most, multipliers))
+        note += f"; ours does {share:.0%} of their matrix products; agreement: largest difference, nats per token"
+        what, against = f"steering sweep, {suite}", "the whole model for every setting"
+        rows.append(row(5, what, against, done, lambda a, b: a - b, target=5.0, tolerance=1e-3, note=note))
+    return rows
 
 
 def main(suite: str = "pocket") -> None:

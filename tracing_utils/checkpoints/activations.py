@@ -273,60 +273,48 @@ def whole(file: Path) -> bool:
     return all(_sha256(file, name) == metadata.get(_digest(name)) for name in names)
 
 
-def _load(
-    checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None, dtype: str = "auto"
-):
-    """Return the model, checked, and the tokenizer; weights are put into the `used` model where that is possible."""
+def _load(checkpoint: Checkpoint, trust_remote_code: bool, dtype: str = "auto"):
+    """Return the model, checked, and the tokenizer."""
     from . import models  # noqa: PLC0415 - see extract
 
     trusted, checkpoint = {"trust_remote_code": trust_remote_code}, models.at_hand(checkpoint)
     tokenizer = models.load_tokenizer(checkpoint, **trusted)
-    if used is not None:
-        model = models.swap(used, checkpoint, **trusted)
-    else:
-        model = models.load_model(checkpoint, head=False, dtype=models.dtype_named(dtype, checkpoint, **trusted), **trusted)
+    model = models.load_model(checkpoint, head=False, dtype=models.dtype_named(dtype, checkpoint, **trusted), **trusted)
     check(model, tokenizer)
     return model, tokenizer
 
 
 def save(
-    checkpoints: Iterable[Checkpoint],
+    checkpoint: Checkpoint,
     sets: Sequence[ConceptSet],
     folder: Path,
     *,
     trust_remote_code: bool = False,
     dtype: str = "auto",
 ) -> None:
-    """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
+    """Write the activations of several sets at a checkpoint into one file, `folder/<revision>.safetensors`.
 
-    Each file appears, by rename, as soon as its checkpoint is done. A whole file that already holds these sets of these
-    weights stays, so a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
-    The file holds float32, by `<set>/<dimension>`; its metadata hold what decided them, their sha256, and the dtype of the model.
+    The file appears by rename. A whole file that already holds these sets of these weights stays.
+    It holds float32, by `<set>/<dimension>`; its metadata hold what decided them, their sha256, and the dtype of the model.
 
     Args:
-        checkpoints: read one at a time, so that they may still be arriving.
+        checkpoint: whose.
         sets: the statements.
         folder: created if it is not there.
         trust_remote_code: run Python code that lies beside the weights.
         dtype: that the model has: float32, bfloat16, or auto for what `models.choose_dtype` chooses here.
 
     Raises:
-        ValueError: if a checkpoint cannot be read or traced.
+        ValueError: if the checkpoint cannot be read or traced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model, encoded = None, {}
-    for checkpoint in checkpoints:
-        path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
-        keys |= {"dtype": dtype} if dtype != "auto" else {}
-        if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
-            continue
-        model, tokenizer = _load(checkpoint, trust_remote_code, model, dtype)
-        ids = {}
-        for concepts in sets:
-            if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in encoded:
-                encoded[known] = _encode_set(model, tokenizer, concepts)
-            ids[_name(concepts)] = encoded[known]
-        _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
+    path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
+    keys |= {"dtype": dtype} if dtype != "auto" else {}
+    if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
+        return
+    model, tokenizer = _load(checkpoint, trust_remote_code, dtype)
+    ids = {_name(concepts): _encode_set(model, tokenizer, concepts) for concepts in sets}
+    _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
 
 
 def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:

@@ -45,7 +45,7 @@ def activations(study: Study, revision: str, out: Path) -> None:
     sets = [statements for name in study.sets for statements in study.statement_sets(name)]
     with gpus.reserved():
         options = {"trust_remote_code": study.trust_remote_code, "dtype": study.dtype}
-        activations.save([study.loaded[revision]], sets, out.parent, **options)
+        activations.save(study.loaded[revision], sets, out.parent, **options)
 
 
 def notebook(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> None:
