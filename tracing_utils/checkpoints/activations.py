@@ -11,7 +11,6 @@ A file of activations is written batch by batch and read where it is looked at; 
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,12 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
+from ..core.paths import replacing
 from ..statements.concepts import ConceptSet
 from . import ledger, tokens
 from .types import Checkpoint
 
-__all__ = ["BUDGET", "MEMORY", "batches", "check", "encode", "extract", "of", "save", "whole"]
+__all__ = ["BUDGET", "MEMORY", "batches", "check", "encode", "extract", "of", "padded", "save", "whole"]
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,12 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         rows = max(1, budget // lengths[order[start]])
         yield order[start : start + rows]
         start += rows
+
+
+def padded(ids: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return rows of tokens with token 0 behind the shorter ones, so that all are as long as the longest."""
+    width = max(map(len, ids))
+    return [[*row, *[0] * (width - len(row))] for row in ids]
 
 
 def encode(
@@ -136,12 +142,11 @@ def _stream(
     handles = [block.register_forward_hook(gather) for block in blocks]
     try:
         for rows in batches(lengths, token_budget or BUDGET[base.device.type]):
-            width = lengths[rows[0]]
             with torch.inference_mode():
-                padded = on_device([[*ids[i], *[0] * (width - lengths[i])] for i in rows])
+                inputs = on_device(padded([ids[i] for i in rows]))
                 row, last = on_device(range(len(rows))), on_device([lengths[i] - 1 for i in rows])
                 gathered.clear()
-                base(input_ids=padded, use_cache=False)
+                base(input_ids=inputs, use_cache=False)
                 batch, copied = torch.stack(gathered, dim=1).float(), None
                 if gpu:
                     batch = torch.empty(batch.shape, pin_memory=True).copy_(batch, non_blocking=True)
@@ -320,7 +325,8 @@ def save(
 def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
     """Extract into a safetensors file batch by batch.
 
-    The header is written here, since a set may not fit in memory and safetensors' own writer takes whole tensors only.
+    The header is written here. safetensors' own writer takes whole arrays: they would be written twice, or be mapped, and a
+    full disk kills whoever writes into a mapped file.
     """
     from . import models  # noqa: PLC0415 - see extract
 
@@ -331,8 +337,7 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
     for name, rows in ids.items():
         begin, end = end, end + size * len(rows)
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.write(header_bytes := _header_bytes(header))
         for name, statements in ids.items():
             begin = len(header_bytes) + header[name]["data_offsets"][0]
@@ -344,7 +349,6 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
         digests = {_digest(name): _sha256(part, name) for name in ids}
         file.seek(0)
         file.write(_header_bytes(header | {"__metadata__": metadata | digests}))
-    os.replace(part, path)
 
 
 def _header_bytes(header: dict) -> bytes:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
-from ..core.paths import PROJECT
+from ..core.paths import PROJECT, replacing
 from ..core.validation import Switch, Text, Validated, validate
 from . import files, timeline
 from .timeline import until_ten
@@ -335,10 +335,8 @@ def _with_tokenizer(folders: Iterable[Path]) -> list[Path]:
 
 def save(suite: CheckpointSuite, path: Path) -> None:
     """Write a suite with all that is known about its checkpoints as JSON, by rename, so that later jobs ask no hub."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(asdict(suite), default=str, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(asdict(suite), default=str, indent=1) + "\n", encoding="utf-8")
 
 
 def read_saved(path: Path) -> CheckpointSuite:

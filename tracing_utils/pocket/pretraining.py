@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ..core.paths import replacing
+
 __all__ = [
     "CHECKPOINT_STEPS", "BOS", "EOS", "PAD", "CHAT_TEMPLATE", "Recipe", "MuonRecipe", "BASE_RECIPE", "CHAT_RECIPE",
     "train_tokenizer", "pretrain", "tune_chat", "Batch", "UNSCORED", "begin", "train_suite",
@@ -176,16 +178,16 @@ def _loss(model: LlamaForCausalLM, recipe: Recipe, exact: bool) -> Callable[[tor
 
 def _save_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
     """Write the weights as fp16 safetensors, by rename, so that a checkpoint is never half-written; link the tokenizer."""
-    part, config = folder.with_name(folder.name + ".part"), copy.deepcopy(model.config)
-    shutil.rmtree(part, ignore_errors=True)
+    config = copy.deepcopy(model.config)
     config.dtype, config.architectures = "float16", [type(model).__name__]
-    config.save_pretrained(part)
     weights = {name: value.half() for name, value in model.state_dict().items() if name != "lm_head.weight"}  # tied
-    save_file(weights, part / "model.safetensors", {"format": "pt"})
-    for file in (folder.parent / "tokenizer").glob("*"):  # so that transformers opens the folder as it lies there
-        (part / file.name).symlink_to(Path("..") / "tokenizer" / file.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    with replacing(folder) as part:
+        shutil.rmtree(part, ignore_errors=True)
+        config.save_pretrained(part)
+        save_file(weights, part / "model.safetensors", {"format": "pt"})
+        for file in (folder.parent / "tokenizer").glob("*"):  # so that transformers opens the folder as it lies there
+            (part / file.name).symlink_to(Path("..") / "tokenizer" / file.name)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _save_state(path: Path, step: int, recipe: Recipe, model: torch.nn.Module, optimizers: Optimizers, log: list) -> None:
@@ -194,10 +196,9 @@ def _save_state(path: Path, step: int, recipe: Recipe, model: torch.nn.Module, o
     for number, optimizer in enumerate(optimizers):
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{index}.{name}": value for name, value in moments.items()}
-    part = path.with_suffix(".part")
     metadata = {"step": str(step), "recipe": json.dumps(asdict(recipe)), "log": json.dumps(log)}
-    save_file({name: value.detach().contiguous() for name, value in tensors.items()}, part, metadata)
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, part, metadata)
 
 
 def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizers: Optimizers) -> tuple[int, list]:
@@ -356,9 +357,8 @@ def begin(out: Path, facts: dict) -> dict | None:
 def _tokenizer(folder: Path, documents: list[str], recipe: Recipe) -> PreTrainedTokenizerFast:
     """Return the suite's tokenizer, which is trained if `folder` does not exist yet."""
     if not folder.exists():
-        part = folder.with_name(folder.name + ".part")
-        train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(part)
-        os.replace(part, folder)
+        with replacing(folder) as part:
+            train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(part)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .. import results
-from ..core.paths import PROJECT
+from ..core.paths import PROJECT, replacing
 from . import runner
 from .studies import Study
 
@@ -60,6 +60,5 @@ def write(study: Study, folder: Path, path: Path) -> None:
         "notebook_seconds": seconds,
         "tables": {name: results.digest(path.with_name(name)) for name in tables},
     }
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")

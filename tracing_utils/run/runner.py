@@ -25,7 +25,7 @@ from .. import experiments, results
 from ..checkpoints import activations, ledger, suites
 from ..core import downloads
 from ..core.errors import unknown
-from ..core.paths import PROJECT
+from ..core.paths import PROJECT, replacing
 from ..experiments import notebook
 from ..statements import concepts
 from . import keys, warm
@@ -295,10 +295,10 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
                 os.replace(part, failed)
             what = f"{source.stem} ({values.get('revision', 'defaults')})"
             raise NotebookError(what, _reason(error, timeout), failed) from None
-    executed, staged = nbformat.read(part, as_version=4), out.with_suffix(".staged")
+    executed = nbformat.read(part, as_version=4)
     part.unlink()
-    nbformat.write(_tidied(executed), staged)
-    os.replace(staged, out)
+    with replacing(out) as staged:
+        nbformat.write(_tidied(executed), staged)
     return time.monotonic() - begun
 
 
@@ -350,9 +350,8 @@ def run(study: Study, concept_set: str, experiment: str, revision: str, activati
     written = [Path(path) for path in (f"{base}.ipynb", *outputs.values()) if Path(path).is_file()]
     record["computed"] = _computed(activations)
     record["files"] = {path.name: downloads.sha256(path) for path in written}
-    part = Path(f"{base}.json.part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(part, f"{base}.json")
+    with replacing(Path(f"{base}.json")) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n")
     return Path(f"{base}.json")
 
 
