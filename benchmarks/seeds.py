@@ -76,7 +76,7 @@ def main(out: Path, seeds: Sequence[int]) -> None:
         raise ValueError(
             f"Seeds must be others than the bundled run's ({', '.join(map(str, runs))}), each once; {list(seeds)} came."
         )
-    parts, out = corpus.read(print), out.resolve()
+    parts, out = corpus.parts(print), out.resolve()
     for seed in seeds:
         train(out / f"seed-{seed}", parts, seed)
     for seed in seeds:

@@ -103,11 +103,11 @@ def _refuse_left_over(stored: "gguf.GGUFReader", model: "transformers.PreTrained
     architecture = stored.get_field("general.architecture").contents()
     known = get_gguf_hf_weights_map(model, TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config={}))
     tied = {"output.weight"} if model.config.tie_word_embeddings else set()
-    told = [tensor for tensor in stored.tensors if tensor.name not in tied]
-    told = [tensor for tensor in told if not (tensor.name.startswith("rope_") and (tensor.data == 1).all())]
-    if sum(int(tensor.n_elements) for tensor in told) <= sum(weight.numel() for weight in model.parameters()):
+    tensors = [tensor for tensor in stored.tensors if tensor.name not in tied]
+    tensors = [tensor for tensor in tensors if not (tensor.name.startswith("rope_") and (tensor.data == 1).all())]
+    if sum(int(tensor.n_elements) for tensor in tensors) <= sum(weight.numel() for weight in model.parameters()):
         return
-    left = [tensor.name for tensor in told if tensor.name not in known] or ["tensors of another shape"]
+    left = [tensor.name for tensor in tensors if tensor.name not in known] or ["tensors of another shape"]
     raise ValueError(
         f"{path} must hold the weights of a {architecture} and no others; {len(left)} would be left over, the first is "
         f"{brief(left[0])}. transformers has no place for them in this architecture: take safetensors of this model."

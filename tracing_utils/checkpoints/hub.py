@@ -279,8 +279,8 @@ def _described(remote: Remote, what: str) -> Remote:
     family = None if remote.subfolder else metadata["model_type"]
     quantised = "" if remote.subfolder else metadata.get("quantised", "")
     faults = [*files.of_names(here, _weights(here, indexed), indexed), *([] if remote.subfolder else metadata.get("untold", []))]
-    told = {"model_type": family, "quantised": quantised, "faults": tuple(faults)}
-    return replace(remote, commit=metadata["commit"], files=needed, **told)
+    facts = {"model_type": family, "quantised": quantised, "faults": tuple(faults)}
+    return replace(remote, commit=metadata["commit"], files=needed, **facts)
 
 
 def _metadata(remote: Remote, what: str) -> dict:
@@ -349,10 +349,10 @@ def _cached_files(remote: Remote, what: str) -> dict:
     for commit, cached in _cached(remote.repo).items():
         if remote.commit in (commit, *cached.refs):
             root = cached.snapshot_path
-            found = {
+            entries = {
                 file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in cached.files
             }
-            return {"commit": commit, "model_type": None, "files": found}
+            return {"commit": commit, "model_type": None, "files": entries}
     raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()), gone=True)
 
 

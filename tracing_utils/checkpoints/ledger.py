@@ -155,9 +155,10 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
 
 def _tokenizers(checkpoints: Sequence[Checkpoint]) -> dict[Checkpoint, str]:
     """Return one sha256 over the files of each checkpoint's tokenizer, empty where it has none."""
-    found = {checkpoint: tokenizer_identity(checkpoint) for checkpoint in checkpoints}
+    identities = {checkpoint: tokenizer_identity(checkpoint) for checkpoint in checkpoints}
     return {
-        checkpoint: hashlib.sha256(json.dumps(each).encode()).hexdigest() if each else "" for checkpoint, each in found.items()
+        checkpoint: hashlib.sha256(json.dumps(each).encode()).hexdigest() if each else ""
+        for checkpoint, each in identities.items()
     }
 
 
@@ -172,10 +173,10 @@ def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
             changed[later].append(f"another tokenizer than {earlier.revision}")
     for earlier, later in pairwise(checkpoint for checkpoint in inside if not checkpoint.remote):
         one, other = (files.configuration(each.folder) or {} for each in (earlier, later))
-        told = one.keys() & other.keys()
+        compared = one.keys() & other.keys()
         if one.get("transformers_version") == other.get("transformers_version"):  # others write down other defaults
-            told = {key for key in one.keys() | other.keys() if key in told or one.get(key) or other.get(key)}
-        if keys := sorted(key for key in told - files.DESCRIPTIVE if one.get(key) != other.get(key)):
+            compared = {key for key in one.keys() | other.keys() if key in compared or one.get(key) or other.get(key)}
+        if keys := sorted(key for key in compared - files.DESCRIPTIVE if one.get(key) != other.get(key)):
             changed[later].append(f"config.json tells another {', '.join(map(brief, keys))} than that of {earlier.revision}")
     return changed
 
@@ -190,10 +191,10 @@ def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]], nar
     Of a checkpoint on the hub nothing but the hashes of whole files is known: their names alone may differ there.
     """
     if checkpoint.remote:
-        found = [json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint)))).strip("[]")]
+        hashes = [json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint)))).strip("[]")]
     else:
-        found = [files.content(checkpoint.folder, _SAMPLE, dtype)[0] for dtype in (None, *narrow)]
-    seen = [samples[sample] for sample in dict.fromkeys(found) if sample]
+        hashes = [files.content(checkpoint.folder, _SAMPLE, dtype)[0] for dtype in (None, *narrow)]
+    seen = [samples[sample] for sample in dict.fromkeys(hashes) if sample]
     for other in dict.fromkeys(each for alike in seen for each in alike):
         if checkpoint.remote or files.same(other.folder, checkpoint.folder):
             return other.revision
@@ -226,10 +227,10 @@ def _no_weights(checkpoint: Checkpoint) -> str:
     return f"{NO_WEIGHTS} (transformers does not read {', '.join(others)})" if others else NO_WEIGHTS
 
 
-def _others_than_listed(folder: Path, told: str) -> list[str]:
+def _others_than_listed(folder: Path, before: str) -> list[str]:
     """Return which weights are not those of the list of hashes beside them or in the suite's folder, of those not told yet."""
     listed = [*downloads.damaged(folder), *(Path(name).name for name in downloads.damaged(folder.parent, f"{folder.name}/"))]
-    return [f"{files.DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if f"{name} cannot" not in told]
+    return [f"{files.DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if f"{name} cannot" not in before]
 
 
 def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:

@@ -237,11 +237,11 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
     """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
     for part in (config, config.get_text_config()):
         for name in ("quantization_config", "compression_config"):
-            told = getattr(part, name, None)
+            entry = getattr(part, name, None)
             # What is told without a method, `files` has judged.
-            if not isinstance(told, dict) or "quant_method" not in told or files.by_bitsandbytes(name, told):
+            if not isinstance(entry, dict) or "quant_method" not in entry or files.by_bitsandbytes(name, entry):
                 continue
-            if (method := told["quant_method"]) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+            if (method := entry["quant_method"]) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
                 raise ValueError(
                     f"{folder} must hold weights that transformers can read; its config.json says that they were quantised by "
                     f"{brief(method)}, which it does not know. Take the weights from before, or turn them back."
@@ -400,7 +400,7 @@ def attention_maps(model: PreTrainedModel) -> tuple[list[nn.Module], int]:
     Raises:
         ValueError: if a block has no such map, or its input cannot be that of so many heads.
     """
-    heads, found = getattr(decoder(model).config, "num_attention_heads", 0), []  # Mamba has none
+    heads, maps = getattr(decoder(model).config, "num_attention_heads", 0), []  # Mamba has none
     for number, block in enumerate(blocks(model)):
         named = [module for name, module in block.named_modules() if _ATTENTION_MAP.fullmatch(name)]
         if len(named) != 1 or oriented(named[0]).shape[1] % heads:
@@ -409,8 +409,8 @@ def attention_maps(model: PreTrainedModel) -> tuple[list[nn.Module], int]:
                 f"{number} of {type(model).__name__} has {len(named)} that could be found. Leave components out of the study's "
                 "experiments."
             )
-        found += named
-    return found, heads
+        maps += named
+    return maps, heads
 
 
 def dense_maps(model: PreTrainedModel) -> list[dict[str, nn.Module]]:
@@ -419,7 +419,7 @@ def dense_maps(model: PreTrainedModel) -> list[dict[str, nn.Module]]:
     Raises:
         ValueError: if a block has none, or has experts, each of which sees other tokens.
     """
-    found = []
+    maps = []
     for number, block in enumerate(blocks(model)):
         outside = {name: module for name, module in block.named_modules() if not _ATTENTION.match(name)}
         dense = {name: module for name, module in outside.items() if isinstance(module, (nn.Linear, Conv1D))}
@@ -428,8 +428,8 @@ def dense_maps(model: PreTrainedModel) -> list[dict[str, nn.Module]]:
                 f"Each block of a model must have a dense MLP; block {number} of {type(model).__name__} has "
                 f"{'experts' if dense else 'none'}. Leave components out of the study's experiments."
             )
-        found.append(dense)
-    return found
+        maps.append(dense)
+    return maps
 
 
 def oriented(linear: nn.Module) -> Tensor:

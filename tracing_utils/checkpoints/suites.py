@@ -251,8 +251,8 @@ def _one_model(name: str, folder: Path) -> CheckpointSuite:
     """Return a suite of one model, which is its own chat model."""
     model = Checkpoint(name, "model", -1, None, folder, folder)
     inside = [path.name for path in sorted(folder.iterdir()) if parse_revision(path.name) and (path / "config.json").exists()]
-    told = f"left out (inside the folder of one model; a study can list them under `steps:`): {until_ten(inside)}"
-    return CheckpointSuite(name, (model,), model, notes=(told,) if inside else ())
+    note = f"left out (inside the folder of one model; a study can list them under `steps:`): {until_ten(inside)}"
+    return CheckpointSuite(name, (model,), model, notes=(note,) if inside else ())
 
 
 def _listed_folders(name: str, steps: Mapping[int, str]) -> CheckpointSuite:

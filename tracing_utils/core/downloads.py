@@ -120,14 +120,14 @@ def _fetch_package(command: list[str], requirement: str, digest: str, pin: str, 
             done = subprocess.run([*command, folder, requirement], capture_output=True, text=True, cwd=folder)
         except FileNotFoundError:
             raise ValueError(f"{requirement} is fetched by {tool}, which must be installed; it was not found.") from None
-        found = list(Path(folder).glob(f"*{suffix}"))
-        if done.returncode or len(found) != 1:
+        arrived = list(Path(folder).glob(f"*{suffix}"))
+        if done.returncode or len(arrived) != 1:
             said = [line for line in done.stderr.strip().splitlines() if "complete log" not in line] or [f"no {suffix} arrived"]
             reason = said[tells if tells < len(said) else -1]
             raise ValueError(f"{tool} could not download {requirement}: {reason}. Check the connection to your package index.")
-        if (actual := sha256(found[0])) != digest:
+        if (actual := sha256(arrived[0])) != digest:
             raise ValueError(f"{requirement} must have sha256 {digest}, the downloaded file has {actual}; nothing was kept.")
-        os.replace(found[0], path)
+        os.replace(arrived[0], path)
     return path
 
 

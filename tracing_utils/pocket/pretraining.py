@@ -268,7 +268,7 @@ def pretrain(out: Path, parts: dict[str, list[str]], recipe: Recipe = BASE_RECIP
 
     Args:
         out: the suite's folder; gets `tokenizer/`, `step<N>/`, `loss.csv` and `training.json`.
-        parts: the documents of each part of the corpus, one string each; the book's is `corpus.read()`.
+        parts: the documents of each part of the corpus, one string each; the book's is `corpus.parts()`.
         recipe: sizes, rates, steps and seed; `CHECKPOINT_STEPS` below its last step, and that step, are saved.
         report: receives a progress line every 16 steps.
 

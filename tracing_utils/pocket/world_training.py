@@ -98,12 +98,12 @@ def train(
     facts = {"recipe": asdict(recipe), "world": world.seed, "coherence": coherence, "late_from": late_from}
     facts |= {} if drop_from is None else {"drop_from": drop_from}
     telling = Telling(world, seed, coherence, late_from, recipe.batch // 10, drop_from=drop_from)
-    made = begin(out, facts)
-    if not made:
+    training = begin(out, facts)
+    if not training:
         tokenizer().save_pretrained(out / "tokenizer")
-        made = train_suite(out, recipe, lambda step: _documents(telling, step), marks, facts, report, exact=True)
+        training = train_suite(out, recipe, lambda step: _documents(telling, step), marks, facts, report, exact=True)
     if not (out / "chat" / "training.json").exists():
         asked = replace(telling, seed=seed + 1000, statements=3, late_from=0)
         tune_suite(out, chat, lambda step: _exchanges(asked, step), {}, report, exact=True)
     model_card.write_from("world_card.md", out)
-    return made
+    return training

@@ -16,6 +16,8 @@ from ..core.errors import unknown
 from . import gpus, processes, studies, workflow
 from .studies import Study
 
+__all__ = ["JOBS", "main"]
+
 # ruff: noqa: PLC0415 - see above
 
 

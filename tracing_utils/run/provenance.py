@@ -12,6 +12,8 @@ from ..core.paths import PROJECT, replacing
 from . import runner
 from .studies import Study
 
+__all__ = ["write"]
+
 _LIBRARIES = (
     "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
     "tokenizers", "torch", "transformers",

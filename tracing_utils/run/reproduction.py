@@ -74,14 +74,14 @@ class Comparison:
             return f"This was no rerun of the published study {self.study}: {'; '.join(self.inputs)}."
         outside, cells, *same = (self.tables[name].sum() for name in ("outside", "cells", "equal", "equal within rounding"))
         if self.reproduced:
-            told = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
+            words = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
             if sum(same) == cells:
-                return f"{told} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
-            return f"{told} {outside} of {cells} cells lie outside the published intervals, which chance allows."
-        told = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
+                return f"{words} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
+            return f"{words} {outside} of {cells} cells lie outside the published intervals, which chance allows."
+        words = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
         if self._beyond:
-            told.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
-        return f"No, {self.study} was not reproduced: {', and '.join(told)}."
+            words.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
+        return f"No, {self.study} was not reproduced: {', and '.join(words)}."
 
 
 def reruns() -> list[str]:
@@ -91,8 +91,8 @@ def reruns() -> list[str]:
 
 def others() -> list[tuple[str, Path]]:
     """Return somebody else's results, a folder or a zip each, in `runs/<study>/others`, after the study that they are of."""
-    found = [(path.parents[1].name, path) for path in sorted((results.PROJECT / "runs").glob("*/others/[!.]*"))]
-    return [(study, path) for study, path in found if _is_published(study)]
+    places = [(path.parents[1].name, path) for path in sorted((results.PROJECT / "runs").glob("*/others/[!.]*"))]
+    return [(study, path) for study, path in places if _is_published(study)]
 
 
 def _is_published(study: str) -> bool:
@@ -212,7 +212,7 @@ def classified(published: np.ndarray, own: np.ndarray, low: np.ndarray, high: np
 def _apart(published: dict, own: dict) -> tuple[str, ...]:
     """Return in words what two records of provenance must have in common and have not."""
     lacking = sorted({*published["tables"]} - {*own["tables"]})
-    told = [f"no {', '.join(lacking)}"] if lacking else []
+    differences = [f"no {', '.join(lacking)}"] if lacking else []
     for name in _SAME:
         here, there = (_completed(record.get(name)) if name == "options" else record.get(name) for record in (published, own))
         if here == there:
@@ -222,8 +222,8 @@ def _apart(published: dict, own: dict) -> tuple[str, ...]:
             if isinstance(here, dict) and isinstance(there, dict)
             else []
         )
-        told.append(f"other {name.replace('_', ' ')}" + (f" ({brief(', '.join(parts))[1:-1]})" if parts else ""))
-    return tuple(told)
+        differences.append(f"other {name.replace('_', ' ')}" + (f" ({brief(', '.join(parts))[1:-1]})" if parts else ""))
+    return tuple(differences)
 
 
 def _completed(options: object) -> object:
@@ -291,10 +291,10 @@ def _unpack(source: Path, out: Path) -> None:
             records = [path for path in files if path.name == "provenance.json"]
             if len(records) != 1:
                 raise ValueError(f"A zip of results must hold one provenance.json; {brief(str(source))} holds {len(records)}.")
-            kept = [path for path in files if path.parent == records[0].parent and path.suffix in (".csv", ".json")]
-            if sum(files[path].file_size for path in kept) > _LARGEST:
+            tables = [path for path in files if path.parent == records[0].parent and path.suffix in (".csv", ".json")]
+            if sum(files[path].file_size for path in tables) > _LARGEST:
                 raise ValueError(f"A zip of results must unpack to at most a gigabyte; {brief(str(source))} is larger.")
-            for path in kept:
+            for path in tables:
                 (out / path.name).write_bytes(archive.read(files[path]))
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"Results must be a folder or a zip that can be read; {brief(str(source))} is none: {error}.") from None

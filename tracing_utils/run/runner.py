@@ -54,11 +54,11 @@ if (came := (sys.executable, sys.prefix)) != wanted:
 
 
 class NotebookError(RuntimeError):
-    """A cell of a notebook raised; the notebook is kept as `kept`."""
+    """A cell of a notebook raised; the notebook is kept as `place`."""
 
-    def __init__(self, name: str, reason: str, kept: Path):
+    def __init__(self, name: str, reason: str, place: Path):
         """Name the notebook, the error's last line, and where the failed notebook lies."""
-        super().__init__(f"{name} failed: {reason} The notebook with its error is kept as {kept}.")
+        super().__init__(f"{name} failed: {reason} The notebook with its error is kept as {place}.")
 
 
 @cache
@@ -155,8 +155,8 @@ def suite_key(study: Study) -> str:
 
 def concepts_key(study: Study) -> str:
     """Return a hash of the statements of a study."""
-    found = [[_concepts_sha256(study.sets[name], d) for d in study.dimensions_of(name)] for name in study.sets]
-    return keys.of([found, study.statements])
+    hashes = [[_concepts_sha256(study.sets[name], d) for d in study.dimensions_of(name)] for name in study.sets]
+    return keys.of([hashes, study.statements])
 
 
 def experiment_key(study: Study, experiment: str) -> str:
@@ -195,9 +195,9 @@ def book_key(study: Study) -> str:
     files = [PROJECT / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")]
     files += [path for path in (PROJECT / "runs").glob("*/results/*") if path.parent != results.own(study.name)]
     files += [path for path in (PROJECT / "runs").glob("*/others/**/*") if path.is_file()]
-    for folder, made in (("book", {"runs", "vega.js"}), ("results", set()), ("tracing_utils", {"__pycache__"})):
+    for folder, built in (("book", {"runs", "vega.js"}), ("results", set()), ("tracing_utils", {"__pycache__"})):
         files += [
-            path for path in (PROJECT / folder).rglob("*") if path.is_file() and not made & set(path.relative_to(PROJECT).parts)
+            path for path in (PROJECT / folder).rglob("*") if path.is_file() and not built & set(path.relative_to(PROJECT).parts)
         ]
     return keys.of([[str(path.relative_to(PROJECT)), downloads.sha256(path)] for path in sorted(files) if path.exists()])
 

@@ -149,8 +149,8 @@ def _known(name: str) -> str:
 def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     """Return the rows that hold anything, with their numbers in a spreadsheet: empty ones count, and a first header is row 1."""
     separator = "\t" if file.lower().endswith(".tsv") else ","
-    if told := re.match(r'"?sep=([,;|\t])"?[,;|\t]*\r?\n', text, re.IGNORECASE):  # as spreadsheets write it; it is no row there
-        separator, text = told[1], text[told.end() :]
+    if line := re.match(r'"?sep=([,;|\t])"?[,;|\t]*\r?\n', text, re.IGNORECASE):  # as spreadsheets write it; it is no row there
+        separator, text = line[1], text[line.end() :]
     _check_separator(text.lstrip("\r\n").partition("\n")[0], separator, file, needed)
     filled = [
         (number, cells) for number, cells in enumerate(_cells(text, separator, file), start=1) if any(map(str.strip, cells))
@@ -272,7 +272,7 @@ def _warn_of_groups(rows: list[tuple[int, dict]], groups: list[str], statements:
     groups_of = defaultdict(set)
     for text, group in zip(same_text(statements), groups, strict=True):
         groups_of[text].add(group)
-    if torn := [text for text, found in groups_of.items() if len(found) > 1]:
+    if torn := [text for text, names in groups_of.items() if len(names) > 1]:
         warnings.warn(
             f"{file}: {len(torn)} statements stand in more than one group, first {brief(torn[0])}; a copy may be trained on and "
             "tested. Give copies one group, or leave them out.",
