@@ -143,7 +143,7 @@ def ledger(args: argparse.Namespace) -> None:
 )
 def concepts(args: argparse.Namespace) -> None:
     """List concept sets: sizes, balance, groups, licences, lexical floors."""
-    from .experiments.probing.controls import describe
+    from . import experiments
     from .statements import concepts, datasets
 
     form = "{:<12} {:<12} {:>10} {:>12} {:>7} {:>6}  {}"
@@ -155,7 +155,7 @@ def concepts(args: argparse.Namespace) -> None:
                 continue
             with warnings.catch_warnings(record=True) as raised:
                 warnings.simplefilter("always")
-                row = describe([concepts.load(source, dimension)]).iloc[0]
+                row = experiments.describer()([concepts.load(source, dimension)]).iloc[0]
             n, trustworthy, name = row["statements"], row["trustworthy"], row["concept_set"]
             share, floor = f"{trustworthy} ({trustworthy / n:.0%})", f"{row['floor']:.3f}"
             print(form.format(name, dimension, n, share, row["groups"], floor, row["licence"]), flush=True)

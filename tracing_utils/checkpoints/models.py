@@ -406,8 +406,8 @@ def attention_maps(model: PreTrainedModel) -> tuple[list[nn.Module], int]:
         if len(named) != 1 or oriented(named[0]).shape[1] % heads:
             raise ValueError(
                 f"Each block of a model must have one map out of attention, from the outputs of its {heads} heads; block "
-                f"{number} of {type(model).__name__} has {len(named)} that could be found. Leave components out of the study's "
-                "experiments."
+                f"{number} of {type(model).__name__} has {len(named)} that could be found. Leave experiments on heads out of "
+                "the study."
             )
         maps += named
     return maps, heads
@@ -426,7 +426,7 @@ def dense_maps(model: PreTrainedModel) -> list[dict[str, nn.Module]]:
         if not dense or any("experts" in name for name in outside):
             raise ValueError(
                 f"Each block of a model must have a dense MLP; block {number} of {type(model).__name__} has "
-                f"{'experts' if dense else 'none'}. Leave components out of the study's experiments."
+                f"{'experts' if dense else 'none'}. Leave experiments on weights out of the study."
             )
         maps.append(dense)
     return maps

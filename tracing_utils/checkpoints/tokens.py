@@ -89,14 +89,14 @@ def framed(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[str]) -> lis
     except Exception as error:  # a template is a program, and raises what it likes
         raise ValueError(
             f"A chat template must take the message of a user alone; this one failed: {brief(' '.join(str(error).split()))}. "
-            "Mend it, or leave steering out."
+            "Mend it, or leave out the experiments that ask the chat model."
         ) from error
     early = []
     for message, text, without in zip(messages, texts, plain, strict=True):
         if message.strip() not in text:
             raise ValueError(
                 f"A chat template must hold the message of a user; of {brief(message)} this one makes {brief(text)}. Mend it, or "
-                "leave steering out."
+                "leave out the experiments that ask the chat model."
             )
         if not without.startswith(text[: text.index(message.strip()) + len(message.strip())]):
             early.append(f"of {brief(message)} it makes {brief(text)}")

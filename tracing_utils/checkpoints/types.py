@@ -145,7 +145,7 @@ class CheckpointSuite:
     Attributes:
         name: of the suite.
         checkpoints: in the order of training. A single model is a suite of one.
-        chat: the tuned model, on which steering is measured.
+        chat: the tuned model.
         final: the end of the run where no revision of the run names it (the hub's `main`); the ledger compares
             every checkpoint with it.
         notes: what lies there and was left out, with the reason, and how time was read from names that leave it open.

@@ -35,9 +35,9 @@ def weights(study: Study, revision: str, out: Path) -> None:
 
 def describe(study: Study, out: Path) -> None:
     """Write sizes, balance and lexical floors of a study's statements."""
-    from ..experiments.probing import controls
+    from .. import experiments
 
-    results.write_csv(controls.describe(study.concept_set(*each) for each in _sets_and_dimensions(study)), out)
+    results.write_csv(experiments.describer()(study.concept_set(*each) for each in _sets_and_dimensions(study)), out)
 
 
 def activations(study: Study, revision: str, out: Path) -> None:
