@@ -297,17 +297,10 @@ def save(
     trust_remote_code: bool = False,
     dtype: str = "auto",
 ) -> None:
-    """Write the activations of several sets at a checkpoint into one file, `folder/<revision>.safetensors`.
+    """Write the activations of several sets at a checkpoint into one file, `folder/<revision>.safetensors`, by rename.
 
-    The file appears by rename. A whole file that already holds these sets of these weights stays.
-    It holds float32, by `<set>/<dimension>`; its metadata hold what decided them, their sha256, and the dtype of the model.
-
-    Args:
-        checkpoint: whose.
-        sets: the statements.
-        folder: created if it is not there.
-        trust_remote_code: run Python code that lies beside the weights.
-        dtype: that the model has: float32, bfloat16, or auto for what `models.choose_dtype` chooses here.
+    A whole file that already holds these sets of these weights stays. It holds float32, by `<set>/<dimension>`; its metadata hold
+    what decided them, their sha256, and the dtype of the model: float32, bfloat16, or by auto what `models.choose_dtype` chooses.
 
     Raises:
         ValueError: if the checkpoint cannot be read or traced.

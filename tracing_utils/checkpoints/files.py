@@ -136,11 +136,9 @@ def pointers(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
-    """Return what is wrong with the files of a checkpoint's folder; what begins with one of `REFUSED` forbids to read it.
+    """Return what is wrong with the files of a checkpoint's folder, and of its tokenizer's if that is given.
 
-    Args:
-        folder: of the checkpoint.
-        tokenizer: the folder of its tokenizer, if that is looked at too.
+    What begins with one of `REFUSED` forbids to read it.
     """
     here, read = [path.name for path in folder.iterdir()], weights(folder)
     places = [(folder, ["config.json", *INDICES, *read])]
@@ -167,12 +165,9 @@ def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
 
 
 def of_names(names: Iterable[str], read: list[str], indexed: Mapping[str, list[str]]) -> list[str]:
-    """Return what is wrong with a checkpoint on a hub, of which no file of weights is here.
+    """Return what is wrong with a checkpoint on a hub, of which no file of weights is here, by the names of all its files.
 
-    Args:
-        names: of all its files.
-        read: those of them that are its weights.
-        indexed: the files that each index names (`indices`).
+    `read` are those that are its weights, `indexed` what `indices` tells.
     """
     names = {name for name in names if "/" not in name}
     wrong, alike = adapters(names), sorted(filter(is_weights, names))

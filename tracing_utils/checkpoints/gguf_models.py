@@ -94,10 +94,7 @@ def _convert(path: Path, out: Path) -> None:
 
 
 def _refuse_left_over(stored: "gguf.GGUFReader", model: "transformers.PreTrainedModel", path: Path) -> None:
-    """Refuse a file with more numbers than the model took: transformers drops, without a word, tensors it knows no name for.
-
-    Scales of rotary frequencies that are all 1 change nothing.
-    """
+    """Refuse a file with more numbers than the model took: transformers drops tensors it knows no name for, without a word."""
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map  # noqa: PLC0415
 
     architecture = stored.get_field("general.architecture").contents()

@@ -284,11 +284,7 @@ def _described(remote: Remote, what: str) -> Remote:
 
 
 def _metadata(remote: Remote, what: str) -> dict:
-    """Return commit, family and files of a repository at a commit: from our cache, from the hub, or offline from its cache.
-
-    What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
-    limit of requests goes on from there.
-    """
+    """Return commit, family and files of a repository at a commit: from our cache, from the hub, or offline from its cache."""
     pinned = re.fullmatch("[0-9a-f]{40}", remote.commit)  # and not a branch, which may move, or a path
     path = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
     if pinned and path.is_file():

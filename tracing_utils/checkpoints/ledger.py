@@ -163,10 +163,7 @@ def _tokenizers(checkpoints: Sequence[Checkpoint]) -> dict[Checkpoint, str]:
 
 
 def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
-    """Return where along a run tokenizer or configuration become others; a tuned model lies outside the run.
-
-    On the hub the configuration is not at hand.
-    """
+    """Return where along a run tokenizer or configuration become others; a tuned model lies outside the run."""
     changed, inside = defaultdict(list), [checkpoint for checkpoint in words if checkpoint.step >= 0]
     for earlier, later in pairwise(checkpoint for checkpoint in inside if words[checkpoint]):
         if words[earlier] != words[later]:
@@ -242,12 +239,7 @@ def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
 
 
 def _gaps(steps: list[int]) -> dict[int, list[str]]:
-    """Return, by the step after it, each hole in a series that is otherwise evenly spaced.
-
-    A series counts as evenly spaced if one distance makes up half of all and comes four times; a hole is then a
-    multiple of it.
-    Suites that are dense at first and selections over the logarithm have no such distance there.
-    """
+    """Return, by the step after it, each hole in a series that is otherwise evenly spaced: a multiple of its usual distance."""
     apart = [later - earlier for earlier, later in pairwise(steps)]
     usual, times = Counter(apart).most_common(1)[0] if apart else (0, 0)
     if usual <= 0 or times < 4 or 2 * times < len(apart):
@@ -261,11 +253,7 @@ def _gaps(steps: list[int]) -> dict[int, list[str]]:
 
 
 def check(rows: pd.DataFrame, allow_duplicates: bool = False) -> None:
-    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only reported.
-
-    Args:
-        rows: from `table`.
-        allow_duplicates: let revisions that hold the same weights pass.
+    """Refuse a ledger with checkpoints that cannot be computed, or with duplicates, which may be allowed; the rest is only told.
 
     Raises:
         ValueError: if two revisions hold the same weights, naming every such set; or if one lacks weights,

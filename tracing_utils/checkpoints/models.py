@@ -137,14 +137,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Return the model of `checkpoint`, in evaluation mode, on the GPU where there is one.
 
-    Safetensors are read where there are any, else `pytorch_model.bin`, from which nothing but tensors is taken.
-
-    Args:
-        checkpoint: which.
-        head: with the language-model head (for likelihoods), or the bare base model (for activations).
-        dtype: of the weights in memory. Always explicit, since transformers' own default has changed
-            between versions.
-        trust_remote_code: run Python code that lies beside the weights.
+    Safetensors are read where there are any, else `pytorch_model.bin`, from which nothing but tensors is taken. Likelihoods need
+    the head, activations do not. The dtype is always explicit, since transformers' own default has changed between versions.
 
     Raises:
         ValueError: if the folder holds no decoder that can be read, a pickle with more than tensors, or weights

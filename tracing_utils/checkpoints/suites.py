@@ -111,10 +111,7 @@ class _Entry(Validated):
 
 
 def registry(text: str) -> dict[str, dict]:
-    """Return the entries of a registry of suites, as they are written.
-
-    Args:
-        text: YAML as in `suites.yml`, which explains its fields.
+    """Return the entries of a registry of suites, YAML as in `suites.yml`, which explains its fields.
 
     Raises:
         ValueError: if an entry has an unknown field, one of another type, no licence or sentence about it, or not one place.
@@ -372,10 +369,6 @@ def select(checkpoints: Sequence[Checkpoint], n: int) -> tuple[Checkpoint, ...]:
 
     Holes are tolerated: each wanted step takes the nearest checkpoint there is, and none is taken twice,
     so fewer than `n` may come back.
-
-    Args:
-        checkpoints: in the order of training.
-        n: how many.
 
     Raises:
         ValueError: if `n` is smaller than 2.

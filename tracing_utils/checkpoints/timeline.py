@@ -21,11 +21,7 @@ def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
 
     A second stage follows the last checkpoint of the first: where its steps or tokens begin anew, those of that checkpoint are
     added. Of runs that part within a stage (OLMo's ingredients, seeds) the first is kept. Tokens that become fewer within a
-    stage are told and not used.
-
-    Args:
-        names: of revisions that each tell a step.
-        entry: of the suite in `suites.yml`, or empty.
+    stage are told and not used. `entry` is the suite's of `suites.yml`, or empty.
 
     Raises:
         ValueError: if two names of one stage tell the same step, steps begin anew with an epoch, or some names tell steps and

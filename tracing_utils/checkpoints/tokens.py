@@ -124,15 +124,10 @@ def _behind(read: Callable[[str, bool], list[int]], text: str) -> list[int]:
 
 
 def compare(tokenizer: "PreTrainedTokenizerBase", file: Path) -> None:
-    """Refuse a tokenizer that gives other tokens than the `tokenizer.json` it was read from; what is put behind a text aside.
-
-    What is put around a text is that file's matter. Where `tokenizer_config.json` says otherwise, that is told.
+    """Refuse a tokenizer that gives other tokens than the `tokenizer.json` it was read from; what is put around a text aside.
 
     What lies beside that file, `tokenizer_config.json` above all, may make one token of a word that the model learnt in pieces.
-
-    Args:
-        tokenizer: as it was loaded.
-        file: the `tokenizer.json`.
+    Where it says otherwise of what is put around a text, that is told.
 
     Raises:
         ValueError: if they differ on a trial text, with that text, or the file says to split words at random.
@@ -188,11 +183,6 @@ def _front(read: Callable[[str, bool], list[int]], text: str) -> list[int] | Non
 
 def check(tokenizer: "PreTrainedTokenizerBase", concepts: ConceptSet, ids: Sequence[Sequence[int]]) -> None:
     """Refuse statements of opposite labels that are one row of tokens, and warn where many words are unknown.
-
-    Args:
-        tokenizer: with which `tokenize` made the ids.
-        concepts: the statements.
-        ids: the tokens of each.
 
     Raises:
         ValueError: if two different statements of opposite labels have the same tokens.

@@ -124,10 +124,7 @@ def dictionary(archive: Path) -> list[str]:
 
 
 def _synsets(archive: Path) -> dict[tuple[str, str], tuple[list[str], str, list[tuple[str, str]]]]:
-    """Return words, gloss, and what it is a kind of or is like, for each set of synonyms by part of speech and offset.
-
-    The fields of a line are told in WordNet's manual page wndb(5WN).
-    """
+    """Return words, gloss, and what it is a kind of or is like, by part of speech and offset (fields: manual page wndb(5WN))."""
     synsets = {}
     with tarfile.open(archive) as files:
         for part in ("noun", "verb", "adj", "adv"):

@@ -154,11 +154,7 @@ def _batch(tokens: np.ndarray, recipe: Recipe, step: int) -> Batch:
 
 
 def _loss(model: LlamaForCausalLM, recipe: Recipe, exact: bool) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the loss as a function of inputs and targets.
-
-    Unless it must be `exact`, it is compiled, in bf16, where there is a C++ compiler and the run is long enough to pay for
-    the minute of compiling.
-    """
+    """Return the loss, compiled in bf16 unless it must be `exact`, where there is a C++ compiler and a run worth its minute."""
 
     def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=inputs, use_cache=False).logits

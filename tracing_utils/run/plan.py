@@ -203,13 +203,7 @@ def _read_by_notebooks(table: pd.DataFrame) -> float:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one job asks a cluster for.
-
-    Attributes:
-        mem_mb: megabytes of memory.
-        runtime: minutes.
-        gpu: how many.
-    """
+    """What one job asks a cluster for: megabytes of memory, minutes, and how many GPUs."""
 
     mem_mb: int
     runtime: int
@@ -261,12 +255,7 @@ def _weight_bytes(checkpoint: Checkpoint) -> int:
 
 
 def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str:
-    """Return the plan of a study as text.
-
-    Args:
-        study: which.
-        gpu: a key of `GPUS` to estimate the time on it too.
-        seconds: of calibration.
+    """Return the plan of a study as text, with the time on a GPU of `GPUS` if one is named, after some `seconds` of calibration.
 
     Raises:
         ValueError: if the GPU is unknown, or a checkpoint's size.

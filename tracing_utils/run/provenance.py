@@ -30,13 +30,7 @@ def _commit() -> str:
 
 
 def write(study: Study, folder: Path, path: Path) -> None:
-    """Write `provenance.json` from the ledger, the concept table and the run records.
-
-    Args:
-        study: the study.
-        folder: of its runs, which hold one record a run.
-        path: where to; `ledger.csv` and `concepts.csv` lie beside it.
-    """
+    """Write `provenance.json` from ledger and concept table, which lie beside it, and the records of the runs in `folder`."""
     seconds, computed = {}, []
     for experiment in study.runs():
         records = [json.loads(path.read_text()) for path in runner.records(study, folder, experiment)]

@@ -247,15 +247,10 @@ def _prepared(source: Path, values: dict) -> nbformat.NotebookNode:
 
 
 def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | None = None) -> float:
-    """Run a notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
+    """Run a jupytext notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
 
-    Args:
-        source: a jupytext notebook with a cell tagged `parameters`.
-        values: the parameters; each must be declared there, or papermill would run with the defaults and
-            file one model's results under another's name.
-        out: where the executed notebook goes.
-        failed: where it is kept if a cell raises.
-        timeout: seconds a cell may take.
+    Each parameter must be declared in the cell tagged so: papermill would run with the defaults and file one model's results
+    under another's name. If a cell raises, or takes longer than `timeout` seconds, the notebook is kept as `failed`.
 
     Raises:
         ValueError: if a parameter is not declared.
@@ -317,17 +312,8 @@ def _reason(error: Exception, timeout: int | None) -> str:
 def run(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> Path:
     """Run one experiment at one checkpoint; write `<revision>.csv`, `.ipynb`, what else it leaves and, last, the record `.json`.
 
-    Args:
-        study: gives the parameters.
-        concept_set: name of one of its sets.
-        experiment: its name.
-        revision: the checkpoint.
-        activations: file of its activations (those of the chat model lie beside it), or empty to compute them
-            in the notebook.
-        folder: of the study's runs.
-
-    Returns:
-        The path of the record, which lists the files that were written.
+    `activations` is the file of its activations (those of the chat model lie beside it); if empty, the notebook computes them.
+    The path of the record, which lists the files that were written, is returned.
     """
     base = folder / concept_set / experiment / revision
     described, declared = experiments.get(experiment), notebook.parameters_of(experiment)

@@ -192,11 +192,9 @@ def _unknown_entry(file: Path, key: object) -> ValueError:
 
 
 def read(path: str | Path, concept_source: str | None = None) -> Study:
-    """Read a study file.
+    """Read a study file, whose stem is the study's name.
 
-    Args:
-        path: a YAML file; its stem is the study's name.
-        concept_source: replaces the file's `concepts`; the study is then called `<name>-<set>`.
+    A `concept_source` replaces the file's `concepts`; the study is then called `<name>-<set>`.
 
     Raises:
         ValueError: if the file, one of its entries or values, the suite, the set, a dimension or a revision is unknown.

@@ -36,10 +36,6 @@ def rows(rung: str, dimension: str) -> pd.DataFrame:
 
     A frame of `turn` holds `[as it is|turned]`: the first leaves the word on its side, the second puts it on the other.
     The category says which of the two a statement has.
-
-    Args:
-        rung: one of `sources.RUNGS`.
-        dimension: one of those that the rung has.
     """
     by_hand, most, sentences = written(dimension), _FRAMES[rung], []
     frames, fill = by_hand[rung], by_hand["fill"]

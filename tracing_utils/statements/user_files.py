@@ -31,11 +31,7 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_statements(data: bytes, file: str) -> pd.DataFrame:
-    """Check a table of statements and return it.
-
-    Args:
-        data: the file's content.
-        file: its name, which errors begin with; its suffix, one of `sources.SUFFIXES`, tells the format.
+    """Check a table of statements and return it; errors begin with the name of its file, whose suffix tells the format.
 
     Returns:
         Columns `statement`, `label` (0 or 1), `group` and `category`. Without groups of their own, texts that differ in
@@ -91,10 +87,6 @@ def _label(value: object) -> int | None:
 
 def read_pairs(data: bytes, file: str) -> list[tuple[int, tuple[str, str]]]:
     """Check a table of preferences, columns `chosen` and `rejected`, and return its pairs with the numbers of their rows.
-
-    Args:
-        data: the file's content.
-        file: its name, which errors begin with; its suffix, one of `sources.SUFFIXES`, tells the format.
 
     Raises:
         ValueError: if a column is missing, a cell holds no words or there is no pair; the first fault is named.
