@@ -18,8 +18,8 @@ from .measure import Row
 def _trained() -> Row:
     checkpoint = suites.load("pocket").checkpoints[-1]
     sets = [concepts.load("pocket", name) for name in concepts.DIMENSIONS]
-    acts = np.concatenate([activations.of(checkpoint, chosen) for chosen in sets])
-    return nhsic.trained(acts, np.concatenate([chosen.labels for chosen in sets]))
+    acts = np.concatenate([activations.of(checkpoint, each) for each in sets])
+    return nhsic.trained(acts, np.concatenate([each.labels for each in sets]))
 
 
 GOALS = {

@@ -61,8 +61,8 @@ def trace(out: Path, name: str) -> pd.DataFrame:
 def read(study: str) -> pd.DataFrame:
     """Return a study's accuracy at the selected layer, at each of `STEPS`."""
     table = results.read(study, "probing")
-    chosen = (table["method"] == "selected layer") & (table["metric"] == "accuracy") & table["step"].isin(STEPS)
-    return table.loc[chosen, ["concept_set", "dimension", "step", "value", "low", "high", "n"]]
+    wanted = (table["method"] == "selected layer") & (table["metric"] == "accuracy") & table["step"].isin(STEPS)
+    return table.loc[wanted, ["concept_set", "dimension", "step", "value", "low", "high", "n"]]
 
 
 def main(out: Path, seeds: Sequence[int]) -> None:
