@@ -49,15 +49,15 @@ class Side:
     large: PreTrainedModel
     judge: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    concepts: ConceptSet
+    chosen: ConceptSet
     ids: list[list[int]]
 
 
 def _sweep(side: Side) -> np.ndarray:
-    pairs = likelihoods.held_out_pairs(side.concepts, np.arange(len(side.concepts)))[:_FEW]
+    pairs = likelihoods.held_out_pairs(side.chosen, np.arange(len(side.chosen)))[:_FEW]
     layers = [0, len(models.blocks(side.model)) // 2]
     vectors = np.random.default_rng(0).standard_normal((len(layers), side.model.config.hidden_size)).astype(np.float32)
-    sweep = intervention.Sweep(side.model, side.tokenizer, side.concepts, pairs, layers, side.concepts.statements[:_FEW])
+    sweep = intervention.Sweep(side.model, side.tokenizer, side.chosen, pairs, layers, side.chosen.statements[:_FEW])
     response = intervention.dose_response(sweep, layers, vectors, (-2.0, 2.0), sweep.unsteered())
     return np.concatenate([response.before, response.after.ravel(), response.losses.ravel()])
 
@@ -65,7 +65,7 @@ def _sweep(side: Side) -> np.ndarray:
 def _steered(side: Side) -> np.ndarray:
     vector = np.random.default_rng(0).standard_normal(side.model.config.hidden_size)
     with intervention.steer(side.model, vector, layer=1, multiplier=0.1, positions="response"):
-        return np.array(behaviour.generate(side.model, side.tokenizer, side.concepts.statements[:_FEW], 16, chat=False))
+        return np.array(behaviour.generate(side.model, side.tokenizer, side.chosen.statements[:_FEW], 16, chat=False))
 
 
 def _pushed(side: Side) -> np.ndarray:
@@ -88,7 +88,7 @@ def _importance(side: Side) -> np.ndarray:
 
 def _judged(side: Side) -> np.ndarray:
     unknown = evaluation.Estimate(math.nan, math.nan, math.nan, 0)
-    return behaviour.ToxicityModel(side.judge, side.tokenizer, unknown).civility(side.concepts.statements)
+    return behaviour.ToxicityModel(side.judge, side.tokenizer, unknown).civility(side.chosen.statements)
 
 
 PATHS: dict[str, Callable[[Side], np.ndarray]] = {
@@ -98,7 +98,7 @@ PATHS: dict[str, Callable[[Side], np.ndarray]] = {
     "pushed heads": _pushed,
     "likelihoods": lambda side: reading.read(side.model, side.ids).nats,
     "one step later": lambda side: reading.one_step_later(side.model, side.ids, reading.read(side.model, side.ids)),
-    "memory of last words": lambda side: memory.recalled(side.model, side.tokenizer, side.concepts)["loss"],
+    "memory of last words": lambda side: memory.recalled(side.model, side.tokenizer, side.chosen)["loss"],
     "importance of weights": _importance,
     "zeroed weights": _zeroed,
     "steering sweep": _sweep,

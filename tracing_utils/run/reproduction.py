@@ -74,14 +74,14 @@ class Comparison:
             return f"This was no rerun of the published study {self.study}: {'; '.join(self.inputs)}."
         outside, cells, *same = (self.tables[name].sum() for name in ("outside", "cells", "equal", "equal within rounding"))
         if self.reproduced:
-            words = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
+            told = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
             if sum(same) == cells:
-                return f"{words} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
-            return f"{words} {outside} of {cells} cells lie outside the published intervals, which chance allows."
-        words = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
+                return f"{told} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
+            return f"{told} {outside} of {cells} cells lie outside the published intervals, which chance allows."
+        told = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
         if self._beyond:
-            words.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
-        return f"No, {self.study} was not reproduced: {', and '.join(words)}."
+            told.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
+        return f"No, {self.study} was not reproduced: {', and '.join(told)}."
 
 
 def reruns() -> list[str]:
