@@ -5,6 +5,7 @@ import json
 import re
 from functools import cache
 
+import jupytext
 import pandas as pd
 import pytest
 
@@ -25,7 +26,7 @@ def _source(table: str) -> str:
     if table == "claims":
         return "import tracing_utils.claims.paper_claims"
     name = next(n for n in experiments.names() if table in (n, *experiments.get(n).summaries, *experiments.get(n).target_files))
-    cells = [cell.source for cell in notebook.read(name).cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in jupytext.read(notebook.path(name)).cells if cell.cell_type == "code"]
     modules = [each.function.partition(":")[0] for each in experiments.get(name).summaries.values()]
     return "\n".join([*cells, *(f"import {experiments.__name__}.{name}.{module}" for module in modules)])
 
