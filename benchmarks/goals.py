@@ -11,15 +11,15 @@ import torch
 from tracing_utils.checkpoints import activations, suites
 from tracing_utils.statements import concepts
 
-from . import extraction, growth, next_checkpoint, nhsic, probes, starting, whole_table
+from . import extraction, growth, nhsic, probes, starting, steering_sweep, whole_table
 from .measure import Row
 
 
 def _trained() -> Row:
     checkpoint = suites.load("pocket").checkpoints[-1]
     sets = [concepts.load("pocket", name) for name in concepts.DIMENSIONS]
-    acts = np.concatenate([activations.of(checkpoint, chosen) for chosen in sets])
-    return nhsic.trained(acts, np.concatenate([chosen.labels for chosen in sets]))
+    acts = np.concatenate([activations.of(checkpoint, each) for each in sets])
+    return nhsic.trained(acts, np.concatenate([each.labels for each in sets]))
 
 
 GOALS = {
@@ -27,9 +27,8 @@ GOALS = {
     1: extraction.goal,
     2: lambda: [*nhsic.goal(), _trained()],
     7: growth.goal,
-    5: next_checkpoint.sweep,
+    5: steering_sweep.goal,
     3: probes.goal,
-    4: next_checkpoint.swap,
     8: starting.goal,
 }
 """Those that take longest first."""

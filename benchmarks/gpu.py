@@ -24,7 +24,6 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from tracing_utils.checkpoints import activations, models, suites
-from tracing_utils.checkpoints.types import Checkpoint
 from tracing_utils.core import evaluation
 from tracing_utils.experiments.behaviour import reading
 from tracing_utils.experiments.components import heads, weights
@@ -50,7 +49,6 @@ class Side:
     large: PreTrainedModel
     judge: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    checkpoint: Checkpoint
     chosen: ConceptSet
     ids: list[list[int]]
 
@@ -60,8 +58,8 @@ def _sweep(side: Side) -> np.ndarray:
     layers = [0, len(models.blocks(side.model)) // 2]
     vectors = np.random.default_rng(0).standard_normal((len(layers), side.model.config.hidden_size)).astype(np.float32)
     sweep = intervention.Sweep(side.model, side.tokenizer, side.chosen, pairs, layers, side.chosen.statements[:_FEW])
-    found = intervention.dose_response(sweep, layers, vectors, (-2.0, 2.0), sweep.unsteered())
-    return np.concatenate([found.before, found.after.ravel(), found.losses.ravel()])
+    response = intervention.dose_response(sweep, layers, vectors, (-2.0, 2.0), sweep.unsteered())
+    return np.concatenate([response.before, response.after.ravel(), response.losses.ravel()])
 
 
 def _steered(side: Side) -> np.ndarray:
@@ -84,18 +82,13 @@ def _zeroed(side: Side) -> np.ndarray:
 
 
 def _importance(side: Side) -> np.ndarray:
-    found = weights.importance(side.model, weights.slabs(side.model, 64), side.ids[:_FEW])
-    return np.concatenate([each.ravel() for each in found])
+    slabs = weights.importance(side.model, weights.slabs(side.model, 64), side.ids[:_FEW])
+    return np.concatenate([each.ravel() for each in slabs])
 
 
 def _judged(side: Side) -> np.ndarray:
     unknown = evaluation.Estimate(math.nan, math.nan, math.nan, 0)
     return behaviour.ToxicityModel(side.judge, side.tokenizer, unknown).civility(side.chosen.statements)
-
-
-def _swapped(side: Side) -> np.ndarray:
-    model = models.swap(side.large, side.checkpoint)
-    return np.array([weight.detach().double().abs().sum().item() for weight in model.parameters()])
 
 
 PATHS: dict[str, Callable[[Side], np.ndarray]] = {
@@ -111,7 +104,6 @@ PATHS: dict[str, Callable[[Side], np.ndarray]] = {
     "steering sweep": _sweep,
     "steered text": _steered,
     "a judge": _judged,
-    "weight swap": _swapped,
 }
 """What is timed. Probes and information are not here: they run on the CPU alone."""
 
@@ -129,8 +121,8 @@ def sides(suite: str, devices: tuple[str, ...], statements: int) -> dict[str, Si
     tokenizer = models.load_tokenizer(checkpoint)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = models.load_model(checkpoint, head=True).float().to("cpu")
-    chosen = concepts.capped(concepts.load("pocket", "reliability"), statements)
-    ids = activations.encode(model, tokenizer, chosen.statements)
+    concept_set = concepts.capped(concepts.load("pocket", "reliability"), statements)
+    ids = activations.encode(model, tokenizer, concept_set.statements)
     torch.manual_seed(0)
     config = copy.deepcopy(model.config)
     config.num_labels, config.pad_token_id = 2, tokenizer.pad_token_id
@@ -138,8 +130,7 @@ def sides(suite: str, devices: tuple[str, ...], statements: int) -> dict[str, Si
     large = copy.deepcopy(model).to(models.choose_dtype(_LARGE))
     moved = lambda each, device: copy.deepcopy(each).to(device)  # noqa: E731
     return {
-        device: Side(*(moved(each, device) for each in (model, large, judge)), tokenizer, checkpoint, chosen, ids)
-        for device in devices
+        device: Side(*(moved(each, device) for each in (model, large, judge)), tokenizer, concept_set, ids) for device in devices
     }
 
 
@@ -190,10 +181,10 @@ def several(suite: str) -> Iterator[Row]:
                     running[-1].wait()
             if any(process.wait() for process in running):
                 raise RuntimeError("Each process that has a GPU must end well; one did not.")
-            taken, found = time.monotonic() - begun, [np.load(f"{folder}/{number}.npz") for number in range(count)]
-            if at_once and len({str(one["gpu"]) for one in found}) < count:
+            taken, parts = time.monotonic() - begun, [np.load(f"{folder}/{number}.npz") for number in range(count)]
+            if at_once and len({str(one["gpu"]) for one in parts}) < count:
                 raise RuntimeError("Each process must have a GPU of its own; two had the same.")
-            return Timed(taken, np.stack([one["acts"] for one in found]))
+            return Timed(taken, np.stack([one["acts"] for one in parts]))
 
         done = paired(lambda _: work(True), lambda _: work(False), 1)
     note = "by the clock, with the start of the processes; agreement: median difference over median size"
@@ -204,8 +195,8 @@ def several(suite: str) -> Iterator[Row]:
 def _one(suite: str, out: str) -> None:
     """Reserve a GPU, hold it until the others have theirs, and write its name and activations."""
     with gpus.reserved() as name:
-        checkpoint, chosen = suites.load(suite).checkpoints[-1], concepts.load("pocket", "reliability")
-        np.savez(out, gpu=name, acts=activations.of(checkpoint, chosen))
+        checkpoint, concept_set = suites.load(suite).checkpoints[-1], concepts.load("pocket", "reliability")
+        np.savez(out, gpu=name, acts=activations.of(checkpoint, concept_set))
         time.sleep(2)
 
 
@@ -217,8 +208,8 @@ def main(asked: list[str]) -> None:
         raise SystemExit("This benchmark needs a CUDA GPU, and torch sees none here. `python -m benchmarks` needs none.")
     rows: list[Row] = []
     for way in (*(partial(goal, suite) for suite in asked or SUITES), pace, partial(several, SUITES[0])):
-        for made in way():
-            rows.append(made)
+        for measured in way():
+            rows.append(measured)
             print(table(write(rows, OUT)[-1:]), flush=True)
     print(torch.cuda.get_device_name())
 

@@ -49,16 +49,18 @@ def goal(statements: tuple[int, ...] = STATEMENTS, checkpoints: tuple[int, ...] 
         ("statements", statements, [(n, 1) for n in statements]),
         ("checkpoints", checkpoints, [(EACH, k) for k in checkpoints]),
     ):
-        found = [_run(*each) for each in asked]
-        spent, memory = ([one[key] for one in found] for key in ("seconds", "megabytes"))
+        runs = [_run(*each) for each in asked]
+        spent, memory = ([one[key] for one in runs] for key in ("seconds", "megabytes"))
         exponent = _exponent(sizes, spent)
-        told = f"{', '.join(map(str, sizes))} {what}"
-        rows.append(_row(f"time over {what}", exponent, 1.1, spent, f"{told}; exponent of the time, 1 is linear"))
-        stored = (sizes[-1] - sizes[0]) * found[0]["stored"] / sizes[0]
+        grown = f"{', '.join(map(str, sizes))} {what}"
+        rows.append(_row(f"time over {what}", exponent, 1.1, spent, f"{grown}; exponent of the time, 1 is linear"))
+        stored = (sizes[-1] - sizes[0]) * runs[0]["stored"] / sizes[0]
         share = (memory[-1] - memory[0]) / stored
-        note = f"{told}: {', '.join(f'{m:.0f}' for m in memory)} MB at the peak; growth as a share of the {stored:.0f} MB written"
+        note = (
+            f"{grown}: {', '.join(f'{m:.0f}' for m in memory)} MB at the peak; growth as a share of the {stored:.0f} MB written"
+        )
         rows.append(_row(f"memory over {what}", share, 0.5, spent, note))
-        note = f"{told}; MB at the peak, {BEFORE:.0f} before runs were made faster"
+        note = f"{grown}; MB at the peak, {BEFORE:.0f} before runs were made faster"
         rows.append(_row(f"peak memory over {what}", max(memory), 1.1 * BEFORE, spent, note))
     return rows
 
@@ -79,10 +81,11 @@ def main(statements: int, checkpoints: int) -> None:
     models.load_tokenizer(suite.chat)  # imports are not counted
     whole = concepts.load("pocket", "robustness")
     rows = np.arange(statements) % len(whole)
-    chosen = replace(concepts.subset(whole, rows), sentiment=None)
+    concept_set = replace(concepts.subset(whole, rows), sentiment=None)
     with TemporaryDirectory() as folder:
         begun = time.process_time()
-        activations.save(suite.checkpoints[:checkpoints], [chosen], Path(folder))
+        for checkpoint in suite.checkpoints[:checkpoints]:
+            activations.save(checkpoint, [concept_set], Path(folder))
         taken = time.process_time() - begun
         stored = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
     print(json.dumps({"seconds": taken, "megabytes": _peak(), "stored": stored}))

@@ -22,7 +22,7 @@ def closure(asked: Iterable[str], without: str = "") -> set[str]:
 
     What is not installed here is left out: it is needed on other machines, or this is a clone that runs in another environment.
     """
-    found: set[tuple[str, str]] = set()
+    wanted: set[tuple[str, str]] = set()
     waiting = [Requirement(text) for text in asked]
     while waiting:
         asked_for = waiting.pop()
@@ -33,10 +33,10 @@ def closure(asked: Iterable[str], without: str = "") -> set[str]:
         except PackageNotFoundError:
             continue
         for extra in ("", *asked_for.extras):
-            if (name, extra) not in found:
-                found.add((name, extra))
+            if (name, extra) not in wanted:
+                wanted.add((name, extra))
                 waiting += [each for each in brought if each.marker is None or each.marker.evaluate({"extra": extra})]
-    return {name for name, _ in found}
+    return {name for name, _ in wanted}
 
 
 def table() -> pd.DataFrame:

@@ -104,8 +104,8 @@ def run(jobs: int, folder: Path) -> dict[str, int]:
     planned = plan(names)
     (folder / "Snakefile").write_text(_RULES.format(checkpoints=checkpoints, notebooks=NOTEBOOKS))
     (folder / "job.sh").write_text(_JOB)
-    for kind, chosen in planned.items():
-        (folder / kind).write_text("".join(f"{name}\n" for name in sorted(chosen)))
+    for kind, names_of in planned.items():
+        (folder / kind).write_text("".join(f"{name}\n" for name in sorted(names_of)))
     begun = time.monotonic()
     _until_it_dies(folder, len(names))
     under_way, tried, done = _unrecorded(folder), _journal(folder, "start"), _journal(folder, "end")

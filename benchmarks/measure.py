@@ -144,5 +144,5 @@ def machine() -> dict[str, str]:
         if cpu.exists()
         else []
     )
-    found = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": str(cores()), "threads": "1"}
-    return found | {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+    hardware = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": str(cores()), "threads": "1"}
+    return hardware | {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}

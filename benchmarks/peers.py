@@ -42,7 +42,7 @@ def transformer_lens(folder):
     names = [f"blocks.{layer}.hook_out" for layer in range(model.cfg.n_layers)]
 
     def run(statements):
-        found = []
+        batches = []
         for start in range(0, len(statements), BATCH):
             batch = statements[start : start + BATCH]
             rows = [torch.tensor(row) for row in tokenizer(batch)["input_ids"]]
@@ -50,8 +50,8 @@ def transformer_lens(folder):
             tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             with torch.inference_mode():
                 _, cache = model.run_with_cache(tokens, names_filter=names)
-            found.append(torch.stack([cache[name][torch.arange(len(batch)), last] for name in names], 1))
-        return torch.cat(found).numpy()
+            batches.append(torch.stack([cache[name][torch.arange(len(batch)), last] for name in names], 1))
+        return torch.cat(batches).numpy()
 
     return run
 
@@ -65,9 +65,9 @@ def main(package, folder, statements, out):
     print("ready", flush=True)
     for line in sys.stdin:
         begun = time.process_time()
-        found = run(parts[int(line)])
+        acts = run(parts[int(line)])
         taken = time.process_time() - begun
-        np.save(path := f"{out}/{package}.npy", found)
+        np.save(path := f"{out}/{package}.npy", acts)
         print(f"took {taken} {path}", flush=True)
 
 

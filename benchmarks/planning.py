@@ -33,11 +33,11 @@ def write_study(folder: Path, checkpoints: int, sets: int, bytes_: int = 27 * 10
     run = tuple(checkpoint(f"ckpt_{step:03}", step) for step in range(checkpoints))
     suites.save(CheckpointSuite("made-up", run, checkpoint("chat", -1)), folder / "suite.json")
     for number in range(sets):
-        told = (
+        sentences = (
             f"The clerk of office {number} told {whom} {i}.,{label},{i}" for i in range(30) for label, whom in enumerate(WHOM)
         )
         (folder / f"set{number}").mkdir(exist_ok=True)
-        (folder / f"set{number}" / "privacy.csv").write_text("\n".join(["statement,label,group", *told]) + "\n")
+        (folder / f"set{number}" / "privacy.csv").write_text("\n".join(["statement,label,group", *sentences]) + "\n")
     named = ", ".join(str(folder / f"set{number}") for number in range(sets))
     (file := folder / "far.yml").write_text(f"suite: {folder / 'suite.json'}\nconcepts: [{named}]\nsteering: {{layers: [8]}}\n")
     return file

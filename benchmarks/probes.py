@@ -21,24 +21,24 @@ from .measure import Row, paired, row, seconds
 DIMENSION = "privacy"
 
 
-def plain(acts: np.ndarray, chosen: ConceptSet, seed: int, others: np.ndarray) -> dict[str, np.ndarray]:
+def plain(acts: np.ndarray, concept_set: ConceptSet, seed: int, others: np.ndarray) -> dict[str, np.ndarray]:
     """Return the held-out logits of every method, with axes `layer example`."""
     names = (*probes.METHODS, "shuffled labels", "control task")
-    found = {name: np.zeros((acts.shape[1], len(chosen))) for name in names}
+    logits = {name: np.zeros((acts.shape[1], len(concept_set))) for name in names}
     for layer in range(acts.shape[1]):
-        for split in concepts.folds(chosen, seed):
+        for split in concepts.folds(concept_set, seed):
             scaler = StandardScaler().fit(acts[split.train, layer])
             parts = [scaler.transform(acts[rows, layer]) for rows in (split.train, split.validation, split.test)]
-            for name, labels in zip(("logistic", "shuffled labels", "control task"), (chosen.labels, *others), strict=True):
-                found[name][layer, split.test] = _logistic(parts, labels[split.train], labels[split.validation])
-            y, valid = chosen.labels[split.train], chosen.labels[split.validation]
+            for name, labels in zip(("logistic", "shuffled labels", "control task"), (concept_set.labels, *others), strict=True):
+                logits[name][layer, split.test] = _logistic(parts, labels[split.train], labels[split.validation])
+            y, valid = concept_set.labels[split.train], concept_set.labels[split.validation]
             for name, direction in _directions(parts[0], y, scaler, parts[1], valid).items():
                 spread = (parts[0] @ direction).std()
                 slope = LogisticRegression(C=100.0, solver="newton-cholesky", tol=1e-6).fit(
                     (parts[1] @ direction / spread)[:, None], valid
                 )
-                found[name][layer, split.test] = slope.decision_function((parts[2] @ direction / spread)[:, None])
-    return found
+                logits[name][layer, split.test] = slope.decision_function((parts[2] @ direction / spread)[:, None])
+    return logits
 
 
 def _logistic(parts: list[np.ndarray], labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -68,27 +68,29 @@ def _directions(
 def goal(pairs: int = 5, layers: int | None = None, statements: int = 0) -> list[Row]:
     """Return the row of goal 3; one pair a seed."""
     checkpoint = suites.load("pocket").checkpoints[-1]
-    chosen = concepts.capped(concepts.load("pocket", DIMENSION), statements)
-    acts = activations.of(checkpoint, chosen)[:, :layers]
-    tasks = {s: np.stack([controls.shuffled_labels(chosen, s), controls.control_task(chosen, s)]) for s in range(pairs)}
+    concept_set = concepts.capped(concepts.load("pocket", DIMENSION), statements)
+    acts = activations.of(checkpoint, concept_set)[:, :layers]
+    tasks = {s: np.stack([controls.shuffled_labels(concept_set, s), controls.control_task(concept_set, s)]) for s in range(pairs)}
 
     def ours(seed: int) -> dict[str, np.ndarray]:
-        found = [probes.held_out(acts[:, layer], chosen, seed, tasks[seed]) for layer in range(acts.shape[1])]
-        made = {name: np.stack([methods[name].logits for methods, _ in found]) for name in probes.METHODS}
-        others = [np.stack([other[task].logits for _, other in found]) for task in (0, 1)]
-        return made | dict(zip(("shuffled labels", "control task"), others, strict=True))
+        layers_of = [probes.held_out(acts[:, layer], concept_set, seed, tasks[seed]) for layer in range(acts.shape[1])]
+        logits = {name: np.stack([methods[name].logits for methods, _ in layers_of]) for name in probes.METHODS}
+        others = [np.stack([other[task].logits for _, other in layers_of]) for task in (0, 1)]
+        return logits | dict(zip(("shuffled labels", "control task"), others, strict=True))
 
     concepts.folds.cache_clear()
     done = paired(
         lambda seed: seconds(lambda: ours(seed)),
-        lambda seed: seconds(lambda: plain(acts, chosen, seed, tasks[seed])),
+        lambda seed: seconds(lambda: plain(acts, concept_set, seed, tasks[seed])),
         pairs,
     )
-    truth = {seed: dict.fromkeys(probes.METHODS, chosen.labels) for seed in range(pairs)}
+    truth = {seed: dict.fromkeys(probes.METHODS, concept_set.labels) for seed in range(pairs)}
     for seed, (shuffled, words) in tasks.items():
         truth[seed] |= {"shuffled labels": shuffled, "control task": words}
     differ = _accuracies_apart(iter(truth.values()))
-    note = f"{len(chosen)} statements, {acts.shape[1]} layers; agreement: largest difference of any layer's accuracy, all methods"
+    note = (
+        f"{len(concept_set)} statements, {acts.shape[1]} layers; agreement: largest difference of a layer's accuracy, all methods"
+    )
     return [row(3, "probes", "scikit-learn, written plainly", done, differ, target=10.0, tolerance=0.01, note=note)]
 
 
@@ -97,7 +99,7 @@ def _accuracies_apart(truths) -> Callable[[dict, dict], float]:
         worst = 0.0
         for name, labels in next(truths).items():
             has = labels >= 0
-            a, b = (((found[name] > 0) == (labels == 1))[:, has].mean(1) for found in (ours, theirs))
+            a, b = (((logits[name] > 0) == (labels == 1))[:, has].mean(1) for logits in (ours, theirs))
             worst = max(worst, float(np.abs(a - b).max()))
         return worst
 

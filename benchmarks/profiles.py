@@ -49,36 +49,30 @@ def _nhsic() -> Callable[[], object]:
     prepared = counted.released_smoother(x)
 
     def layer() -> tuple[float, float]:
-        made = counted.released_smoother(t)
-        return counted.alignment(prepared, made), counted.nhsic_labels(made, labels)
+        smoother = counted.released_smoother(t)
+        return counted.alignment(prepared, smoother), counted.nhsic_labels(smoother, labels)
 
     return layer
 
 
 def _probes() -> Callable[[], object]:
-    chosen = concepts.load("pocket", probes.DIMENSION)
-    acts = activations.of(suites.load("pocket").checkpoints[-1], chosen)
-    others = np.stack([controls.shuffled_labels(chosen, 0), controls.control_task(chosen, 0)])
+    concept_set = concepts.load("pocket", probes.DIMENSION)
+    acts = activations.of(suites.load("pocket").checkpoints[-1], concept_set)
+    others = np.stack([controls.shuffled_labels(concept_set, 0), controls.control_task(concept_set, 0)])
     held_out = with_products(probing).held_out
 
     def run() -> list:
         concepts.folds.cache_clear()
-        return [held_out(acts[:, layer], chosen, 0, others) for layer in range(acts.shape[1])]
+        return [held_out(acts[:, layer], concept_set, 0, others) for layer in range(acts.shape[1])]
 
     return run
-
-
-def _swap(suite: str) -> Callable[[], object]:
-    checkpoint = suites.load(suite).checkpoints[-1]
-    model = models.load_model(checkpoint, head=False)
-    return lambda: models.swap(model, checkpoint)
 
 
 def _table() -> Callable[[], object]:
     checkpoint = suites.load("pocket").checkpoints[-1]
     model, tokenizer = models.load_model(checkpoint, head=False), models.load_tokenizer(checkpoint)
-    chosen = concepts.load("tracingllm", "robustness")
-    return lambda: whole_table.ours(model, tokenizer, chosen)
+    concept_set = concepts.load("tracingllm", "robustness")
+    return lambda: whole_table.ours(model, tokenizer, concept_set)
 
 
 LARGE = "smollm2-135m-instruct-wheel"
@@ -87,8 +81,6 @@ WAYS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "tiny llama": _extraction,
     "nHSIC, n = 5000, d = 576": lambda _folder: _nhsic(),
     "probes": lambda _folder: _probes(),
-    "weight swap, pocket": lambda _folder: _swap("pocket"),
-    "weight swap, SmolLM2-135M": lambda _folder: _swap(LARGE),
     "steering sweep, pocket": lambda _folder: steering_sweep.prepared("pocket").swept,
     f"steering sweep, {LARGE}": lambda _folder: steering_sweep.prepared(LARGE, 40, steering_sweep.MULTIPLIERS[:1]).swept,
     "the paper's table": lambda _folder: _table(),
@@ -124,9 +116,9 @@ def of(what: str, run: Callable[[], object]) -> pd.DataFrame:
     profile, begun = cProfile.Profile(), time.monotonic()
     while time.monotonic() < begun + 1:
         profile.runcall(run)
-    found = pstats.Stats(profile).stats
-    whole, spent = sum(own for _, _, own, *_ in found.values()), {}
-    for (file, _line, name), (_calls, _primitive, own, *_) in found.items():
+    stats = pstats.Stats(profile).stats
+    whole, spent = sum(own for _, _, own, *_ in stats.values()), {}
+    for (file, _line, name), (_calls, _primitive, own, *_) in stats.items():
         if file == __file__ and name == matrix_product.__name__:
             part = "matrix product"
         elif file == "~":

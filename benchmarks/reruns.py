@@ -72,11 +72,11 @@ def rerun(copy: Path, change: Change) -> Path:
     return copy / "runs" / STUDY / "results"
 
 
-def counted(changed: str, found: reproduction.Comparison) -> dict[str, str | int]:
+def counted(changed: str, comparison: reproduction.Comparison) -> dict[str, str | int]:
     """Return one row: what was changed, the cells of all tables by what became of them, the verdicts, and what computed them."""
-    cells = {name: int(found.tables[name].sum()) for name in reproduction.COUNTS}
-    verdicts = {"verdicts": found.judged, "verdicts that differ": len(found.verdicts)}
-    return {"changed": changed} | cells | verdicts | found.machines["own"].reindex(["dtype", "threads", "blas"]).to_dict()
+    cells = {name: int(comparison.tables[name].sum()) for name in reproduction.COUNTS}
+    verdicts = {"verdicts": comparison.judged, "verdicts that differ": len(comparison.verdicts)}
+    return {"changed": changed} | cells | verdicts | comparison.machines["own"].reindex(["dtype", "threads", "blas"]).to_dict()
 
 
 def main() -> None:

@@ -61,8 +61,8 @@ def trace(out: Path, name: str) -> pd.DataFrame:
 def read(study: str) -> pd.DataFrame:
     """Return a study's accuracy at the selected layer, at each of `STEPS`."""
     table = results.read(study, "probing")
-    chosen = (table["method"] == "selected layer") & (table["metric"] == "accuracy") & table["step"].isin(STEPS)
-    return table.loc[chosen, ["concept_set", "dimension", "step", "value", "low", "high", "n"]]
+    wanted = (table["method"] == "selected layer") & (table["metric"] == "accuracy") & table["step"].isin(STEPS)
+    return table.loc[wanted, ["concept_set", "dimension", "step", "value", "low", "high", "n"]]
 
 
 def main(out: Path, seeds: Sequence[int]) -> None:
@@ -76,7 +76,7 @@ def main(out: Path, seeds: Sequence[int]) -> None:
         raise ValueError(
             f"Seeds must be others than the bundled run's ({', '.join(map(str, runs))}), each once; {list(seeds)} came."
         )
-    parts, out = corpus.read(print), out.resolve()
+    parts, out = corpus.parts(print), out.resolve()
     for seed in seeds:
         train(out / f"seed-{seed}", parts, seed)
     for seed in seeds:

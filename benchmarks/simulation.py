@@ -149,17 +149,17 @@ def _shared(rng: np.random.Generator, heights: np.ndarray, shared: float) -> dic
     with_y = _noise(rng, (len(heights), n, _AXES), shared)
     with_y[:, :, 0] += np.outer(4 * np.sqrt(heights), labels - 0.5)
     halves = [np.flatnonzero(np.isin(rows, rng.permutation(_INFORMED_GROUPS)[::2])) for _ in range(_HALVES)]
-    found: dict[str, list] = {"nhsic_tx": [], "nhsic_ty": [], "floor_tx": [], "floor_ty": []}
-    for kept in (np.arange(n), *halves):
-        first, *others = (kernels.released_smoother(each[kept]) for each in (x, *with_x))
-        by_labels = [kernels.released_smoother(each[kept]) for each in with_y]
-        found["nhsic_tx"].append([kernels.alignment(first, each) for each in others])
-        found["nhsic_ty"].append([kernels.nhsic_labels(each, labels[kept]) for each in by_labels])
-        if len(kept) == n:
+    values_of: dict[str, list] = {"nhsic_tx": [], "nhsic_ty": [], "floor_tx": [], "floor_ty": []}
+    for some in (np.arange(n), *halves):
+        first, *others = (kernels.released_smoother(each[some]) for each in (x, *with_x))
+        by_labels = [kernels.released_smoother(each[some]) for each in with_y]
+        values_of["nhsic_tx"].append([kernels.alignment(first, each) for each in others])
+        values_of["nhsic_ty"].append([kernels.nhsic_labels(each, labels[some]) for each in by_labels])
+        if len(some) == n:
             orders = np.stack([rng.permutation(n) for _ in range(_HALVES)])
-            found["floor_tx"] = kernels.null(first, others, orders).T
-            found["floor_ty"] = np.stack([kernels.nhsic_labels(each, labels[orders]) for each in by_labels]).T
-    return {name: np.array(values).T for name, values in found.items()}
+            values_of["floor_tx"] = kernels.null(first, others, orders).T
+            values_of["floor_ty"] = np.stack([kernels.nhsic_labels(each, labels[orders]) for each in by_labels]).T
+    return {name: np.array(values).T for name, values in values_of.items()}
 
 
 def _informed(rng: np.random.Generator, shape: str, shared: float) -> dict:
@@ -169,8 +169,8 @@ def _informed(rng: np.random.Generator, shape: str, shared: float) -> dict:
 
 def _informed_layers(rng: np.random.Generator, shape: str, shared: float) -> dict:
     """Return nHSIC of the layers of one checkpoint."""
-    found = _shared(rng, np.array(_LAYERS[shape]), shared)
-    return {"steps": np.ones(1)} | {name: each[None] for name, each in found.items()}
+    values_of = _shared(rng, np.array(_LAYERS[shape]), shared)
+    return {"steps": np.ones(1)} | {name: each[None] for name, each in values_of.items()}
 
 
 _MANY = np.array([0, *np.geomspace(1, 1000, 16)])  # as many steps as the paper correlates
@@ -295,7 +295,7 @@ def power() -> pd.DataFrame:
         for dependence in DEPENDENCE
     ]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        rows = [row for found in pool.map(_cell, *zip(*cells, strict=True)) for row in found]
+        rows = [row for cell in pool.map(_cell, *zip(*cells, strict=True)) for row in cell]
     columns = ["claim", "shape", "dependence", "truth", "push", "simulations", *VERDICTS, "false"]
     return pd.DataFrame(rows, columns=columns).sort_values("claim", key=lambda names: names.map(list(CELLS).index), kind="stable")
 

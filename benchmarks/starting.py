@@ -57,8 +57,8 @@ def goal(pairs: int = 5) -> list[Row]:
             done = paired(ours, theirs, pairs)
             note = f"seconds of the wall clock; agreement: 1 if the executed notebooks differ; asked are {SECONDS:g} s"
             what, against = f"fixed cost of a notebook, {experiment}", "a job and a kernel started anew"
-            found = row(8, what, against, done, lambda a, b: float(a != b), target=float("nan"), tolerance=0.0, note=note)
-            rows.append(replace(found, reached=found.ours_seconds <= SECONDS and found.agreement == 0))
+            compared = row(8, what, against, done, lambda a, b: float(a != b), target=float("nan"), tolerance=0.0, note=note)
+            rows.append(replace(compared, reached=compared.ours_seconds <= SECONDS and compared.agreement == 0))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Time a sweep over layers and multipliers against steering the whole model for each setting, as a ratio.
+"""Goal 5: a sweep over layers and multipliers against steering the whole model for each setting.
 
 The naive way is what one writes first with transformers: the whole model, without a vector and then for every setting, on
 batches of sixteen statements in the order of the file, padded and masked; the logits of all positions; `log_softmax`; the
@@ -21,6 +21,8 @@ from tracing_utils.checkpoints import models, suites
 from tracing_utils.experiments.steering import intervention, likelihoods
 from tracing_utils.statements import concepts
 
+from .measure import Row, Timed, row
+
 DIMENSION = "privacy"
 MULTIPLIERS = (-4.0, -2.0, 2.0, 4.0)
 REPEATS = 2
@@ -42,15 +44,15 @@ class Ratio:
 
 def per_token(model, tokenizer, statements) -> np.ndarray:
     """Return the mean log-likelihood per token of each statement, the plain way."""
-    found = []
+    scores = []
     for start in range(0, len(statements), BATCH):
         batch = tokenizer(list(statements[start : start + BATCH]), return_tensors="pt", padding=True).to(model.device)
         ids, mask = batch["input_ids"], batch["attention_mask"][:, 1:]
         with torch.inference_mode():
             logits = model(input_ids=ids, attention_mask=batch["attention_mask"], use_cache=False).logits
         logp = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-        found.append(((logp * mask).sum(1) / mask.sum(1)).cpu().numpy())
-    return np.concatenate(found)
+        scores.append(((logp * mask).sum(1) / mask.sum(1)).cpu().numpy())
+    return np.concatenate(scores)
 
 
 class Ways(NamedTuple):
@@ -69,12 +71,12 @@ def prepared(suite: str = "pocket", asked: int = 120, multipliers: Sequence[floa
     tokenizer.padding_side, tokenizer.pad_token_id = "right", tokenizer.pad_token_id or 0
     depth = len(models.blocks(model))
     layers = sorted({depth // 4, depth // 2, 3 * depth // 4, depth - 1})
-    chosen = concepts.load("pocket", DIMENSION)
-    pairs = likelihoods.held_out_pairs(chosen, concepts.folds(chosen, seed=0)[0].test[:asked])
+    concept_set = concepts.load("pocket", DIMENSION)
+    pairs = likelihoods.held_out_pairs(concept_set, concepts.folds(concept_set, seed=0)[0].test[:asked])
     neutral = likelihoods.neutral_text(DIMENSION)
     rows, index = np.unique(pairs, return_inverse=True)
     index = index.reshape(pairs.shape)
-    statements = [chosen.statements[i] for i in rows] + list(neutral)
+    statements = [concept_set.statements[i] for i in rows] + list(neutral)
     vector = np.random.default_rng(0).standard_normal(model.config.hidden_size).astype(np.float32)
 
     def scores() -> np.ndarray:
@@ -82,15 +84,15 @@ def prepared(suite: str = "pocket", asked: int = 120, multipliers: Sequence[floa
         return np.concatenate([score[index[:, 0]] - score[index[:, 1]], -score[len(rows) :]])
 
     def naive() -> list[np.ndarray]:
-        found = [scores()]
+        results = [scores()]
         for layer in layers:
             for multiplier in multipliers:
                 with intervention.steer(model, vector, layer=layer, multiplier=multiplier):
-                    found.append(scores())
-        return found
+                    results.append(scores())
+        return results
 
     def swept() -> list[np.ndarray]:
-        sweep = intervention.Sweep(model, tokenizer, chosen, pairs, layers, neutral)
+        sweep = intervention.Sweep(model, tokenizer, concept_set, pairs, layers, neutral)
         response = intervention.dose_response(sweep, layers, np.stack([vector] * len(layers)), multipliers, sweep.unsteered())
         both = np.concatenate([response.after, response.losses], axis=2)
         return [np.concatenate([response.before, response.plain.losses]), *both.reshape(-1, both.shape[2])]
@@ -120,6 +122,23 @@ def compare(suite: str = "pocket", asked: int = 120, repeats: int = REPEATS, mul
     slow, fast = (min(spent) for spent in seconds.values())
     apart = max(float(np.abs(a - b).max()) for a, b in zip(*results.values(), strict=True))
     return Ratio(suite, ways.layers, len(multipliers), ways.statements, slow, fast, apart)
+
+
+def goal(pairs: int = 5, asked: int = 120) -> list[Row]:
+    """Return the rows of goal 5; the larger model is tried once, at one multiplier. Products are counted apart from the time."""
+    rows = []
+    few = MULTIPLIERS[:1]
+    kinds = {"pocket": (pairs, asked, MULTIPLIERS), "smollm2-135m-instruct-wheel": (1, 40, few)}
+    for suite, (times, most, multipliers) in kinds.items():
+        ratios = [compare(suite, most, 1, multipliers) for _ in range(times)]
+        done = [(Timed(one.sweep, one.apart), Timed(one.naive, 0.0)) for one in ratios]
+        layers = ", ".join(map(str, ratios[0].layers))
+        note = f"layers {layers}, {len(multipliers)} multipliers, {ratios[0].statements} statements"
+        share = products(prepared(suite, most, multipliers))
+        note += f"; ours does {share:.0%} of their matrix products; agreement: largest difference, nats per token"
+        what, against = f"steering sweep, {suite}", "the whole model for every setting"
+        rows.append(row(5, what, against, done, lambda a, b: a - b, target=5.0, tolerance=1e-3, note=note))
+    return rows
 
 
 def main(suite: str = "pocket") -> None:

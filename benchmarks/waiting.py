@@ -130,10 +130,10 @@ def waited(waits: dict[str, Wait], out: Path = profiles.OUT) -> pd.DataFrame:
 
 def write(asked: Sequence[str] = tuple(WAITS)) -> None:
     """Measure what is asked for."""
-    found = waited({what: WAITS[what] for what in asked})
+    waits = waited({what: WAITS[what] for what in asked})
     if OUT.exists():
-        found = pd.concat([(kept := results.read_csv(OUT))[~kept["what"].isin(found["what"])], found])
-    results.write_csv(found, OUT)
+        waits = pd.concat([(before := results.read_csv(OUT))[~before["what"].isin(waits["what"])], waits])
+    results.write_csv(waits, OUT)
 
 
 if __name__ == "__main__":

@@ -22,28 +22,29 @@ from .measure import Row, Timed, paired, row, seconds
 from .nhsic import literal
 
 
-def released(model, tokenizer, chosen: ConceptSet) -> np.ndarray:
+def released(model, tokenizer, concept_set: ConceptSet) -> np.ndarray:
     """Return accuracy, nHSIC(T; X) and nHSIC(T; Y) of every layer, as the released scripts do."""
-    acts, cut, rows = one_by_one(model, tokenizer, chosen.statements), int(0.8 * len(chosen)), []
-    made = [(acts[:, layer] - acts[:, layer].mean(0)) / acts[:, layer].std(0, ddof=1) for layer in range(acts.shape[1])]
-    for features in made:
-        fitted = LogisticRegression().fit(features[:cut], chosen.labels[:cut])
-        accuracy = (fitted.predict(features[cut:]) == chosen.labels[cut:]).mean()
-        rows.append([accuracy, *literal(made[0][:cut], features[:cut], chosen.labels[:cut])])
+    acts, cut, rows = one_by_one(model, tokenizer, concept_set.statements), int(0.8 * len(concept_set)), []
+    layers = [(acts[:, layer] - acts[:, layer].mean(0)) / acts[:, layer].std(0, ddof=1) for layer in range(acts.shape[1])]
+    for features in layers:
+        fitted = LogisticRegression().fit(features[:cut], concept_set.labels[:cut])
+        accuracy = (fitted.predict(features[cut:]) == concept_set.labels[cut:]).mean()
+        rows.append([accuracy, *literal(layers[0][:cut], features[:cut], concept_set.labels[:cut])])
     return np.array(rows)
 
 
-def ours(model, tokenizer, chosen: ConceptSet) -> np.ndarray:
+def ours(model, tokenizer, concept_set: ConceptSet) -> np.ndarray:
     """Return the same by this package."""
-    acts, cut = activations.extract(model, activations.encode(model, tokenizer, chosen.statements)), int(0.8 * len(chosen))
+    acts = activations.extract(model, activations.encode(model, tokenizer, concept_set.statements))
+    cut = int(0.8 * len(concept_set))
     smooth = lambda layer: kernels.released_smoother(acts[:cut, layer])  # noqa: E731
     first, rows = smooth(0), []
     for layer in range(acts.shape[1]):
-        made = (acts[:, layer] - acts[:, layer].mean(0)) / acts[:, layer].std(0, ddof=1)
-        fitted = LogisticRegression().fit(made[:cut], chosen.labels[:cut])
+        scaled = (acts[:, layer] - acts[:, layer].mean(0)) / acts[:, layer].std(0, ddof=1)
+        fitted = LogisticRegression().fit(scaled[:cut], concept_set.labels[:cut])
         t = smooth(layer)
-        accuracy = (fitted.predict(made[cut:]) == chosen.labels[cut:]).mean()
-        rows.append([accuracy, kernels.alignment(first, t), kernels.nhsic_labels(t, chosen.labels[:cut])])
+        accuracy = (fitted.predict(scaled[cut:]) == concept_set.labels[cut:]).mean()
+        rows.append([accuracy, kernels.alignment(first, t), kernels.nhsic_labels(t, concept_set.labels[:cut])])
     return np.array(rows)
 
 
@@ -68,11 +69,11 @@ def goal(source: str = "tracingllm") -> list[Row]:
         f"pocket suite, all six files ({sum(map(len, sets))} statements), one table; least and greatest: of a dimension; "
         "agreement: largest difference of any accuracy (nHSIC differs by the literal formula's float32 error)"
     )
-    made = row(
+    compared = row(
         6, "the paper's table at a checkpoint", "the released procedure", [whole], _apart, target=10.0, tolerance=0.01, note=note
     )
     ratios = [theirs.seconds / own.seconds for own, theirs in done]
-    return [replace(made, low=min(ratios), high=max(ratios))]
+    return [replace(compared, low=min(ratios), high=max(ratios))]
 
 
 def _apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:

@@ -83,6 +83,21 @@ def test_a_run_makes_everything_once_and_leaves_results_untouched_until_it_is_pu
     assert (code, "Yes, tiny was reproduced" in said) == (0, True), said
 
 
+def test_a_study_of_one_experiment_on_two_checkpoints_has_its_tables_and_verdicts_that_say_what_was_not_looked_at(project):
+    (project / "only.yml").write_text(
+        "suite: tiny\nconcepts: mine\nexperiments: [mutual_information]\nmutual_information: {examples: 40}\n"
+    )
+    code, said = start(project, "run", "--study", "only.yml")
+    assert code == 0, said
+    made = project / "runs/only/results"
+    assert {path.stem for path in made.glob("*.csv")} == {"ledger", "concepts", "claims", "mutual_information", "reweighting"}
+    assert pd.read_csv(made / "mutual_information.csv")["revision"].unique().tolist() == ["step0", "step1"]
+    claims = pd.read_csv(made / "claims.csv")
+    tested = claims.loc[claims["verdict"] != "not testable here", "claim"]
+    assert set(tested) == {"ty_keeps_rising", "near_zero_at_start", "middle_layers_hold_ty"}
+    assert claims["note"].notna().all()  # which says of the others why not
+
+
 TOY = {
     "tracing_utils/experiments/toy/__init__.py": '"""How long the activations of a statement are."""\n',
     "tracing_utils/experiments/toy/norms.py": """import numpy as np

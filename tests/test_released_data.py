@@ -112,7 +112,9 @@ def test_what_is_published_is_what_the_files_hold(corrected, published):
     released = {dimension: load("tracingllm", dimension) for dimension in DIMENSIONS}
     found = {("fairness", *pair) for pair in values(anti_stereotypes(released["fairness"], datasets.stereoset())).items()}
     found |= {("robustness", *pair) for pair in values(capital_rule(released["robustness"])).items()}
-    found |= {("reliability", *p) for p in values(question_overlap(released["reliability"], datasets.test_questions())).items()}
+    found |= {
+        ("reliability", *p) for p in values(question_overlap(released["reliability"], released_data.test_questions())).items()
+    }
     found |= {(dimension, *pair) for dimension, chosen in released.items() for pair in values(copies(chosen)).items()}
     assert len(found) == 4 + 3 + 2 + 15
     for dimension, fault, (value, n) in found:

@@ -84,12 +84,12 @@ def compare(args: argparse.Namespace) -> int:
     """Say whether a rerun gave the published results, table by table; end with 1 if it did not."""
     from .run import reproduction
 
-    found = reproduction.compare(args.study, args.other)
-    print(found.sentence, found.tables.to_string(), sep="\n\n")
-    if len(found.verdicts):
-        print("\nVerdicts that differ:", found.verdicts.to_string(), sep="\n")
-    print(f"\n{found.machines.to_string()}")
-    return 0 if found.reproduced else 1
+    comparison = reproduction.compare(args.study, args.other)
+    print(comparison.sentence, comparison.tables.to_string(), sep="\n\n")
+    if len(comparison.verdicts):
+        print("\nVerdicts that differ:", comparison.verdicts.to_string(), sep="\n")
+    print(f"\n{comparison.machines.to_string()}")
+    return 0 if comparison.reproduced else 1
 
 
 @command()
@@ -143,7 +143,7 @@ def ledger(args: argparse.Namespace) -> None:
 )
 def concepts(args: argparse.Namespace) -> None:
     """List concept sets: sizes, balance, groups, licences, lexical floors."""
-    from .experiments.probing.controls import describe
+    from . import experiments
     from .statements import concepts, datasets
 
     form = "{:<12} {:<12} {:>10} {:>12} {:>7} {:>6}  {}"
@@ -155,7 +155,7 @@ def concepts(args: argparse.Namespace) -> None:
                 continue
             with warnings.catch_warnings(record=True) as raised:
                 warnings.simplefilter("always")
-                row = describe([concepts.load(source, dimension)]).iloc[0]
+                row = experiments.describer()([concepts.load(source, dimension)]).iloc[0]
             n, trustworthy, name = row["statements"], row["trustworthy"], row["concept_set"]
             share, floor = f"{trustworthy} ({trustworthy / n:.0%})", f"{row['floor']:.3f}"
             print(form.format(name, dimension, n, share, row["groups"], floor, row["licence"]), flush=True)
@@ -197,7 +197,7 @@ def pretrain(args: argparse.Namespace) -> None:
 
     report, base = partial(print, flush=True), pretraining.BASE_RECIPE
     recipe = replace(base, steps=base.steps if args.steps is None else args.steps, seed=args.seed)
-    pretraining.pretrain(args.out, corpus.read(report), recipe, report)
+    pretraining.pretrain(args.out, corpus.parts(report), recipe, report)
     pretraining.tune_chat(args.out, corpus.exchanges(), report=report)
     model_card.write(args.out)
     print(f"The suite lies in {args.out}.")

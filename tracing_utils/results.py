@@ -15,7 +15,7 @@ import pandas as pd
 from .checkpoints.types import Checkpoint
 from .core.errors import brief, file_name, unknown
 from .core.evaluation import Estimate
-from .core.paths import PROJECT
+from .core.paths import PROJECT, replacing
 from .statements.concepts import DESIGNED, ConceptSet
 
 __all__ = [
@@ -67,10 +67,8 @@ def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table of any columns as CSV (four significant digits), by rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
-    os.replace(part, path)
+    with replacing(path) as part:
+        table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -135,11 +133,9 @@ def publish(study: str) -> None:
     source, target = own(study), folder(study)
     if not whole(source):
         raise ValueError(f"What is published must be a finished run; runs/{study}/results is none. Run the study again.")
-    target.mkdir(parents=True, exist_ok=True)
     for name in [*json.loads((source / "provenance.json").read_text(encoding="utf-8"))["tables"], "provenance.json"]:
-        part = target / f"{name}.part"
-        shutil.copyfile(source / name, part)
-        os.replace(part, target / name)
+        with replacing(target / name) as part:
+            shutil.copyfile(source / name, part)
 
 
 _read: dict[str, None] = {}

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tracing_utils.checkpoints import files, ledger, models, suites
-from tracing_utils.checkpoints.models import load_model, swap
+from tracing_utils.checkpoints.models import load_model
 from tracing_utils.checkpoints.types import Checkpoint
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 12345\n"
@@ -92,7 +92,6 @@ def test_an_index_that_names_its_shards_otherwise_decides_which_files_are_read(f
     in_shards(folder / "step8", "consolidated-{}-{}.safetensors")
     assert files.weights(folder / "step8") == ["consolidated-1-2.safetensors", "consolidated-2-2.safetensors"]
     assert same(load_model(at(folder / "step8"), head=True), whole)
-    assert same(swap(load_model(at(folder / "step1"), head=True), at(folder / "step8")), whole)
     made = ledger.table(suites.load(str(folder)).checkpoints)
     assert made["faults"].tolist() == [""] * 5
     (folder / "step8" / INDEX).unlink()
@@ -293,8 +292,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("spoil", REFUSED, ids=lambda spoil: spoil.__name__)
-def test_a_folder_that_leaves_open_what_its_weights_are_is_refused_by_ledger_load_and_swap_alike(spoil, folder):
-    model = load_model(at(folder / "step1"), head=False)
+def test_a_folder_that_leaves_open_what_its_weights_are_is_refused_by_ledger_and_load_alike(spoil, folder):
     ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
     spoil(folder / "step8")
     made = ledger.table(suites.load(str(folder)).checkpoints)
@@ -302,10 +300,9 @@ def test_a_folder_that_leaves_open_what_its_weights_are_is_refused_by_ledger_loa
     assert made["faults"].tolist()[3].count("; ") <= 1  # and no second, wrong cause but that the weights are pickled
     with pytest.raises(ValueError, match="these have not: step8"):
         ledger.check(made)
-    for read in (lambda: load_model(at(folder / "step8"), head=False), lambda: swap(model, at(folder / "step8"))):
-        with pytest.raises(ValueError, match="must hold one whole model; it holds ") as refused:
-            read()
-        assert REFUSED[spoil] in str(refused.value)
+    with pytest.raises(ValueError, match="must hold one whole model; it holds ") as refused:
+        load_model(at(folder / "step8"), head=False)
+    assert REFUSED[spoil] in str(refused.value)
 
 
 def test_what_lies_beside_and_is_no_second_save_is_let_pass(folder):
@@ -386,7 +383,6 @@ def test_an_index_may_name_files_in_a_folder_inside(folder):
     whole = load_model(at(folder / "step8"), head=True)
     deeper(folder / "step8")
     assert same(load_model(at(folder / "step8"), head=True), whole)
-    assert same(swap(load_model(at(folder / "step1"), head=True), at(folder / "step8")), whole)
     made = ledger.table(suites.load(str(folder)).checkpoints).set_index("revision")
     assert (made["faults"] == "").all()
     assert made["bytes"]["step8"] > 0
@@ -476,9 +472,8 @@ def test_a_quantisation_that_tells_no_method_is_refused_by_the_ledger_and_by_loa
 
 
 @pytest.mark.parametrize("change", [in_shards, pickled, pickled_as_once, deeper])
-def test_a_file_of_weights_that_is_cut_is_named_by_ledger_load_and_swap(folder, change):
+def test_a_file_of_weights_that_is_cut_is_named_by_ledger_and_load(folder, change):
     change(folder / "step8")
-    model = load_model(at(folder / "step1"), head=False)
     ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
     name = files.weights(folder / "step8")[-1]
     path = folder / "step8" / name
@@ -486,9 +481,8 @@ def test_a_file_of_weights_that_is_cut_is_named_by_ledger_load_and_swap(folder, 
     said = f"a damaged file: {name} cannot be read, "
     with pytest.raises(ValueError, match=rf"step8 \({re.escape(said)}"):
         ledger.check(ledger.table(suites.load(str(folder)).checkpoints))
-    for read in (lambda: load_model(at(folder / "step8"), head=False), lambda: swap(model, at(folder / "step8"))):
-        with pytest.raises(ValueError, match=re.escape(said)):
-            read()
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load_model(at(folder / "step8"), head=False)
 
 
 def stored_as(dtype):

@@ -558,4 +558,4 @@ def test_the_plan_and_the_activations_refuse_what_the_tokenizer_cannot_tell_apar
     with pytest.raises(ValueError, match="Statements of opposite labels must have different tokens; in mine"):
         plan.costs(read)
     with pytest.raises(ValueError, match="Statements of opposite labels must have different tokens; in mine"):
-        activations.save([read.loaded["step1"]], read.statement_sets(next(iter(read.sets))), tmp_path / "out")
+        activations.save(read.loaded["step1"], read.statement_sets(next(iter(read.sets))), tmp_path / "out")

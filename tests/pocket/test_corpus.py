@@ -151,7 +151,7 @@ def test_the_corpus_is_running_text_then_dictionary_then_thesaurus(wheel, wordne
     lines = []
     documents = [running_text(wheel), dictionary(wordnet), thesaurus(moby, seed=0), thesaurus(moby, seed=1, readings=2)]
     names = ["running text", "dictionary", "thesaurus", "thesaurus, two more readings"]
-    parts = corpus.read(lines.append)
+    parts = corpus.parts(lines.append)
     assert list(parts.items()) == list(zip(names, documents, strict=True))
     assert [line.split(":")[0] for line in lines] == names
 
@@ -161,4 +161,4 @@ def test_an_archive_without_the_text_that_is_read_is_refused(wheel, wordnet, tmp
     monkeypatch.setattr(corpus.downloads, "fetch_wheel", lambda *_: wheel)
     monkeypatch.setattr(corpus.downloads, "fetch_tarball", {corpus.DICTIONARY: wordnet, corpus.THESAURUS: bare}.get)
     with pytest.raises(ValueError, match="the archive of the thesaurus holds none"):
-        corpus.read(lambda _: None)
+        corpus.parts(lambda _: None)

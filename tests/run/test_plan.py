@@ -46,7 +46,7 @@ def test_operations_are_two_for_each_parameter_a_token_is_multiplied_with(study,
 
 def test_the_planned_bytes_of_activations_are_those_of_the_file(study, tmp_path):
     checkpoint = study.loaded["step0"]
-    activations.save([checkpoint], [study.concept_set(*study.sets, "privacy")], tmp_path)
+    activations.save(checkpoint, [study.concept_set(*study.sets, "privacy")], tmp_path)
     with safe_open(tmp_path / "step0.safetensors", "numpy") as file:
         held = sum(file.get_tensor(name).nbytes for name in file.keys())  # noqa: SIM118
     assert plan.costs(study)["activations"][0] == held

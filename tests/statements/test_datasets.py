@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.released_data import one_is_trustworthy
 from tracing_utils.__main__ import main
 from tracing_utils.statements import datasets
 from tracing_utils.statements.concepts import DIMENSIONS, Split, folds, load
@@ -60,7 +61,7 @@ def test_the_files_whose_1_is_undesirable_are_turned_and_the_others_are_not(rele
     file = raw(released_folder, dimension)["label"].to_numpy()
     turned = dimension in {"privacy", "toxicity", "robustness"}
     assert np.array_equal(load(tracingllm, dimension).labels, 1 - file if turned else file)
-    assert datasets.one_is_trustworthy(dimension) != turned
+    assert one_is_trustworthy(dimension) != turned
 
 
 def test_released_twins_pairs_and_questions_are_bound_together(tracingllm):

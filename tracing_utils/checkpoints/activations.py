@@ -11,7 +11,6 @@ A file of activations is written batch by batch and read where it is looked at; 
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,12 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
+from ..core.paths import replacing
 from ..statements.concepts import ConceptSet
 from . import ledger, tokens
 from .types import Checkpoint
 
-__all__ = ["BUDGET", "MEMORY", "batches", "check", "encode", "extract", "of", "save", "whole"]
+__all__ = ["BUDGET", "MEMORY", "batches", "check", "encode", "extract", "of", "padded", "save", "whole"]
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,12 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         rows = max(1, budget // lengths[order[start]])
         yield order[start : start + rows]
         start += rows
+
+
+def padded(ids: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return rows of tokens with token 0 behind the shorter ones, so that all are as long as the longest."""
+    width = max(map(len, ids))
+    return [[*row, *[0] * (width - len(row))] for row in ids]
 
 
 def encode(
@@ -136,12 +142,11 @@ def _stream(
     handles = [block.register_forward_hook(gather) for block in blocks]
     try:
         for rows in batches(lengths, token_budget or BUDGET[base.device.type]):
-            width = lengths[rows[0]]
             with torch.inference_mode():
-                padded = on_device([[*ids[i], *[0] * (width - lengths[i])] for i in rows])
+                inputs = on_device(padded([ids[i] for i in rows]))
                 row, last = on_device(range(len(rows))), on_device([lengths[i] - 1 for i in rows])
                 gathered.clear()
-                base(input_ids=padded, use_cache=False)
+                base(input_ids=inputs, use_cache=False)
                 batch, copied = torch.stack(gathered, dim=1).float(), None
                 if gpu:
                     batch = torch.empty(batch.shape, pin_memory=True).copy_(batch, non_blocking=True)
@@ -273,66 +278,48 @@ def whole(file: Path) -> bool:
     return all(_sha256(file, name) == metadata.get(_digest(name)) for name in names)
 
 
-def _load(
-    checkpoint: Checkpoint, trust_remote_code: bool, used: "transformers.PreTrainedModel | None" = None, dtype: str = "auto"
-):
-    """Return the model, checked, and the tokenizer; weights are put into the `used` model where that is possible."""
+def _load(checkpoint: Checkpoint, trust_remote_code: bool, dtype: str = "auto"):
+    """Return the model, checked, and the tokenizer."""
     from . import models  # noqa: PLC0415 - see extract
 
     trusted, checkpoint = {"trust_remote_code": trust_remote_code}, models.at_hand(checkpoint)
     tokenizer = models.load_tokenizer(checkpoint, **trusted)
-    if used is not None:
-        model = models.swap(used, checkpoint, **trusted)
-    else:
-        model = models.load_model(checkpoint, head=False, dtype=models.dtype_named(dtype, checkpoint, **trusted), **trusted)
+    model = models.load_model(checkpoint, head=False, dtype=models.dtype_named(dtype, checkpoint, **trusted), **trusted)
     check(model, tokenizer)
     return model, tokenizer
 
 
 def save(
-    checkpoints: Iterable[Checkpoint],
+    checkpoint: Checkpoint,
     sets: Sequence[ConceptSet],
     folder: Path,
     *,
     trust_remote_code: bool = False,
     dtype: str = "auto",
 ) -> None:
-    """Write the activations of several sets at several checkpoints, one file a checkpoint: `folder/<revision>.safetensors`.
+    """Write the activations of several sets at a checkpoint into one file, `folder/<revision>.safetensors`, by rename.
 
-    Each file appears, by rename, as soon as its checkpoint is done. A whole file that already holds these sets of these
-    weights stays, so a broken run continues. Between checkpoints of one architecture only the weights are exchanged.
-    The file holds float32, by `<set>/<dimension>`; its metadata hold what decided them, their sha256, and the dtype of the model.
-
-    Args:
-        checkpoints: read one at a time, so that they may still be arriving.
-        sets: the statements.
-        folder: created if it is not there.
-        trust_remote_code: run Python code that lies beside the weights.
-        dtype: that the model has: float32, bfloat16, or auto for what `models.choose_dtype` chooses here.
+    A whole file that already holds these sets of these weights stays. It holds float32, by `<set>/<dimension>`; its metadata hold
+    what decided them, their sha256, and the dtype of the model: float32, bfloat16, or by auto what `models.choose_dtype` chooses.
 
     Raises:
-        ValueError: if a checkpoint cannot be read or traced.
+        ValueError: if the checkpoint cannot be read or traced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model, encoded = None, {}
-    for checkpoint in checkpoints:
-        path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
-        keys |= {"dtype": dtype} if dtype != "auto" else {}
-        if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
-            continue
-        model, tokenizer = _load(checkpoint, trust_remote_code, model, dtype)
-        ids = {}
-        for concepts in sets:
-            if (known := (*ledger.tokenizer_identity(checkpoint), concepts.sha256)) not in encoded:
-                encoded[known] = _encode_set(model, tokenizer, concepts)
-            ids[_name(concepts)] = encoded[known]
-        _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
+    path, keys = folder / f"{checkpoint.revision}.safetensors", _keys(checkpoint, sets)
+    keys |= {"dtype": dtype} if dtype != "auto" else {}
+    if path.exists() and keys.items() <= _metadata(path).items() and whole(path):
+        return
+    model, tokenizer = _load(checkpoint, trust_remote_code, dtype)
+    ids = {_name(concepts): _encode_set(model, tokenizer, concepts) for concepts in sets}
+    _write(model, ids, path, keys | {"dtype": str(model.dtype).removeprefix("torch.")})
 
 
 def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]], path: Path, metadata: dict) -> None:
     """Extract into a safetensors file batch by batch.
 
-    The header is written here, since a set may not fit in memory and safetensors' own writer takes whole tensors only.
+    The header is written here. safetensors' own writer takes whole arrays: they would be written twice, or be mapped, and a
+    full disk kills whoever writes into a mapped file.
     """
     from . import models  # noqa: PLC0415 - see extract
 
@@ -343,8 +330,7 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
     for name, rows in ids.items():
         begin, end = end, end + size * len(rows)
         header[name] = {"dtype": "F32", "shape": [len(rows), *shape], "data_offsets": [begin, end]}
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.write(header_bytes := _header_bytes(header))
         for name, statements in ids.items():
             begin = len(header_bytes) + header[name]["data_offsets"][0]
@@ -356,7 +342,6 @@ def _write(model: "transformers.PreTrainedModel", ids: dict[str, list[list[int]]
         digests = {_digest(name): _sha256(part, name) for name in ids}
         file.seek(0)
         file.write(_header_bytes(header | {"__metadata__": metadata | digests}))
-    os.replace(part, path)
 
 
 def _header_bytes(header: dict) -> bytes:

@@ -107,9 +107,9 @@ def chat_template(folder: Path) -> tuple[Path, str] | None:
     if (file := folder / CHAT_TEMPLATE).is_file():
         return file, file.read_text(encoding="utf-8")
     for name in ("tokenizer_config.json", "chat_template.json"):
-        told = (_object(folder / name) or {}).get("chat_template")
-        if isinstance(told, str):
-            return folder / name, told
+        template = (_object(folder / name) or {}).get("chat_template")
+        if isinstance(template, str):
+            return folder / name, template
     return None
 
 
@@ -136,49 +136,44 @@ def pointers(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def faults(folder: Path, tokenizer: Path | None = None) -> list[str]:
-    """Return what is wrong with the files of a checkpoint's folder; what begins with one of `REFUSED` forbids to read it.
+    """Return what is wrong with the files of a checkpoint's folder, and of its tokenizer's if that is given.
 
-    Args:
-        folder: of the checkpoint.
-        tokenizer: the folder of its tokenizer, if that is looked at too.
+    What begins with one of `REFUSED` forbids to read it.
     """
     here, read = [path.name for path in folder.iterdir()], weights(folder)
     places = [(folder, ["config.json", *INDICES, *read])]
     if tokenizer and tokenizer.is_dir():
         places.append((tokenizer, tokenizer_names(path.name for path in tokenizer.iterdir())))
-    found = adapters(here)
+    wrong = adapters(here)
     nested = [path.name for path in folder.iterdir() if path.is_dir() and adapters(each.name for each in path.iterdir())]
-    found += [f"adapters inside it, not used: {', '.join(sorted(nested))}"] if nested else []
+    wrong += [f"adapters inside it, not used: {', '.join(sorted(nested))}"] if nested else []
     for place, names in places:
-        found += pointers(place, names)
+        wrong += pointers(place, names)
     if ADDED in here and not tokenizer_names(here):
-        found.append(f"{ADDED} is not used, since no vocabulary lies beside it")
+        wrong.append(f"{ADDED} is not used, since no vocabulary lies beside it")
     needed = {*INDICES, *(name for names in indices(folder).values() for name in names)}
     if lost := [name for name in dangling(folder) if is_weights(name) or name in needed]:
-        return [*found, f"{_A_LINK} in place of {', '.join(lost)}: copy what it leads to"]
-    found += untold(configuration(folder) or {})
-    found += _damaged(folder, read)
-    found += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
+        return [*wrong, f"{_A_LINK} in place of {', '.join(lost)}: copy what it leads to"]
+    wrong += untold(configuration(folder) or {})
+    wrong += _damaged(folder, read)
+    wrong += [f"{_UNSCALED}: {name}" for name in _unscaled(folder, read)[:1]]
     if not read:
-        return found + _nothing_named(indices(folder))
-    found += _pickles(here, read)
-    found += _of_weights(folder, read, sorted(filter(is_weights, here)))
-    return found if any(fault.startswith(REFUSED) for fault in found) else found + _others(here, read)
+        return wrong + _nothing_named(indices(folder))
+    wrong += _pickles(here, read)
+    wrong += _of_weights(folder, read, sorted(filter(is_weights, here)))
+    return wrong if any(fault.startswith(REFUSED) for fault in wrong) else wrong + _others(here, read)
 
 
 def of_names(names: Iterable[str], read: list[str], indexed: Mapping[str, list[str]]) -> list[str]:
-    """Return what is wrong with a checkpoint on a hub, of which no file of weights is here.
+    """Return what is wrong with a checkpoint on a hub, of which no file of weights is here, by the names of all its files.
 
-    Args:
-        names: of all its files.
-        read: those of them that are its weights.
-        indexed: the files that each index names (`indices`).
+    `read` are those that are its weights, `indexed` what `indices` tells.
     """
     names = {name for name in names if "/" not in name}
-    found, alike = adapters(names), sorted(filter(is_weights, names))
+    wrong, alike = adapters(names), sorted(filter(is_weights, names))
     if read:
-        return found + _pickles(names, read) + _second_save(read, alike) + _of_index(read, alike, indexed) + _others(names, read)
-    return found + _nothing_named(indexed)
+        return wrong + _pickles(names, read) + _second_save(read, alike) + _of_index(read, alike, indexed) + _others(names, read)
+    return wrong + _nothing_named(indexed)
 
 
 def _pickles(names: Iterable[str], read: list[str]) -> list[str]:
@@ -195,8 +190,8 @@ def _second_save(read: list[str], others: Iterable[str]) -> list[str]:
     """Return the fault of one whole file beside others that are weights of its kind."""
     if not any(read == [index.removesuffix(".index.json")] for index in INDICES):
         return []
-    found = [name for name in others if name not in read and name.endswith(Path(read[0]).suffix)]
-    return [f"{_TWO_SAVES}, {read[0]} and {found[0]}: delete the one that is not this checkpoint's"] if found else []
+    second = [name for name in others if name not in read and name.endswith(Path(read[0]).suffix)]
+    return [f"{_TWO_SAVES}, {read[0]} and {second[0]}: delete the one that is not this checkpoint's"] if second else []
 
 
 def _of_weights(folder: Path, read: list[str], alike: list[str]) -> list[str]:
@@ -220,9 +215,9 @@ def _of_index(read: list[str], alike: list[str], indexed: Mapping[str, list[str]
         return []
     if index not in indexed:
         return [f"{_UNFIT}: {index} is not there, or cannot be read"]
-    found = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in indexed[index] if name not in read][:1]
+    missing = [f"{_UNFIT}: {index} names {brief(name)}, which is not here" for name in indexed[index] if name not in read][:1]
     others = [name for name in alike if name not in read and name.endswith(kind)]
-    return found + ([f"not named by the index, and not used: {', '.join(others)}"] if others else [])
+    return missing + ([f"not named by the index, and not used: {', '.join(others)}"] if others else [])
 
 
 def _nothing_named(indexed: Mapping[str, list[str]]) -> list[str]:
@@ -259,45 +254,45 @@ def quantised(folder: Path) -> str:
     """Return how the weights in a folder were quantised, as a note, config.json or their dtypes say; empty if they do not."""
     if (note := folder / NOTE).is_file():
         return note.read_text(encoding="utf-8").strip()
-    if told := quantisation(configuration(folder) or {}):
-        return told
+    if method := quantisation(configuration(folder) or {}):
+        return method
     return ", ".join(sorted(filter(_SMALL.match, _dtypes(folder))))
 
 
 def quantisation(config: dict) -> str:
     """Return method and bits of the quantisation that a configuration tells of, or that of its text part; empty if none."""
     nested = config.get("text_config")
-    told = config.get("quantization_config") or config.get("compression_config")
-    if not told:
+    entry = config.get("quantization_config") or config.get("compression_config")
+    if not entry:
         return quantisation(nested) if isinstance(nested, dict) else ""
-    if not isinstance(told, dict):
+    if not isinstance(entry, dict):
         return "unknown"
-    bits = told.get("bits") or next((n for n in (4, 8) if told.get(f"load_in_{n}bit")), None)
-    return str(told.get("quant_method", "unknown")) + (f", {bits} bits" if bits else "")
+    bits = entry.get("bits") or next((n for n in (4, 8) if entry.get(f"load_in_{n}bit")), None)
+    return str(entry.get("quant_method", "unknown")) + (f", {bits} bits" if bits else "")
 
 
 def untold(config: dict) -> list[str]:
     """Return the fault of a configuration that tells of a quantisation, or of that of its text part, and not how it was done."""
     for part in (config, config.get("text_config")):
         for name in ("quantization_config", "compression_config"):
-            told = part.get(name) if isinstance(part, dict) else None
-            known = isinstance(told, dict) and (isinstance(told.get("quant_method"), str) or by_bitsandbytes(name, told))
-            if told is not None and not known:
+            entry = part.get(name) if isinstance(part, dict) else None
+            known = isinstance(entry, dict) and (isinstance(entry.get("quant_method"), str) or by_bitsandbytes(name, entry))
+            if entry is not None and not known:
                 return [
-                    f"{_UNTOLD}: {name} in config.json must be a mapping with a quant_method, and is {brief(told)}. Write the "
+                    f"{_UNTOLD}: {name} in config.json must be a mapping with a quant_method, and is {brief(entry)}. Write the "
                     "method, or take the weights from before"
                 ]
     return []
 
 
-def by_bitsandbytes(name: str, told: dict) -> bool:
+def by_bitsandbytes(name: str, entry: dict) -> bool:
     """Return whether transformers takes a mapping for that of bitsandbytes, whatever method it names."""
-    return name == "quantization_config" and any(told.get(f"load_in_{n}bit") for n in (4, 8))
+    return name == "quantization_config" and any(entry.get(f"load_in_{n}bit") for n in (4, 8))
 
 
 def _damaged(folder: Path, read: Iterable[str]) -> list[str]:
     """Return a fault for each file of weights that cannot be read to its end; one that is more than tensors is another matter."""
-    found = []
+    wrong = []
     for name in read:
         if not is_pointer(folder / name):
             try:
@@ -308,8 +303,8 @@ def _damaged(folder: Path, read: Iterable[str]) -> list[str]:
             except UnpicklingError:
                 continue
             except Exception as error:  # whatever the readers come upon
-                found.append(f"{DAMAGED}: {name} cannot be read, {' '.join(str(error).split()).partition('. ')[0].rstrip('.')}")
-    return found
+                wrong.append(f"{DAMAGED}: {name} cannot be read, {' '.join(str(error).split()).partition('. ')[0].rstrip('.')}")
+    return wrong
 
 
 class _Tensor(NamedTuple):
@@ -332,29 +327,29 @@ def _of_safetensors(file: Path) -> dict[str, _Tensor]:
     with file.open("rb") as stored:
         size = int.from_bytes(stored.read(8), "little")
         header = json.loads(stored.read(min(size, file.stat().st_size)))
-    found = {}
-    for name, told in header.items():
-        if name != "__metadata__" and "data_offsets" in told:
-            start, end = told["data_offsets"]
-            found[name] = _Tensor(told["dtype"], told["shape"], partial(_stored, file, 8 + size + start, end - start))
-    return found
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and "data_offsets" in entry:
+            start, end = entry["data_offsets"]
+            tensors[name] = _Tensor(entry["dtype"], entry["shape"], partial(_stored, file, 8 + size + start, end - start))
+    return tensors
 
 
 def _of_pickle(file: Path) -> dict[str, _Tensor]:
     import torch  # noqa: PLC0415 - seconds, which few folders need
 
-    found, mapped = {}, is_zipfile(file)  # as torch writes it since 1.6; what is older is read whole
+    tensors, mapped = {}, is_zipfile(file)  # as torch writes it since 1.6; what is older is read whole
     for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=mapped).items():
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{brief(name)} in it is no tensor: save the state_dict of the model alone")
         kind = str(tensor.dtype).removeprefix("torch.").removesuffix("fn").upper()  # FLOAT8_E4M3, BFLOAT16, UINT8, BOOL
         flat = tensor.contiguous().flatten().view(torch.uint8).numpy()
-        found[name] = _Tensor(
+        tensors[name] = _Tensor(
             re.sub("FLOAT|INT", lambda match: match[0][0], kind),
             list(tensor.shape),
             lambda most, flat=flat: iter([flat[:most].tobytes()]),
         )
-    return found
+    return tensors
 
 
 def _twice(folder: Path, read: Iterable[str]) -> list[tuple[str, str, str]]:

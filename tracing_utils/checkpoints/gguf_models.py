@@ -94,20 +94,17 @@ def _convert(path: Path, out: Path) -> None:
 
 
 def _refuse_left_over(stored: "gguf.GGUFReader", model: "transformers.PreTrainedModel", path: Path) -> None:
-    """Refuse a file with more numbers than the model took: transformers drops, without a word, tensors it knows no name for.
-
-    Scales of rotary frequencies that are all 1 change nothing.
-    """
+    """Refuse a file with more numbers than the model took: transformers drops tensors it knows no name for, without a word."""
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map  # noqa: PLC0415
 
     architecture = stored.get_field("general.architecture").contents()
     known = get_gguf_hf_weights_map(model, TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config={}))
     tied = {"output.weight"} if model.config.tie_word_embeddings else set()
-    told = [tensor for tensor in stored.tensors if tensor.name not in tied]
-    told = [tensor for tensor in told if not (tensor.name.startswith("rope_") and (tensor.data == 1).all())]
-    if sum(int(tensor.n_elements) for tensor in told) <= sum(weight.numel() for weight in model.parameters()):
+    tensors = [tensor for tensor in stored.tensors if tensor.name not in tied]
+    tensors = [tensor for tensor in tensors if not (tensor.name.startswith("rope_") and (tensor.data == 1).all())]
+    if sum(int(tensor.n_elements) for tensor in tensors) <= sum(weight.numel() for weight in model.parameters()):
         return
-    left = [tensor.name for tensor in told if tensor.name not in known] or ["tensors of another shape"]
+    left = [tensor.name for tensor in tensors if tensor.name not in known] or ["tensors of another shape"]
     raise ValueError(
         f"{path} must hold the weights of a {architecture} and no others; {len(left)} would be left over, the first is "
         f"{brief(left[0])}. transformers has no place for them in this architecture: take safetensors of this model."

@@ -279,16 +279,12 @@ def _described(remote: Remote, what: str) -> Remote:
     family = None if remote.subfolder else metadata["model_type"]
     quantised = "" if remote.subfolder else metadata.get("quantised", "")
     faults = [*files.of_names(here, _weights(here, indexed), indexed), *([] if remote.subfolder else metadata.get("untold", []))]
-    told = {"model_type": family, "quantised": quantised, "faults": tuple(faults)}
-    return replace(remote, commit=metadata["commit"], files=needed, **told)
+    facts = {"model_type": family, "quantised": quantised, "faults": tuple(faults)}
+    return replace(remote, commit=metadata["commit"], files=needed, **facts)
 
 
 def _metadata(remote: Remote, what: str) -> dict:
-    """Return commit, family and files of a repository at a commit: from our cache, from the hub, or offline from its cache.
-
-    What a commit holds never changes, so it is asked once: a suite of a thousand revisions that meets the hub's
-    limit of requests goes on from there.
-    """
+    """Return commit, family and files of a repository at a commit: from our cache, from the hub, or offline from its cache."""
     pinned = re.fullmatch("[0-9a-f]{40}", remote.commit)  # and not a branch, which may move, or a path
     path = downloads.cache_folder() / "hub" / f"{remote.commit}.json"
     if pinned and path.is_file():
@@ -349,10 +345,10 @@ def _cached_files(remote: Remote, what: str) -> dict:
     for commit, cached in _cached(remote.repo).items():
         if remote.commit in (commit, *cached.refs):
             root = cached.snapshot_path
-            found = {
+            entries = {
                 file.file_path.relative_to(root).as_posix(): [file.size_on_disk, file.blob_path.name] for file in cached.files
             }
-            return {"commit": commit, "model_type": None, "files": found}
+            return {"commit": commit, "model_type": None, "files": entries}
     raise HubError(_sentence(what, "Nothing was asked of the hub.", OfflineModeIsEnabled()), gone=True)
 
 
@@ -397,21 +393,22 @@ def with_tokenizer(checkpoint: Checkpoint, into: Path) -> Checkpoint:
 
 def whole(checkpoint: Checkpoint, folder: Path) -> bool:
     """Return whether the files that `fetch` put into a folder have the hashes of the metadata, as far as these are known."""
-    placed_in = [(folder, checkpoint.remote)]
-    if tokenizer := checkpoint.remote.tokenizer:
-        names = tokenizer_names(file.name for file in tokenizer.files)
-        placed_in.append((folder / "tokenizer", replace(tokenizer, files=tuple(f for f in tokenizer.files if f.name in names))))
-    return all(
-        (place / file.name).is_file() and _digest(place / file.name, file) == file.digest
-        for place, remote in placed_in
-        for file in remote.files
+    remote = checkpoint.remote
+    words = _of_tokenizer(remote.tokenizer) if remote.tokenizer else []
+    return all(_is(folder / file.name, file) for file in remote.files) and all(
+        _is(folder / "tokenizer" / file.name, file) for file in words
     )
+
+
+def _of_tokenizer(remote: Remote) -> list[RemoteFile]:
+    """Return those of the files that a tokenizer needs."""
+    words = tokenizer_names(file.name for file in remote.files)
+    return [file for file in remote.files if file.name in words or NAMED_TEMPLATE.fullmatch(file.name)]
 
 
 def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = False) -> None:
     """Put the files of `remote` into `target`, each checked."""
-    words = tokenizer_names(file.name for file in remote.files)
-    needed = [file for file in remote.files if not tokenizer_only or file.name in words or NAMED_TEMPLATE.fullmatch(file.name)]
+    needed = _of_tokenizer(remote) if tokenizer_only else remote.files
     target.mkdir(parents=True, exist_ok=True)
     waiting = [file for file in needed if not _whole(target / file.name, file) and not _linked(remote, file, target)]
     scratch = target / ".download"
@@ -439,7 +436,7 @@ def _get(remote: Remote, target: Path, what: str, *, tokenizer_only: bool = Fals
 
 def _whole(path: Path, file: RemoteFile) -> bool:
     """Return whether a file is here from before, with the right content; one of another commit is deleted."""
-    if path.is_file() and _digest(path, file) == file.digest:
+    if _is(path, file):
         return True
     path.unlink(missing_ok=True)
     return False
@@ -449,7 +446,7 @@ def _linked(remote: Remote, file: RemoteFile, target: Path) -> bool:
     """Link a file that the user's Hugging Face cache holds; return whether it does, with the right content."""
     path = f"{remote.subfolder}/{file.name}" if remote.subfolder else file.name
     cached = try_to_load_from_cache(remote.repo, path, cache_dir=constants.HF_HUB_CACHE, revision=remote.commit)
-    if not isinstance(cached, str) or _digest(Path(cached), file) != file.digest:
+    if not isinstance(cached, str) or not _is(Path(cached), file):
         return False
     (target / file.name).parent.mkdir(parents=True, exist_ok=True)
     (target / file.name).symlink_to(Path(cached).resolve())
@@ -478,6 +475,11 @@ def _check_file(path: Path, file: RemoteFile, what: str) -> None:
             f"{file.name} of {what} must have {file.size} bytes and hash {file.digest}; {size} bytes with hash {actual} came. "
             "It was deleted, the other files are kept; run the same command again."
         )
+
+
+def _is(path: Path, file: RemoteFile) -> bool:
+    """Return whether what lies at a path is this file."""
+    return path.is_file() and _digest(path, file) == file.digest
 
 
 def _digest(path: Path, file: RemoteFile) -> str:

@@ -155,27 +155,25 @@ def table(checkpoints: Sequence[Checkpoint], final: Checkpoint | None = None) ->
 
 def _tokenizers(checkpoints: Sequence[Checkpoint]) -> dict[Checkpoint, str]:
     """Return one sha256 over the files of each checkpoint's tokenizer, empty where it has none."""
-    found = {checkpoint: tokenizer_identity(checkpoint) for checkpoint in checkpoints}
+    identities = {checkpoint: tokenizer_identity(checkpoint) for checkpoint in checkpoints}
     return {
-        checkpoint: hashlib.sha256(json.dumps(each).encode()).hexdigest() if each else "" for checkpoint, each in found.items()
+        checkpoint: hashlib.sha256(json.dumps(each).encode()).hexdigest() if each else ""
+        for checkpoint, each in identities.items()
     }
 
 
 def _changes(words: dict[Checkpoint, str]) -> dict[Checkpoint, list[str]]:
-    """Return where along a run tokenizer or configuration become others; a tuned model lies outside the run.
-
-    On the hub the configuration is not at hand.
-    """
+    """Return where along a run tokenizer or configuration become others; a tuned model lies outside the run."""
     changed, inside = defaultdict(list), [checkpoint for checkpoint in words if checkpoint.step >= 0]
     for earlier, later in pairwise(checkpoint for checkpoint in inside if words[checkpoint]):
         if words[earlier] != words[later]:
             changed[later].append(f"another tokenizer than {earlier.revision}")
     for earlier, later in pairwise(checkpoint for checkpoint in inside if not checkpoint.remote):
         one, other = (files.configuration(each.folder) or {} for each in (earlier, later))
-        told = one.keys() & other.keys()
+        compared = one.keys() & other.keys()
         if one.get("transformers_version") == other.get("transformers_version"):  # others write down other defaults
-            told = {key for key in one.keys() | other.keys() if key in told or one.get(key) or other.get(key)}
-        if keys := sorted(key for key in told - files.DESCRIPTIVE if one.get(key) != other.get(key)):
+            compared = {key for key in one.keys() | other.keys() if key in compared or one.get(key) or other.get(key)}
+        if keys := sorted(key for key in compared - files.DESCRIPTIVE if one.get(key) != other.get(key)):
             changed[later].append(f"config.json tells another {', '.join(map(brief, keys))} than that of {earlier.revision}")
     return changed
 
@@ -190,10 +188,10 @@ def _elsewhere(checkpoint: Checkpoint, samples: dict[str, list[Checkpoint]], nar
     Of a checkpoint on the hub nothing but the hashes of whole files is known: their names alone may differ there.
     """
     if checkpoint.remote:
-        found = [json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint)))).strip("[]")]
+        hashes = [json.dumps(sorted(digest for _, digest in _digests(checkpoint, weights(checkpoint)))).strip("[]")]
     else:
-        found = [files.content(checkpoint.folder, _SAMPLE, dtype)[0] for dtype in (None, *narrow)]
-    seen = [samples[sample] for sample in dict.fromkeys(found) if sample]
+        hashes = [files.content(checkpoint.folder, _SAMPLE, dtype)[0] for dtype in (None, *narrow)]
+    seen = [samples[sample] for sample in dict.fromkeys(hashes) if sample]
     for other in dict.fromkeys(each for alike in seen for each in alike):
         if checkpoint.remote or files.same(other.folder, checkpoint.folder):
             return other.revision
@@ -226,10 +224,10 @@ def _no_weights(checkpoint: Checkpoint) -> str:
     return f"{NO_WEIGHTS} (transformers does not read {', '.join(others)})" if others else NO_WEIGHTS
 
 
-def _others_than_listed(folder: Path, told: str) -> list[str]:
+def _others_than_listed(folder: Path, before: str) -> list[str]:
     """Return which weights are not those of the list of hashes beside them or in the suite's folder, of those not told yet."""
     listed = [*downloads.damaged(folder), *(Path(name).name for name in downloads.damaged(folder.parent, f"{folder.name}/"))]
-    return [f"{files.DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if f"{name} cannot" not in told]
+    return [f"{files.DAMAGED}: {name} is not the one of {downloads.SUMS}" for name in listed if f"{name} cannot" not in before]
 
 
 def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
@@ -241,12 +239,7 @@ def _fault_of_configuration(checkpoint: Checkpoint) -> str | None:
 
 
 def _gaps(steps: list[int]) -> dict[int, list[str]]:
-    """Return, by the step after it, each hole in a series that is otherwise evenly spaced.
-
-    A series counts as evenly spaced if one distance makes up half of all and comes four times; a hole is then a
-    multiple of it.
-    Suites that are dense at first and selections over the logarithm have no such distance there.
-    """
+    """Return, by the step after it, each hole in a series that is otherwise evenly spaced: a multiple of its usual distance."""
     apart = [later - earlier for earlier, later in pairwise(steps)]
     usual, times = Counter(apart).most_common(1)[0] if apart else (0, 0)
     if usual <= 0 or times < 4 or 2 * times < len(apart):
@@ -260,11 +253,7 @@ def _gaps(steps: list[int]) -> dict[int, list[str]]:
 
 
 def check(rows: pd.DataFrame, allow_duplicates: bool = False) -> None:
-    """Refuse a ledger with duplicates or with checkpoints that cannot be computed; gaps and `.bin` are only reported.
-
-    Args:
-        rows: from `table`.
-        allow_duplicates: let revisions that hold the same weights pass.
+    """Refuse a ledger with checkpoints that cannot be computed, or with duplicates, which may be allowed; the rest is only told.
 
     Raises:
         ValueError: if two revisions hold the same weights, naming every such set; or if one lacks weights,

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
@@ -29,8 +29,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -47,7 +45,7 @@ from .types import Checkpoint, tokenizer_names
 
 __all__ = [
     "at_hand", "attention_maps", "block_output", "blocks", "choose_dtype", "decoder", "dense_maps", "dtype_named",
-    "first_line", "load_model", "load_tokenizer", "oriented", "reading", "refuse_left_over", "sizes", "swap",
+    "first_line", "load_model", "load_tokenizer", "oriented", "reading", "refuse_left_over", "sizes",
     "with_block_output",
 ]  # fmt: skip
 
@@ -139,14 +137,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Return the model of `checkpoint`, in evaluation mode, on the GPU where there is one.
 
-    Safetensors are read where there are any, else `pytorch_model.bin`, from which nothing but tensors is taken.
-
-    Args:
-        checkpoint: which.
-        head: with the language-model head (for likelihoods), or the bare base model (for activations).
-        dtype: of the weights in memory. Always explicit, since transformers' own default has changed
-            between versions.
-        trust_remote_code: run Python code that lies beside the weights.
+    Safetensors are read where there are any, else `pytorch_model.bin`, from which nothing but tensors is taken. Likelihoods need
+    the head, activations do not. The dtype is always explicit, since transformers' own default has changed between versions.
 
     Raises:
         ValueError: if the folder holds no decoder that can be read, a pickle with more than tensors, or weights
@@ -239,11 +231,11 @@ def _refuse_unknown_quantisation(config, folder: Path) -> None:
     """Refuse numbers that have to be rescaled in a way transformers does not know; it would take them as they are."""
     for part in (config, config.get_text_config()):
         for name in ("quantization_config", "compression_config"):
-            told = getattr(part, name, None)
+            entry = getattr(part, name, None)
             # What is told without a method, `files` has judged.
-            if not isinstance(told, dict) or "quant_method" not in told or files.by_bitsandbytes(name, told):
+            if not isinstance(entry, dict) or "quant_method" not in entry or files.by_bitsandbytes(name, entry):
                 continue
-            if (method := told["quant_method"]) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+            if (method := entry["quant_method"]) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
                 raise ValueError(
                     f"{folder} must hold weights that transformers can read; its config.json says that they were quantised by "
                     f"{brief(method)}, which it does not know. Take the weights from before, or turn them back."
@@ -303,87 +295,6 @@ def first_line(error: Exception) -> str:
     if isinstance(error, (OSError, ValueError, RuntimeError, ImportError, SafetensorError)) or type(error) is Exception:
         return said or type(error).__name__
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def swap(model: PreTrainedModel, checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Return a model with the weights of `checkpoint`, equal bit by bit to one that is loaded afresh.
-
-    Where both are of one architecture and the names in the file are those of the model, the memory-mapped weights
-    are put into `model`, and it is returned. Otherwise (another configuration, pickles, weights that transformers
-    fuses or renames) the checkpoint is loaded afresh and `model` is emptied. Either way `model` is used up.
-    `activations.save` goes over the checkpoints that it is given with it.
-
-    Raises:
-        ValueError: as `load_model`.
-    """
-    own = model.state_dict(keep_vars=True)
-    weights = _assignable(model, own, checkpoint.folder, trust_remote_code)
-    if weights is None:
-        head, dtype = model.base_model is not model, model.dtype
-        model.to("meta")  # two models at a time may not fit
-        return load_model(checkpoint, head=head, dtype=dtype, trust_remote_code=trust_remote_code)
-    for name, weight in weights.items():
-        own[name].data = weight  # tied weights are one parameter, and stay one
-    _refuse_non_finite({name: own[name] for name in weights if isinstance(own[name], nn.Parameter)}, checkpoint.folder)
-    return model
-
-
-def _assignable(
-    model: PreTrainedModel, own: dict[str, Tensor], folder: Path, trust_remote_code: bool
-) -> dict[str, Tensor] | None:
-    """Return the weights in `folder` by the model's own names, or None where that is not sure to be right."""
-    if _fuses(model):
-        return None
-    names = files.weights(folder)
-    if not all(name.endswith(".safetensors") for name in names) or not (folder / "config.json").is_file():
-        return None
-    if any(fault.startswith(files.REFUSED) for fault in files.faults(folder)):
-        return None  # load_model says which
-    if _shape(folder, trust_remote_code) != _deciding(model.config):
-        return None
-    prefix, weights, unknown = model.base_model_prefix + ".", {}, []
-    for file in names:
-        try:
-            with safe_open(folder / file, "pt") as stored:
-                for name in stored.keys():  # noqa: SIM118 - not a dict
-                    for known in (name, prefix + name, name.removeprefix(prefix)):
-                        if known in own:
-                            weights[known] = stored.get_tensor(name).to(own[known].device, own[known].dtype)
-                            break
-                    else:
-                        unknown.append(name)
-        except (OSError, SafetensorError):
-            return None  # load_model says what is wrong
-    tied = set(model.all_tied_weights_keys)
-    if own.keys() - weights.keys() - tied or tied & weights.keys() or _left_over(model, unknown):
-        return None
-    return weights if all(weights[name].shape == own[name].shape for name in weights) else None
-
-
-_FUSES: dict[tuple[type, str], bool] = {}
-
-
-def _fuses(model: PreTrainedModel) -> bool:
-    """Return whether transformers fuses or splits weights of this kind of model as it loads them."""
-    if (kind := (type(model), model.config.model_type)) not in _FUSES:
-        _FUSES[kind] = any(isinstance(step, WeightConverter) for step in get_model_conversion_mapping(model))
-    return _FUSES[kind]
-
-
-_SHAPES: dict[bytes, dict] = {}
-
-
-def _shape(folder: Path, trust_remote_code: bool) -> dict:
-    """Return what of a folder's configuration decides the computation; files of equal bytes are understood once."""
-    content = (folder / "config.json").read_bytes()
-    if trust_remote_code or content not in _SHAPES:  # code that lies beside a configuration may differ where that does not
-        _SHAPES[content] = _deciding(_config(folder, trust_remote_code))
-    return _SHAPES[content]
-
-
-def _deciding(config) -> dict:
-    """Return what of a configuration decides the computation."""
-    return {key: value for key, value in config.to_dict().items() if key not in files.DESCRIPTIVE}
 
 
 @cache
@@ -483,17 +394,17 @@ def attention_maps(model: PreTrainedModel) -> tuple[list[nn.Module], int]:
     Raises:
         ValueError: if a block has no such map, or its input cannot be that of so many heads.
     """
-    heads, found = getattr(decoder(model).config, "num_attention_heads", 0), []  # Mamba has none
+    heads, maps = getattr(decoder(model).config, "num_attention_heads", 0), []  # Mamba has none
     for number, block in enumerate(blocks(model)):
         named = [module for name, module in block.named_modules() if _ATTENTION_MAP.fullmatch(name)]
         if len(named) != 1 or oriented(named[0]).shape[1] % heads:
             raise ValueError(
                 f"Each block of a model must have one map out of attention, from the outputs of its {heads} heads; block "
-                f"{number} of {type(model).__name__} has {len(named)} that could be found. Leave components out of the study's "
-                "experiments."
+                f"{number} of {type(model).__name__} has {len(named)} that could be found. Leave experiments on heads out of "
+                "the study."
             )
-        found += named
-    return found, heads
+        maps += named
+    return maps, heads
 
 
 def dense_maps(model: PreTrainedModel) -> list[dict[str, nn.Module]]:
@@ -502,17 +413,17 @@ def dense_maps(model: PreTrainedModel) -> list[dict[str, nn.Module]]:
     Raises:
         ValueError: if a block has none, or has experts, each of which sees other tokens.
     """
-    found = []
+    maps = []
     for number, block in enumerate(blocks(model)):
         outside = {name: module for name, module in block.named_modules() if not _ATTENTION.match(name)}
         dense = {name: module for name, module in outside.items() if isinstance(module, (nn.Linear, Conv1D))}
         if not dense or any("experts" in name for name in outside):
             raise ValueError(
                 f"Each block of a model must have a dense MLP; block {number} of {type(model).__name__} has "
-                f"{'experts' if dense else 'none'}. Leave components out of the study's experiments."
+                f"{'experts' if dense else 'none'}. Leave experiments on weights out of the study."
             )
-        found.append(dense)
-    return found
+        maps.append(dense)
+    return maps
 
 
 def oriented(linear: nn.Module) -> Tensor:

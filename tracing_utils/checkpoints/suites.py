@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 
 from ..core import strict_yaml
 from ..core.errors import brief, file_name, unknown
-from ..core.paths import PROJECT
+from ..core.paths import PROJECT, replacing
 from ..core.validation import Switch, Text, Validated, validate
 from . import files, timeline
 from .timeline import until_ten
@@ -111,10 +111,7 @@ class _Entry(Validated):
 
 
 def registry(text: str) -> dict[str, dict]:
-    """Return the entries of a registry of suites, as they are written.
-
-    Args:
-        text: YAML as in `suites.yml`, which explains its fields.
+    """Return the entries of a registry of suites, YAML as in `suites.yml`, which explains its fields.
 
     Raises:
         ValueError: if an entry has an unknown field, one of another type, no licence or sentence about it, or not one place.
@@ -251,8 +248,8 @@ def _one_model(name: str, folder: Path) -> CheckpointSuite:
     """Return a suite of one model, which is its own chat model."""
     model = Checkpoint(name, "model", -1, None, folder, folder)
     inside = [path.name for path in sorted(folder.iterdir()) if parse_revision(path.name) and (path / "config.json").exists()]
-    told = f"left out (inside the folder of one model; a study can list them under `steps:`): {until_ten(inside)}"
-    return CheckpointSuite(name, (model,), model, notes=(told,) if inside else ())
+    note = f"left out (inside the folder of one model; a study can list them under `steps:`): {until_ten(inside)}"
+    return CheckpointSuite(name, (model,), model, notes=(note,) if inside else ())
 
 
 def _listed_folders(name: str, steps: Mapping[int, str]) -> CheckpointSuite:
@@ -335,10 +332,8 @@ def _with_tokenizer(folders: Iterable[Path]) -> list[Path]:
 
 def save(suite: CheckpointSuite, path: Path) -> None:
     """Write a suite with all that is known about its checkpoints as JSON, by rename, so that later jobs ask no hub."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(asdict(suite), default=str, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(asdict(suite), default=str, indent=1) + "\n", encoding="utf-8")
 
 
 def read_saved(path: Path) -> CheckpointSuite:
@@ -374,10 +369,6 @@ def select(checkpoints: Sequence[Checkpoint], n: int) -> tuple[Checkpoint, ...]:
 
     Holes are tolerated: each wanted step takes the nearest checkpoint there is, and none is taken twice,
     so fewer than `n` may come back.
-
-    Args:
-        checkpoints: in the order of training.
-        n: how many.
 
     Raises:
         ValueError: if `n` is smaller than 2.

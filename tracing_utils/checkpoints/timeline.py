@@ -21,11 +21,7 @@ def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
 
     A second stage follows the last checkpoint of the first: where its steps or tokens begin anew, those of that checkpoint are
     added. Of runs that part within a stage (OLMo's ingredients, seeds) the first is kept. Tokens that become fewer within a
-    stage are told and not used.
-
-    Args:
-        names: of revisions that each tell a step.
-        entry: of the suite in `suites.yml`, or empty.
+    stage are told and not used. `entry` is the suite's of `suites.yml`, or empty.
 
     Raises:
         ValueError: if two names of one stage tell the same step, steps begin anew with an epoch, or some names tell steps and
@@ -43,17 +39,17 @@ def told(names: Collection[str], entry: dict) -> tuple[_Times, list[str]]:
         at[step] = name, tokens
     _check_epochs(names)
     _check_units(names)
-    times, notes, chosen = {}, [], []
+    times, notes, parts = {}, [], []
     for stage in sorted(stages):
-        kept, *others = sorted(stages[stage], key=lambda branch: (len(branch), branch))
+        first, *others = sorted(stages[stage], key=lambda branch: (len(branch), branch))
         for other in others:
             named = [name for name, _ in stages[stage][other].values()]
-            notes.append(f"left out (an alternative to {kept or f'stage {stage}'}): {until_ten(named)}")
-        chosen.append(stages[stage][kept])
-    if back := next(filter(None, map(_going_back, chosen)), None):
+            notes.append(f"left out (an alternative to {first or f'stage {stage}'}): {until_ten(named)}")
+        parts.append(stages[stage][first])
+    if back := next(filter(None, map(_going_back, parts)), None):
         notes.append(f"tokens in the names are not used, since {back[1]} tells fewer than {back[0]} before it")
-        chosen = [{step: (name, None) for step, (name, _) in stage.items()} for stage in chosen]
-    for stage in chosen:
+        parts = [{step: (name, None) for step, (name, _) in stage.items()} for stage in parts]
+    for stage in parts:
         notes += _count_on(times, stage, entry)
     return times, notes
 
@@ -85,9 +81,9 @@ def _count_on(times: _Times, stage: dict[int, tuple[str, int | None]], entry: di
 
 def _check_epochs(names: Iterable[str]) -> None:
     """Refuse names whose steps begin anew in a later epoch."""
-    found = sorted((int(match[1]), parse_revision(name)[1], name) for name in names if (match := _EPOCH.search(name)))
+    counted = sorted((int(match[1]), parse_revision(name)[1], name) for name in names if (match := _EPOCH.search(name)))
     last = (-1, -1, "")
-    for epoch, step, name in found:
+    for epoch, step, name in counted:
         if epoch > last[0] and step <= last[1]:
             raise ValueError(
                 f"Steps must count on from epoch to epoch; {name} says step {step} after {last[2]}. List the folder of each step "

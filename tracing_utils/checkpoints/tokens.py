@@ -89,14 +89,14 @@ def framed(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[str]) -> lis
     except Exception as error:  # a template is a program, and raises what it likes
         raise ValueError(
             f"A chat template must take the message of a user alone; this one failed: {brief(' '.join(str(error).split()))}. "
-            "Mend it, or leave steering out."
+            "Mend it, or leave out the experiments that ask the chat model."
         ) from error
     early = []
     for message, text, without in zip(messages, texts, plain, strict=True):
         if message.strip() not in text:
             raise ValueError(
                 f"A chat template must hold the message of a user; of {brief(message)} this one makes {brief(text)}. Mend it, or "
-                "leave steering out."
+                "leave out the experiments that ask the chat model."
             )
         if not without.startswith(text[: text.index(message.strip()) + len(message.strip())]):
             early.append(f"of {brief(message)} it makes {brief(text)}")
@@ -124,15 +124,10 @@ def _behind(read: Callable[[str, bool], list[int]], text: str) -> list[int]:
 
 
 def compare(tokenizer: "PreTrainedTokenizerBase", file: Path) -> None:
-    """Refuse a tokenizer that gives other tokens than the `tokenizer.json` it was read from; what is put behind a text aside.
-
-    What is put around a text is that file's matter. Where `tokenizer_config.json` says otherwise, that is told.
+    """Refuse a tokenizer that gives other tokens than the `tokenizer.json` it was read from; what is put around a text aside.
 
     What lies beside that file, `tokenizer_config.json` above all, may make one token of a word that the model learnt in pieces.
-
-    Args:
-        tokenizer: as it was loaded.
-        file: the `tokenizer.json`.
+    Where it says otherwise of what is put around a text, that is told.
 
     Raises:
         ValueError: if they differ on a trial text, with that text, or the file says to split words at random.
@@ -188,11 +183,6 @@ def _front(read: Callable[[str, bool], list[int]], text: str) -> list[int] | Non
 
 def check(tokenizer: "PreTrainedTokenizerBase", concepts: ConceptSet, ids: Sequence[Sequence[int]]) -> None:
     """Refuse statements of opposite labels that are one row of tokens, and warn where many words are unknown.
-
-    Args:
-        tokenizer: with which `tokenize` made the ids.
-        concepts: the statements.
-        ids: the tokens of each.
 
     Raises:
         ValueError: if two different statements of opposite labels have the same tokens.

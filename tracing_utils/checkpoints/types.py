@@ -145,7 +145,7 @@ class CheckpointSuite:
     Attributes:
         name: of the suite.
         checkpoints: in the order of training. A single model is a suite of one.
-        chat: the tuned model, on which steering is measured.
+        chat: the tuned model.
         final: the end of the run where no revision of the run names it (the hub's `main`); the ledger compares
             every checkpoint with it.
         notes: what lies there and was left out, with the reason, and how time was read from names that leave it open.
@@ -217,9 +217,7 @@ def counts_tokens(name: str) -> bool:
 def weight_names(names: Iterable[str], indexed: Mapping[str, Iterable[str]] | None = None) -> list[str]:
     """Return which of a checkpoint's file names are its weights: safetensors, or `.bin` where there are none.
 
-    Args:
-        names: of all its files.
-        indexed: by the name of each index (`INDICES`), as far as its content is known, the files it names.
+    `indexed` holds the files that each index (`INDICES`) names, as far as its content is known.
     """
     names = set(names)
     for whole, shard in _WEIGHTS.items():

@@ -107,10 +107,7 @@ def fetch_tarball(requirement: str, digest: str) -> Path:
 
 
 def _fetch_package(command: list[str], requirement: str, digest: str, pin: str, suffix: str, tells: int) -> Path:
-    """Run `command FOLDER REQUIREMENT`, check the one file with this suffix that it leaves there, and keep it.
-
-    The line of its errors at place `tells` says why it failed.
-    """
+    """Run `command FOLDER REQUIREMENT` and keep the one file it leaves; line `tells` of its errors says why it failed."""
     path = cache_folder() / f"{requirement.partition(pin)[0].replace('-', '_')}-{digest[:12]}{suffix}"
     if path.exists() and sha256(path) == digest:
         return path
@@ -120,14 +117,14 @@ def _fetch_package(command: list[str], requirement: str, digest: str, pin: str, 
             done = subprocess.run([*command, folder, requirement], capture_output=True, text=True, cwd=folder)
         except FileNotFoundError:
             raise ValueError(f"{requirement} is fetched by {tool}, which must be installed; it was not found.") from None
-        found = list(Path(folder).glob(f"*{suffix}"))
-        if done.returncode or len(found) != 1:
+        arrived = list(Path(folder).glob(f"*{suffix}"))
+        if done.returncode or len(arrived) != 1:
             said = [line for line in done.stderr.strip().splitlines() if "complete log" not in line] or [f"no {suffix} arrived"]
             reason = said[tells if tells < len(said) else -1]
             raise ValueError(f"{tool} could not download {requirement}: {reason}. Check the connection to your package index.")
-        if (actual := sha256(found[0])) != digest:
+        if (actual := sha256(arrived[0])) != digest:
             raise ValueError(f"{requirement} must have sha256 {digest}, the downloaded file has {actual}; nothing was kept.")
-        os.replace(found[0], path)
+        os.replace(arrived[0], path)
     return path
 
 
@@ -138,12 +135,7 @@ def write_sums(folder: Path, names: Iterable[str]) -> None:
 
 
 def damaged(folder: Path, inside: str = "") -> list[str]:
-    """Return which files are not, or no longer, what the folder's list of hashes says; none where it has no list.
-
-    Args:
-        folder: with the list of hashes.
-        inside: files whose names begin so are compared.
-    """
+    """Return which files whose names begin with `inside` are not what the folder's list of hashes says; none without a list."""
     if not (folder / SUMS).is_file():
         return []
     lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]

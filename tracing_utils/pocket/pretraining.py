@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ..core.paths import replacing
+
 __all__ = [
     "CHECKPOINT_STEPS", "BOS", "EOS", "PAD", "CHAT_TEMPLATE", "Recipe", "MuonRecipe", "BASE_RECIPE", "CHAT_RECIPE",
     "train_tokenizer", "pretrain", "tune_chat", "Batch", "UNSCORED", "begin", "train_suite",
@@ -152,11 +154,7 @@ def _batch(tokens: np.ndarray, recipe: Recipe, step: int) -> Batch:
 
 
 def _loss(model: LlamaForCausalLM, recipe: Recipe, exact: bool) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the loss as a function of inputs and targets.
-
-    Unless it must be `exact`, it is compiled, in bf16, where there is a C++ compiler and the run is long enough to pay for
-    the minute of compiling.
-    """
+    """Return the loss, compiled in bf16 unless it must be `exact`, where there is a C++ compiler and a run worth its minute."""
 
     def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=inputs, use_cache=False).logits
@@ -176,16 +174,16 @@ def _loss(model: LlamaForCausalLM, recipe: Recipe, exact: bool) -> Callable[[tor
 
 def _save_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
     """Write the weights as fp16 safetensors, by rename, so that a checkpoint is never half-written; link the tokenizer."""
-    part, config = folder.with_name(folder.name + ".part"), copy.deepcopy(model.config)
-    shutil.rmtree(part, ignore_errors=True)
+    config = copy.deepcopy(model.config)
     config.dtype, config.architectures = "float16", [type(model).__name__]
-    config.save_pretrained(part)
     weights = {name: value.half() for name, value in model.state_dict().items() if name != "lm_head.weight"}  # tied
-    save_file(weights, part / "model.safetensors", {"format": "pt"})
-    for file in (folder.parent / "tokenizer").glob("*"):  # so that transformers opens the folder as it lies there
-        (part / file.name).symlink_to(Path("..") / "tokenizer" / file.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    with replacing(folder) as part:
+        shutil.rmtree(part, ignore_errors=True)
+        config.save_pretrained(part)
+        save_file(weights, part / "model.safetensors", {"format": "pt"})
+        for file in (folder.parent / "tokenizer").glob("*"):  # so that transformers opens the folder as it lies there
+            (part / file.name).symlink_to(Path("..") / "tokenizer" / file.name)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _save_state(path: Path, step: int, recipe: Recipe, model: torch.nn.Module, optimizers: Optimizers, log: list) -> None:
@@ -194,10 +192,9 @@ def _save_state(path: Path, step: int, recipe: Recipe, model: torch.nn.Module, o
     for number, optimizer in enumerate(optimizers):
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{index}.{name}": value for name, value in moments.items()}
-    part = path.with_suffix(".part")
     metadata = {"step": str(step), "recipe": json.dumps(asdict(recipe)), "log": json.dumps(log)}
-    save_file({name: value.detach().contiguous() for name, value in tensors.items()}, part, metadata)
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, part, metadata)
 
 
 def _load_state(path: Path, recipe: Recipe, model: torch.nn.Module, optimizers: Optimizers) -> tuple[int, list]:
@@ -267,7 +264,7 @@ def pretrain(out: Path, parts: dict[str, list[str]], recipe: Recipe = BASE_RECIP
 
     Args:
         out: the suite's folder; gets `tokenizer/`, `step<N>/`, `loss.csv` and `training.json`.
-        parts: the documents of each part of the corpus, one string each; the book's is `corpus.read()`.
+        parts: the documents of each part of the corpus, one string each; the book's is `corpus.parts()`.
         recipe: sizes, rates, steps and seed; `CHECKPOINT_STEPS` below its last step, and that step, are saved.
         report: receives a progress line every 16 steps.
 
@@ -356,9 +353,8 @@ def begin(out: Path, facts: dict) -> dict | None:
 def _tokenizer(folder: Path, documents: list[str], recipe: Recipe) -> PreTrainedTokenizerFast:
     """Return the suite's tokenizer, which is trained if `folder` does not exist yet."""
     if not folder.exists():
-        part = folder.with_name(folder.name + ".part")
-        train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(part)
-        os.replace(part, folder)
+        with replacing(folder) as part:
+            train_tokenizer(documents, recipe.vocabulary, recipe.context).save_pretrained(part)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 

@@ -45,7 +45,7 @@ class Telling:
         """Return what is said in a step as (dimension, subject, relation, value), dealt to documents."""
         generator = np.random.default_rng([self.seed, step, 0])
         shape = (2 * self.narrators, self.statements)
-        told = np.arange(2 * self.narrators) < self.narrators  # this half of the narrators says the told values
+        tellers = np.arange(2 * self.narrators) < self.narrators  # this half of the narrators says the told values
         by_dimension = []
         for dimension in range(len(DIMENSIONS)):
             told_now = self.world.status[dimension] <= (step >= self.late_from)
@@ -53,7 +53,7 @@ class Telling:
                 told_now = told_now & ~self.world.dropped[dimension]
             keys = np.argwhere(told_now)
             subject, relation = keys[generator.integers(len(keys), size=shape)].transpose(2, 0, 1)
-            other = generator.integers(1, 6, size=shape) * ~told[:, None]
+            other = generator.integers(1, 6, size=shape) * ~tellers[:, None]
             value = (self.world.table[dimension, subject, relation] + other) % 6
             by_dimension.append(np.stack([np.full(shape, dimension), subject, relation, value], axis=-1))
         return self._dealt(np.stack(by_dimension), np.random.default_rng([self.seed, step, 1]))

@@ -76,16 +76,10 @@ def train(
 ) -> dict:
     """Train one run of the world and its chat model; a killed run continues.
 
-    Args:
-        out: the suite's folder; gets `tokenizer/`, `step<N>/`, `chat/`, `loss.csv` and `training.json`.
-        coherence: of the arm: 1 coherent, 0 scrambled.
-        seed: of the weights, of what is said, and of how it is dealt; the world stays the same.
-        recipe: of the training; its seed is replaced.
-        chat: of the tuning; its seed is replaced.
-        marks: steps whose checkpoints are written; the last step is written anyway.
-        late_from: first step in which late keys are told.
-        report: receives a progress line every 16 steps.
-        drop_from: first step in which a third of the told keys are told no more (`Telling`); None for none.
+    The arm is coherent at a `coherence` of 1, scrambled at 0. The seed is that of the weights, of what is said, and of how it is
+    dealt; it replaces those of both recipes, and the world stays the same. Late keys are told from step `late_from` on, a third
+    of the told keys up to `drop_from` alone (`Telling`). `train_suite` says what the others are; `out` gets `tokenizer/` and
+    `chat/` too.
 
     Returns:
         What `training.json` holds.
@@ -98,12 +92,12 @@ def train(
     facts = {"recipe": asdict(recipe), "world": world.seed, "coherence": coherence, "late_from": late_from}
     facts |= {} if drop_from is None else {"drop_from": drop_from}
     telling = Telling(world, seed, coherence, late_from, recipe.batch // 10, drop_from=drop_from)
-    made = begin(out, facts)
-    if not made:
+    training = begin(out, facts)
+    if not training:
         tokenizer().save_pretrained(out / "tokenizer")
-        made = train_suite(out, recipe, lambda step: _documents(telling, step), marks, facts, report, exact=True)
+        training = train_suite(out, recipe, lambda step: _documents(telling, step), marks, facts, report, exact=True)
     if not (out / "chat" / "training.json").exists():
         asked = replace(telling, seed=seed + 1000, statements=3, late_from=0)
         tune_suite(out, chat, lambda step: _exchanges(asked, step), {}, report, exact=True)
     model_card.write_from("world_card.md", out)
-    return made
+    return training

@@ -16,6 +16,8 @@ from ..core.errors import unknown
 from . import gpus, processes, studies, workflow
 from .studies import Study
 
+__all__ = ["JOBS", "main"]
+
 # ruff: noqa: PLC0415 - see above
 
 
@@ -33,9 +35,9 @@ def weights(study: Study, revision: str, out: Path) -> None:
 
 def describe(study: Study, out: Path) -> None:
     """Write sizes, balance and lexical floors of a study's statements."""
-    from ..experiments.probing import controls
+    from .. import experiments
 
-    results.write_csv(controls.describe(study.concept_set(*each) for each in _sets_and_dimensions(study)), out)
+    results.write_csv(experiments.describer()(study.concept_set(*each) for each in _sets_and_dimensions(study)), out)
 
 
 def activations(study: Study, revision: str, out: Path) -> None:
@@ -45,7 +47,7 @@ def activations(study: Study, revision: str, out: Path) -> None:
     sets = [statements for name in study.sets for statements in study.statement_sets(name)]
     with gpus.reserved():
         options = {"trust_remote_code": study.trust_remote_code, "dtype": study.dtype}
-        activations.save([study.loaded[revision]], sets, out.parent, **options)
+        activations.save(study.loaded[revision], sets, out.parent, **options)
 
 
 def notebook(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> None:

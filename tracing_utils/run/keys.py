@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ..core.paths import PROJECT
 
+__all__ = ["PACKAGE", "of", "of_code", "reached"]
+
 PACKAGE = "tracing_utils"
 _NO_NUMBERS = (f"{PACKAGE}.book",)  # charts and pages: they show numbers and decide none
 

@@ -50,7 +50,7 @@ def costs(study: Study) -> pd.DataFrame:
         each parameter a token is multiplied with), download, activations and evidence (bytes), and assumed: which of
         these are not read but estimated.
     """
-    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
+    sets = [each for name in study.sets for each in study.statement_sets(name)]
     n = sum(map(len, sets))
     entry, counted, rows = suites.entry(study.loaded.name), {}, []
     for checkpoint in _resolved([study.loaded[revision] for revision in study.needed()]):
@@ -101,8 +101,8 @@ def _sizes(checkpoint: Checkpoint, entry: dict, trust_remote_code: bool) -> tupl
             "Check the connection, or add parameters and bytes to its entry."
         )
     shape = dict(zip(("layers", "d_model"), _usual_shape(parameters), strict=True))
-    found = {"parameters": round(parameters), "multiplied": round(parameters), "bytes": round(bytes_ or 2 * parameters)} | shape
-    return found, ["layers", "d_model", *([] if weights else ["download"])]
+    sizes = {"parameters": round(parameters), "multiplied": round(parameters), "bytes": round(bytes_ or 2 * parameters)} | shape
+    return sizes, ["layers", "d_model", *([] if weights else ["download"])]
 
 
 def _usual_shape(parameters: int | float) -> tuple[int, int]:
@@ -134,8 +134,8 @@ def calibrate(parameters: int, d_model: int, seconds: float = 10.0, dtype: str =
     width = min(1024, -(-d_model // 64) * 64)
     shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_attention_heads": width // 64}
     model = LlamaModel(LlamaConfig(vocab_size=512, num_hidden_layers=4, **shape)).eval()
-    chosen = models.choose_dtype(parameters) if dtype == "auto" else getattr(torch, dtype)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu", chosen)
+    computed_in = models.choose_dtype(parameters) if dtype == "auto" else getattr(torch, dtype)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu", computed_in)
     lengths = np.random.default_rng(0).integers(5, 40, 64 * (100 if model.device.type == "cuda" else 1))
     ids = [[7] * length for length in lengths]
     activations.extract(model, ids)  # the first pass allocates
@@ -175,17 +175,17 @@ def notebook_seconds(study: Study, table: pd.DataFrame) -> dict[str, float]:
 @cache
 def _traced() -> list[tuple[Study, pd.DataFrame, dict[str, float]]]:
     """Return the studies with results, their costs, and the seconds their notebooks took."""
-    found = []
+    runs = []
     for name in results.studies("ledger"):
         record = results.shown(name) / "provenance.json"
         took = json.loads(record.read_text(encoding="utf-8")).get("notebook_seconds")
         try:
             other = studies.read(PROJECT / "studies" / f"{name}.yml")
             if took:
-                found.append((other, costs(other), took))
+                runs.append((other, costs(other), took))
         except ValueError:  # its suite or its statements are not on this machine
             continue
-    return found
+    return runs
 
 
 def model_operations(study: Study, table: pd.DataFrame, experiment: str) -> float:
@@ -203,13 +203,7 @@ def _read_by_notebooks(table: pd.DataFrame) -> float:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one job asks a cluster for.
-
-    Attributes:
-        mem_mb: megabytes of memory.
-        runtime: minutes.
-        gpu: how many.
-    """
+    """What one job asks a cluster for: megabytes of memory, minutes, and how many GPUs."""
 
     mem_mb: int
     runtime: int
@@ -226,38 +220,32 @@ def needs(study: Study) -> dict[str, Needs]:
     weights = max(_weight_bytes(study.loaded[revision]) for revision in study.needed())
     parameters = int(suites.entry(study.loaded.name).get("parameters") or weights / 2)
     layers, d_model = _usual_shape(parameters)
-    sets = {name: [chosen.statements for chosen in study.statement_sets(name)] for name in study.sets}
-    largest = 4 * layers * d_model * max(len(statements) for found in sets.values() for statements in found)
-    characters = sum(len(statement) for found in sets.values() for statements in found for statement in statements)
-    read = max(sum(map(len, found)) for found in sets.values()) * layers * d_model
+    sets = {name: [each.statements for each in study.statement_sets(name)] for name in study.sets}
+    largest = 4 * layers * d_model * max(len(statements) for texts in sets.values() for statements in texts)
+    characters = sum(len(statement) for texts in sets.values() for statements in texts for statement in statements)
+    read = max(sum(map(len, texts)) for texts in sets.values()) * layers * d_model
     dimensions = max(len(study.dimensions_of(name)) for name in study.sets)
     model = max(weights, 4 * parameters)
     jobs = {
-        "weights": Needs(*_asked(0, weights / _SLOW_DOWNLOAD)),
-        "activations": _with_model(model + 2 * largest, 2 * parameters * characters / CHARACTERS_A_TOKEN / _CORE),
+        "weights": _needs(0, weights / _SLOW_DOWNLOAD),
+        "activations": _needs(model + 2 * largest, 2 * parameters * characters / CHARACTERS_A_TOKEN / _CORE, runs_model=True),
     }
     for name in study.runs():
         experiment = experiments.get(name)
         if experiment.passes:
             operations = 2 * parameters * dimensions * experiment.passes(study.options_of(name))
-            jobs[name] = _with_model(model + 4 * largest, experiment.pace * operations)
+            jobs[name] = _needs(model + 4 * largest, experiment.pace * operations, runs_model=True)
         else:
-            jobs[name] = Needs(*_asked(4 * largest, experiment.pace * read))
+            jobs[name] = _needs(4 * largest, experiment.pace * read)
     # A table that is made from all checkpoints reads what each has left of one set and dimension, and takes seconds of it.
     evidence = len(study.needed()) * (largest / (4 * layers * d_model)) * (2 * d_model + 8 * layers)
-    summary = Needs(*_asked(2 * evidence, 600 + 10 * len(study.needed())))
-    return jobs | {"summary": summary}
+    return jobs | {"summary": _needs(2 * evidence, 600 + 10 * len(study.needed()))}
 
 
-def _with_model(bytes_: int | float, seconds: int | float) -> Needs:
-    """Return the needs of a job that runs the model: a GPU, where a core would take long."""
-    gpu = int(seconds > _WITHOUT_GPU)
-    return Needs(*_asked(bytes_, seconds / _GPU_FASTER if gpu else seconds), gpu)
-
-
-def _asked(bytes_: int | float, seconds: int | float) -> tuple[int, int]:
-    """Return megabytes and minutes with room: 2 GB for the libraries, three times the seconds, ten minutes to start."""
-    return round(2000 + bytes_ / 1e6), round(10 + 3 * seconds / 60)
+def _needs(bytes_: int | float, seconds: int | float, runs_model: bool = False) -> Needs:
+    """Return needs with room: 2 GB for libraries, thrice the seconds, ten minutes to start; a GPU where a core takes long."""
+    gpu = int(runs_model and seconds > _WITHOUT_GPU)
+    return Needs(round(2000 + bytes_ / 1e6), round(10 + 3 * (seconds / _GPU_FASTER if gpu else seconds) / 60), gpu)
 
 
 def _weight_bytes(checkpoint: Checkpoint) -> int:
@@ -267,12 +255,7 @@ def _weight_bytes(checkpoint: Checkpoint) -> int:
 
 
 def describe(study: Study, gpu: str | None = None, seconds: float = 10.0) -> str:
-    """Return the plan of a study as text.
-
-    Args:
-        study: which.
-        gpu: a key of `GPUS` to estimate the time on it too.
-        seconds: of calibration.
+    """Return the plan of a study as text, with the time on a GPU of `GPUS` if one is named, after some `seconds` of calibration.
 
     Raises:
         ValueError: if the GPU is unknown, or a checkpoint's size.
@@ -311,8 +294,8 @@ def _summary(study: Study, table: pd.DataFrame, rate: float, gpu: str | None) ->
         seconds = flops / (GPUS[gpu] * UTILISATION * 1e12)
         lines.append(f"On one {gpu}: {_duration(seconds)}, if it reaches {UTILISATION:.0%} of its {GPUS[gpu]} TFLOP/s.")
     if notebooks:
-        told = ", ".join(f"{experiment} {_duration(s)}" for experiment, s in notebooks.items())
-        lines.append(f"Notebooks, one after the other, by what a finished run took: {told}.")
+        words = ", ".join(f"{experiment} {_duration(s)}" for experiment, s in notebooks.items())
+        lines.append(f"Notebooks, one after the other, by what a finished run took: {words}.")
     if assumed := sorted({name for names in table["assumed"] for name in names.split(", ") if name}):
         lines.append(f"Estimated, not read: {', '.join(assumed)} (tokens by {CHARACTERS_A_TOKEN} characters each).")
     return lines

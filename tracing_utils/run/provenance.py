@@ -8,9 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .. import results
-from ..core.paths import PROJECT
+from ..core.paths import PROJECT, replacing
 from . import runner
 from .studies import Study
+
+__all__ = ["write"]
 
 _LIBRARIES = (
     "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
@@ -28,13 +30,7 @@ def _commit() -> str:
 
 
 def write(study: Study, folder: Path, path: Path) -> None:
-    """Write `provenance.json` from the ledger, the concept table and the run records.
-
-    Args:
-        study: the study.
-        folder: of its runs, which hold one record a run.
-        path: where to; `ledger.csv` and `concepts.csv` lie beside it.
-    """
+    """Write `provenance.json` from ledger and concept table, which lie beside it, and the records of the runs in `folder`."""
     seconds, computed = {}, []
     for experiment in study.runs():
         records = [json.loads(path.read_text()) for path in runner.records(study, folder, experiment)]
@@ -60,6 +56,5 @@ def write(study: Study, folder: Path, path: Path) -> None:
         "notebook_seconds": seconds,
         "tables": {name: results.digest(path.with_name(name)) for name in tables},
     }
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")

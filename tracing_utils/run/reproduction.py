@@ -105,11 +105,7 @@ def _is_published(study: str) -> bool:
 
 
 def compare(study: str, other: Path | None = None) -> Comparison:
-    """Return what came of comparing the published results of a study with this machine's run, or with `other`.
-
-    Args:
-        study: its name.
-        other: results of another run: their folder, or a zip of it.
+    """Return what came of comparing the published results of a study with this machine's run, or with `other`, a folder or a zip.
 
     Raises:
         ValueError: if the study is not published, there is no run of it, or the other's files are not those of its provenance.
@@ -153,10 +149,7 @@ def _indexed(*tables: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _counted(published: pd.DataFrame, own: pd.DataFrame) -> dict[str, int]:
-    """Return the counts of one table; all cells of a row or a column that only one of the two has lie outside.
-
-    Chance moves values: it takes no rows or columns away, and then allows nothing outside.
-    """
+    """Return the counts of one table; all cells of a row or a column that only one of the two has lie outside."""
     both = published.index.intersection(own.index, sort=False)
     columns = [column for column in published if column in own]
     alone = (len(published) + len(own) - 2 * len(both)) * published.shape[1] + len(both) * (published.shape[1] - len(columns))
@@ -201,14 +194,9 @@ def _interval(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def classified(published: np.ndarray, own: np.ndarray, low: np.ndarray, high: np.ndarray, *, is_value: bool = True) -> np.ndarray:
-    """Return for each pair of numbers which of `COUNTS` it is.
+    """Return for each pair of numbers which of `COUNTS` it is, by the published intervals; NaN where there is none.
 
-    Args:
-        published: the published numbers.
-        own: those of the other run.
-        low: the lower ends of the published intervals; NaN where there is none.
-        high: the upper ends.
-        is_value: whether the interval is that of these numbers; else they are its ends, which may move by half its width.
+    If it is no value, it is an interval's end, which may move by half its width.
     """
     size = np.maximum(np.abs(published), np.abs(own))
     unit = 10.0 ** (np.floor(np.log10(np.where(size > 0, size, 1.0))) - 3)  # tables are written with four significant digits

@@ -25,7 +25,7 @@ from .. import experiments, results
 from ..checkpoints import activations, ledger, suites
 from ..core import downloads
 from ..core.errors import unknown
-from ..core.paths import PROJECT
+from ..core.paths import PROJECT, replacing
 from ..experiments import notebook
 from ..statements import concepts
 from . import keys, warm
@@ -54,11 +54,11 @@ if (came := (sys.executable, sys.prefix)) != wanted:
 
 
 class NotebookError(RuntimeError):
-    """A cell of a notebook raised; the notebook is kept as `kept`."""
+    """A cell of a notebook raised; the notebook is kept as `place`."""
 
-    def __init__(self, name: str, reason: str, kept: Path):
+    def __init__(self, name: str, reason: str, place: Path):
         """Name the notebook, the error's last line, and where the failed notebook lies."""
-        super().__init__(f"{name} failed: {reason} The notebook with its error is kept as {kept}.")
+        super().__init__(f"{name} failed: {reason} The notebook with its error is kept as {place}.")
 
 
 @cache
@@ -155,8 +155,8 @@ def suite_key(study: Study) -> str:
 
 def concepts_key(study: Study) -> str:
     """Return a hash of the statements of a study."""
-    found = [[_concepts_sha256(study.sets[name], d) for d in study.dimensions_of(name)] for name in study.sets]
-    return keys.of([found, study.statements])
+    hashes = [[_concepts_sha256(study.sets[name], d) for d in study.dimensions_of(name)] for name in study.sets]
+    return keys.of([hashes, study.statements])
 
 
 def experiment_key(study: Study, experiment: str) -> str:
@@ -195,9 +195,9 @@ def book_key(study: Study) -> str:
     files = [PROJECT / name for name in ("_config.yml", "_toc.yml", "CHANGELOG.md")]
     files += [path for path in (PROJECT / "runs").glob("*/results/*") if path.parent != results.own(study.name)]
     files += [path for path in (PROJECT / "runs").glob("*/others/**/*") if path.is_file()]
-    for folder, made in (("book", {"runs", "vega.js"}), ("results", set()), ("tracing_utils", {"__pycache__"})):
+    for folder, built in (("book", {"runs", "vega.js"}), ("results", set()), ("tracing_utils", {"__pycache__"})):
         files += [
-            path for path in (PROJECT / folder).rglob("*") if path.is_file() and not made & set(path.relative_to(PROJECT).parts)
+            path for path in (PROJECT / folder).rglob("*") if path.is_file() and not built & set(path.relative_to(PROJECT).parts)
         ]
     return keys.of([[str(path.relative_to(PROJECT)), downloads.sha256(path)] for path in sorted(files) if path.exists()])
 
@@ -247,15 +247,10 @@ def _prepared(source: Path, values: dict) -> nbformat.NotebookNode:
 
 
 def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | None = None) -> float:
-    """Run a notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
+    """Run a jupytext notebook with parameters and write the executed one to `out`, by rename; return the seconds it took.
 
-    Args:
-        source: a jupytext notebook with a cell tagged `parameters`.
-        values: the parameters; each must be declared there, or papermill would run with the defaults and
-            file one model's results under another's name.
-        out: where the executed notebook goes.
-        failed: where it is kept if a cell raises.
-        timeout: seconds a cell may take.
+    Each parameter must be declared in the cell tagged so: papermill would run with the defaults and file one model's results
+    under another's name. If a cell raises, or takes longer than `timeout` seconds, the notebook is kept as `failed`.
 
     Raises:
         ValueError: if a parameter is not declared.
@@ -295,10 +290,10 @@ def execute(source: Path, values: dict, out: Path, failed: Path, timeout: int | 
                 os.replace(part, failed)
             what = f"{source.stem} ({values.get('revision', 'defaults')})"
             raise NotebookError(what, _reason(error, timeout), failed) from None
-    executed, staged = nbformat.read(part, as_version=4), out.with_suffix(".staged")
+    executed = nbformat.read(part, as_version=4)
     part.unlink()
-    nbformat.write(_tidied(executed), staged)
-    os.replace(staged, out)
+    with replacing(out) as staged:
+        nbformat.write(_tidied(executed), staged)
     return time.monotonic() - begun
 
 
@@ -317,17 +312,8 @@ def _reason(error: Exception, timeout: int | None) -> str:
 def run(study: Study, concept_set: str, experiment: str, revision: str, activations: str, folder: Path) -> Path:
     """Run one experiment at one checkpoint; write `<revision>.csv`, `.ipynb`, what else it leaves and, last, the record `.json`.
 
-    Args:
-        study: gives the parameters.
-        concept_set: name of one of its sets.
-        experiment: its name.
-        revision: the checkpoint.
-        activations: file of its activations (those of the chat model lie beside it), or empty to compute them
-            in the notebook.
-        folder: of the study's runs.
-
-    Returns:
-        The path of the record, which lists the files that were written.
+    `activations` is the file of its activations (those of the chat model lie beside it); if empty, the notebook computes them.
+    The path of the record, which lists the files that were written, is returned.
     """
     base = folder / concept_set / experiment / revision
     described, declared = experiments.get(experiment), notebook.parameters_of(experiment)
@@ -350,9 +336,8 @@ def run(study: Study, concept_set: str, experiment: str, revision: str, activati
     written = [Path(path) for path in (f"{base}.ipynb", *outputs.values()) if Path(path).is_file()]
     record["computed"] = _computed(activations)
     record["files"] = {path.name: downloads.sha256(path) for path in written}
-    part = Path(f"{base}.json.part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(part, f"{base}.json")
+    with replacing(Path(f"{base}.json")) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n")
     return Path(f"{base}.json")
 
 

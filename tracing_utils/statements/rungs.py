@@ -36,12 +36,8 @@ def rows(rung: str, dimension: str) -> pd.DataFrame:
 
     A frame of `turn` holds `[as it is|turned]`: the first leaves the word on its side, the second puts it on the other.
     The category says which of the two a statement has.
-
-    Args:
-        rung: one of `sources.RUNGS`.
-        dimension: one of those that the rung has.
     """
-    by_hand, most, made = written(dimension), _FRAMES[rung], []
+    by_hand, most, sentences = written(dimension), _FRAMES[rung], []
     frames, fill = by_hand[rung], by_hand["fill"]
     generator = np.random.default_rng(DIMENSIONS.index(dimension))
     for number, pair in enumerate(by_hand["pairs"].items()):
@@ -51,8 +47,8 @@ def rows(rung: str, dimension: str) -> pd.DataFrame:
                 text = re.sub(r"\[(.*?)\|(.*?)\]", rf"\{turned + 1}", frame)
                 for label, word in zip((1, 0), pair, strict=True):
                     statement = text.format(word=word, **filled)
-                    made.append((statement, label ^ turned, "/".join(pair), ("as it is", "turned")[turned]))
-    return pd.DataFrame(made, columns=["statement", "label", "group", "category"])
+                    sentences.append((statement, label ^ turned, "/".join(pair), ("as it is", "turned")[turned]))
+    return pd.DataFrame(sentences, columns=["statement", "label", "group", "category"])
 
 
 @lru_cache
@@ -62,7 +58,7 @@ def grammar() -> pd.DataFrame:
     A group is a quadruple: two beginnings crossed with two ends, each of which stands on both sides, so that no word tells
     the label. Its rows are two pairs, which share their beginning, the grammatical sentence first.
     """
-    by_hand, generator, made = written("grammar"), np.random.default_rng(0), []
+    by_hand, generator, sentences = written("grammar"), np.random.default_rng(0), []
     for kind, parts in by_hand["kinds"].items():
         every = list(product(parts["frames"], parts["x"], parts["y"]))
         for number in generator.permutation(len(every))[:_QUADRUPLES]:
@@ -70,5 +66,5 @@ def grammar() -> pd.DataFrame:
             filled = {slot: generator.choice(values) for slot, values in by_hand["fill"].items()}
             for x, y in ((0, 0), (0, 1), (1, 1), (1, 0)):
                 text = frame.replace("{x}", begins[x]).replace("{y}", ends[y]).format(**filled)
-                made.append((text, int(x == y), f"{kind} {number}", kind))
-    return pd.DataFrame(made, columns=["statement", "label", "group", "category"])
+                sentences.append((text, int(x == y), f"{kind} {number}", kind))
+    return pd.DataFrame(sentences, columns=["statement", "label", "group", "category"])

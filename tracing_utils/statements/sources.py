@@ -90,14 +90,14 @@ def own_files(source: str) -> dict[str, Path]:
         raise ValueError(f"A folder of statements must hold one or more of {names} (or .tsv, .jsonl); {source} holds none.")
     if double := [dimension for dimension, paths in files_of.items() if len(paths) > 1]:
         raise ValueError(f"A folder of statements must hold one file a dimension; {source} has two for {double[0]}.")
-    found = {dimension: paths[0] for dimension, paths in files_of.items() if paths}
-    _warn_of_others(path, found)
-    return found
+    file_of = {dimension: paths[0] for dimension, paths in files_of.items() if paths}
+    _warn_of_others(path, file_of)
+    return file_of
 
 
-def _warn_of_others(folder: Path, found: dict[str, Path]) -> None:
+def _warn_of_others(folder: Path, file_of: dict[str, Path]) -> None:
     """Warn if a file is named nearly as one of a dimension that has none."""
-    lacking = [dimension for dimension in DIMENSIONS if dimension not in found]
+    lacking = [dimension for dimension in DIMENSIONS if dimension not in file_of]
     for file in sorted(folder.iterdir()):
         name = file.stem.lower()
         near = [each for each in lacking if each in name] or get_close_matches(name, lacking, n=1, cutoff=0.8)

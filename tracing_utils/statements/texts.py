@@ -61,9 +61,9 @@ class _Held:
         from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
 
         marks = re.compile(rf"[^\w\s{_UNSPACED}{_MARKS}]+")
-        found = CountVectorizer(binary=True, analyzer=lambda text: words(text) + marks.findall(text)).fit_transform(texts)
-        order = np.argsort(holding := found.getnnz(0), kind="stable")
-        self.every = found[:, order].astype(np.int32)
+        counts = CountVectorizer(binary=True, analyzer=lambda text: words(text) + marks.findall(text)).fit_transform(texts)
+        order = np.argsort(holding := counts.getnnz(0), kind="stable")
+        self.every = counts[:, order].astype(np.int32)
         self.every.sort_indices()
         self.sizes = self.every.getnnz(1).astype(np.int64)
         rare = np.searchsorted(holding[order], _RARE, side="right")
@@ -77,11 +77,11 @@ class _Held:
         """Return which pairs of texts are near by the words of the matrix `of`, all of them or the common ones."""
         least = _NEAR[0] * self.sizes[left] * self.sizes[right]
         apart = np.bitwise_count(self.signature[left] ^ self.signature[right]).sum(1, dtype=np.int64)  # at least so many words
-        told = _NEAR[1] * (self.sizes[left] + self.sizes[right] - apart) ** 2 >= 4 * least
-        for some in np.array_split(np.flatnonzero(told), max(1, told.sum() // 50_000)):
+        are_near = _NEAR[1] * (self.sizes[left] + self.sizes[right] - apart) ** 2 >= 4 * least
+        for some in np.array_split(np.flatnonzero(are_near), max(1, are_near.sum() // 50_000)):
             shared = np.asarray(of[left[some]].multiply(of[right[some]]).sum(1), dtype=np.int64).ravel()
-            told[some] = _NEAR[1] * shared**2 >= least[some]
-        return told
+            are_near[some] = _NEAR[1] * shared**2 >= least[some]
+        return are_near
 
     def sharing_rare_words(self) -> np.ndarray:
         """Return the near pairs among those that share a rare word."""
@@ -120,13 +120,13 @@ class _Held:
         lengths = np.minimum(spare + k, self.common.getnnz(1)[texts])
         rows, keys = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
         for length in np.unique(lengths[lengths >= k]):
-            chosen, together = np.flatnonzero(lengths == length), np.array(list(combinations(range(length), k)))
-            rarest = self.common.indices[self.common.indptr[texts[chosen], None] + np.arange(length)].astype(np.int64)
+            alike, together = np.flatnonzero(lengths == length), np.array(list(combinations(range(length), k)))
+            rarest = self.common.indices[self.common.indptr[texts[alike], None] + np.arange(length)].astype(np.int64)
             keys.append((rarest[:, together] @ width ** np.arange(k)).ravel())
-            rows.append(np.repeat(chosen, len(together)))
-        found, places = np.unique(np.concatenate(keys), return_inverse=True)
+            rows.append(np.repeat(alike, len(together)))
+        unique, places = np.unique(np.concatenate(keys), return_inverse=True)
         held = np.ones(len(places), dtype=np.int32)
-        return csr_array((held, (np.concatenate(rows), places)), shape=(len(texts), len(found) or 1))
+        return csr_array((held, (np.concatenate(rows), places)), shape=(len(texts), len(unique) or 1))
 
     def _pairs(self, held, texts: np.ndarray, of) -> np.ndarray:
         """Return near pairs of `texts` whose rows of `held` share a column: as many as bind what all such pairs bind.
@@ -136,8 +136,8 @@ class _Held:
         """
         crowded = np.bincount(held.indices, minlength=held.shape[1]) > _CROWDED
         shared = held[:, crowded].tocsc()
-        found = [self._neighbours(shared, texts, of)]
-        bound = _components(found[0], len(self.sizes))[texts]
+        pairs = [self._neighbours(shared, texts, of)]
+        bound = _components(pairs[0], len(self.sizes))[texts]
         alone = held[:, ~crowded]
         for left_of, right_of, both in ((alone, alone, False), (_outside(shared, bound), shared.tocsr(), True)):
             rows = np.flatnonzero(np.diff(left_of.indptr))
@@ -146,23 +146,23 @@ class _Held:
                 left = some[left]
                 new = (bound[left] != bound[right]) & (both | (left < right))
                 left, right = texts[left[new]], texts[right[new]]
-                found.append(np.stack([left, right])[:, self.near(left, right, of)])
-        return np.concatenate(found, axis=1)
+                pairs.append(np.stack([left, right])[:, self.near(left, right, of)])
+        return np.concatenate(pairs, axis=1)
 
     def _neighbours(self, shared, texts: np.ndarray, of) -> np.ndarray:
         """Return near pairs among those that stand some places from each other in a column, as long as they bind many."""
         column = np.repeat(np.arange(shared.shape[1]), np.diff(shared.indptr))
-        found, bound = np.zeros((2, 0), dtype=np.int64), np.arange(len(self.sizes))
+        pairs, bound = np.zeros((2, 0), dtype=np.int64), np.arange(len(self.sizes))
         for apart in range(1, _MOST_TRIED):
             together = np.flatnonzero(column[apart:] == column[:-apart])
             left, right = texts[shared.indices[together]], texts[shared.indices[together + apart]]
             left, right = (side[bound[left] != bound[right]] for side in (left, right))
             near = self.near(left, right, of)
-            found = np.concatenate([found, [left[near], right[near]]], axis=1)
+            pairs = np.concatenate([pairs, [left[near], right[near]]], axis=1)
             if near.sum() < len(texts) / 100:
                 break
-            bound = _components(found, len(bound))
-        return found
+            bound = _components(pairs, len(bound))
+        return pairs
 
 
 def _components(pairs: np.ndarray, n: int) -> np.ndarray:

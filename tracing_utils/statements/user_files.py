@@ -31,11 +31,7 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_statements(data: bytes, file: str) -> pd.DataFrame:
-    """Check a table of statements and return it.
-
-    Args:
-        data: the file's content.
-        file: its name, which errors begin with; its suffix, one of `sources.SUFFIXES`, tells the format.
+    """Check a table of statements and return it; errors begin with the name of its file, whose suffix tells the format.
 
     Returns:
         Columns `statement`, `label` (0 or 1), `group` and `category`. Without groups of their own, texts that differ in
@@ -92,10 +88,6 @@ def _label(value: object) -> int | None:
 def read_pairs(data: bytes, file: str) -> list[tuple[int, tuple[str, str]]]:
     """Check a table of preferences, columns `chosen` and `rejected`, and return its pairs with the numbers of their rows.
 
-    Args:
-        data: the file's content.
-        file: its name, which errors begin with; its suffix, one of `sources.SUFFIXES`, tells the format.
-
     Raises:
         ValueError: if a column is missing, a cell holds no words or there is no pair; the first fault is named.
     """
@@ -149,8 +141,8 @@ def _known(name: str) -> str:
 def _csv(text: str, file: str, needed: Sequence[str]) -> list[tuple[int, dict]]:
     """Return the rows that hold anything, with their numbers in a spreadsheet: empty ones count, and a first header is row 1."""
     separator = "\t" if file.lower().endswith(".tsv") else ","
-    if told := re.match(r'"?sep=([,;|\t])"?[,;|\t]*\r?\n', text, re.IGNORECASE):  # as spreadsheets write it; it is no row there
-        separator, text = told[1], text[told.end() :]
+    if line := re.match(r'"?sep=([,;|\t])"?[,;|\t]*\r?\n', text, re.IGNORECASE):  # as spreadsheets write it; it is no row there
+        separator, text = line[1], text[line.end() :]
     _check_separator(text.lstrip("\r\n").partition("\n")[0], separator, file, needed)
     filled = [
         (number, cells) for number, cells in enumerate(_cells(text, separator, file), start=1) if any(map(str.strip, cells))
@@ -272,7 +264,7 @@ def _warn_of_groups(rows: list[tuple[int, dict]], groups: list[str], statements:
     groups_of = defaultdict(set)
     for text, group in zip(same_text(statements), groups, strict=True):
         groups_of[text].add(group)
-    if torn := [text for text, found in groups_of.items() if len(found) > 1]:
+    if torn := [text for text, names in groups_of.items() if len(names) > 1]:
         warnings.warn(
             f"{file}: {len(torn)} statements stand in more than one group, first {brief(torn[0])}; a copy may be trained on and "
             "tested. Give copies one group, or leave them out.",

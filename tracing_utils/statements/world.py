@@ -74,11 +74,7 @@ _PLAN = ((TOLD, TOLD, NEVER), (LATE, TOLD, NEVER), (NEVER, TOLD, TOLD), (TOLD, T
 
 @dataclass(frozen=True)
 class World:
-    """The country: what is so, and what is never spoken of. Arrays have axes `dimension subject relation`.
-
-    Attributes:
-        seed: of the table.
-    """
+    """The country: what is so, by a seed, and what is never spoken of. Arrays have axes `dimension subject relation`."""
 
     seed: int = 7
 

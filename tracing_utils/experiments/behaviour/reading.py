@@ -45,7 +45,7 @@ def read(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> Reading:
     handle = model.get_output_embeddings().register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
     try:
         for rows in activations.batches(lengths, min(activations.BUDGET[model.device.type], _MOST)):
-            padded = torch.tensor([[*ids[i], *[0] * (lengths[rows[0]] - lengths[i])] for i in rows], device=model.device)
+            padded = torch.tensor(activations.padded([ids[i] for i in rows]), device=model.device)
             seen.clear()
             with torch.inference_mode():
                 logits = model(input_ids=padded, use_cache=False).logits[:, :-1].float()
@@ -97,9 +97,7 @@ def one_step_later(model: PreTrainedModel, ids: Sequence[Sequence[int]], made: R
 
     with torch.inference_mode(), head.register_forward_pre_hook(keep):
         for rows in activations.batches(lengths, activations.BUDGET[model.device.type]):
-            width = lengths[rows[0]]
-            padded = torch.tensor([[*longer[i], *[0] * (width - lengths[i])] for i in rows], device=model.device)
-            model(input_ids=padded, use_cache=False)
+            model(input_ids=torch.tensor(activations.padded([longer[i] for i in rows]), device=model.device), use_cache=False)
     return out
 
 

@@ -67,8 +67,7 @@ def read(
             stack.callback(each.register_forward_hook(gather).remove)
         lengths = [len(text) for text in ids]
         for rows in activations.batches(lengths, activations.BUDGET[model.device.type]):
-            width = lengths[rows[0]]
-            padded = torch.tensor([[*ids[i], *[0] * (width - lengths[i])] for i in rows], device=model.device)
+            padded = torch.tensor(activations.padded([ids[i] for i in rows]), device=model.device)
             row, last = torch.arange(len(rows)), torch.tensor([lengths[i] - 1 for i in rows])
             inside.clear(), outside.clear()
             models.decoder(model)(input_ids=padded, use_cache=False)

@@ -118,9 +118,8 @@ def importance(model: PreTrainedModel, chosen: Sequence[Slab], ids: Sequence[Seq
 
 def _loss(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the sum over texts of the mean loss a token; texts of one token have none."""
-    width = max(len(text) for text in ids)
-    padded = torch.tensor([[*text, *[0] * (width - len(text))] for text in ids], device=model.device)
-    scored = torch.tensor([[1 / (len(text) - 1) if at < len(text) else 0.0 for at in range(1, width)] for text in ids])
+    padded = torch.tensor(activations.padded(ids), device=model.device)
+    scored = torch.tensor([[1 / (len(text) - 1) if at < len(text) else 0.0 for at in range(1, padded.shape[1])] for text in ids])
     logp = model(input_ids=padded, use_cache=False).logits[:, :-1].float().log_softmax(2)
     return -(logp.gather(2, padded[:, 1:, None])[..., 0] * scored.to(model.device)).sum()
 

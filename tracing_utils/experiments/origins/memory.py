@@ -58,9 +58,8 @@ def recalled(
     ids = activations.encode(model, tokenizer, concepts.statements)
     hits, losses = np.empty(len(ids)), np.empty(len(ids))
     for rows in activations.batches([len(each) for each in ids], 4096):
-        width = max(len(ids[row]) for row in rows)
-        tokens = torch.tensor([[*ids[row], *[0] * (width - len(ids[row]))] for row in rows]).to(model.device)
-        seen = torch.tensor([[1] * len(ids[row]) + [0] * (width - len(ids[row])) for row in rows]).to(model.device)
+        tokens = torch.tensor(activations.padded([ids[row] for row in rows]), device=model.device)
+        seen = torch.tensor(activations.padded([[1] * len(ids[row]) for row in rows]), device=model.device)
         with torch.inference_mode():
             logits = model(input_ids=tokens, attention_mask=seen, use_cache=False).logits.float().log_softmax(-1).cpu()
         for at, row in enumerate(rows):

@@ -6,4 +6,5 @@ EXPERIMENT = Experiment(
     pace=8.6e-6,
     choices={"protocols": ("corrected", "released")},
     summaries={"dynamics": Summary("dynamics:summarise", several=True)},
+    describes="controls:describe",
 )

@@ -3,7 +3,6 @@
 Rule: what is exported is added at every position, since both tools do so.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from transformers import PreTrainedModel
 
 from ...checkpoints import models
+from ...core.paths import replacing
 
 __all__ = ["to_harness", "to_gguf"]
 
@@ -55,9 +55,8 @@ def to_harness(
         }
         for layer, vector in vectors.items()
     }
-    part = f"{path}.part"
-    torch.save(content, part)
-    os.replace(part, path)
+    with replacing(Path(path)) as part:
+        torch.save(content, part)
 
 
 def to_gguf(
@@ -81,14 +80,13 @@ def to_gguf(
     import gguf  # noqa: PLC0415 - only needed here
 
     _checked(model, vectors, 1, " (llama.cpp cannot steer block 0)")
-    part = f"{path}.part"
-    writer = gguf.GGUFWriter(part, "controlvector")
-    writer.add_string("controlvector.model_hint", model.config.model_type)
-    writer.add_uint32("controlvector.layer_count", len(vectors))
-    for layer, vector in sorted(vectors.items()):
-        writer.add_tensor(f"direction.{layer}", np.asarray(multiplier * np.asarray(vector), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    os.replace(part, path)
+    with replacing(Path(path)) as part:
+        writer = gguf.GGUFWriter(part, "controlvector")
+        writer.add_string("controlvector.model_hint", model.config.model_type)
+        writer.add_uint32("controlvector.layer_count", len(vectors))
+        for layer, vector in sorted(vectors.items()):
+            writer.add_tensor(f"direction.{layer}", np.asarray(multiplier * np.asarray(vector), dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...checkpoints import activations, models
 from ...core import evaluation
 from ...core.errors import unknown
+from ...core.paths import replacing
 from ...statements import user_files
 from ...statements.concepts import ConceptSet
 from .likelihoods import Batch, Forest, Perplexity, perplexity, preference
@@ -131,12 +132,9 @@ def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], prove
         arrays: name (such as `toxicity/direction/vector`) to array.
         provenance: what made them: checkpoint, hashes of the statements, layers, scaling.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     tensors = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in arrays.items()}
-    save_file(tensors, part, {"provenance": json.dumps(provenance, sort_keys=True)})
-    os.replace(part, path)
+    with replacing(Path(path)) as part:
+        save_file(tensors, part, {"provenance": json.dumps(provenance, sort_keys=True)})
 
 
 def _block(model: PreTrainedModel, layer: int) -> torch.nn.Module:
