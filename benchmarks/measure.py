@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from tracing_utils.run import provenance
+
 _LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "tracing-trustworthiness")
 
 
@@ -138,11 +140,5 @@ def cores() -> int:
 
 def machine() -> dict[str, str]:
     """Return processor, cores allowed, and the versions of what was timed."""
-    cpu = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
-        if cpu.exists()
-        else []
-    )
-    hardware = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": str(cores()), "threads": "1"}
+    hardware = {"processor": provenance.processor(), "cores": str(cores()), "threads": "1"}
     return hardware | {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}

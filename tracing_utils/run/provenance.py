@@ -12,7 +12,7 @@ from ..core.paths import PROJECT, replacing
 from . import runner
 from .studies import Study
 
-__all__ = ["write"]
+__all__ = ["processor", "write"]
 
 _LIBRARIES = (
     "altair", "jupyter-book", "jupytext", "numpy", "pandas", "papermill", "scikit-learn", "scipy", "snakemake",
@@ -29,6 +29,16 @@ def _commit() -> str:
     return f"{head} (with changes)" if head and changed else head
 
 
+def processor() -> str:
+    """Return the name of this machine's processor, or its kind where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
+
+
 def write(study: Study, folder: Path, path: Path) -> None:
     """Write `provenance.json` from ledger and concept table, which lie beside it, and the records of the runs in `folder`."""
     seconds, computed = {}, []
@@ -43,7 +53,7 @@ def write(study: Study, folder: Path, path: Path) -> None:
         "study": study.name,
         "commit": _commit(),
         "python": platform.python_version(),
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": len(os.sched_getaffinity(0))},
+        "machine": {"system": platform.system(), "processor": processor(), "cores": len(os.sched_getaffinity(0))},
         "computed": {name: sorted({each[name] for each in computed if each.get(name)}) for name in ("dtype", "threads", "blas")},
         "libraries": {name: version(name) for name in _LIBRARIES},
         "weights": dict(zip(ledger["revision"], ledger["sha256"], strict=True)),
