@@ -38,22 +38,10 @@ def row(
     checkpoint: Checkpoint, concepts: ConceptSet, layer: int | None, method: str, metric: str, estimate: Estimate, seed: str
 ) -> dict:
     """Return one row of a tidy table; `layer` is None for what no layer has (a floor)."""
-    return {
-        "suite": checkpoint.suite,
-        "revision": checkpoint.revision,
-        "step": checkpoint.step,
-        "tokens": checkpoint.tokens,
-        "layer": layer,
-        "dimension": concepts.dimension,
-        "concept_set": concepts.name,
-        "method": method,
-        "metric": metric,
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "seed": seed,
-    }
+    where = (checkpoint.suite, checkpoint.revision, checkpoint.step, checkpoint.tokens, layer)
+    what = (concepts.dimension, concepts.name, method, metric)
+    number = (estimate.value, estimate.low, estimate.high, estimate.n)
+    return dict(zip(COLUMNS, (*where, *what, *number, seed), strict=True))
 
 
 def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:

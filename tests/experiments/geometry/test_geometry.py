@@ -171,7 +171,7 @@ def test_a_shared_direction_is_found_and_directions_of_each_groups_own_are_not(m
 
 def test_labels_permuted_at_random_hide_a_direction_in_crossed_groups_that_swapped_ones_show(make_concepts):
     acts, chosen = sample(make_concepts, groups=30, direction=0.025)
-    groups = np.unique(chosen.groups, return_inverse=True)[1]
+    groups = chosen.group_numbers
     pairs = ~np.eye(30, dtype=bool)
 
     def kappa(labels):

@@ -16,7 +16,6 @@ from tracing_utils.experiments.mutual_information.bits import (
     calibrated,
     entropy,
     fano_bound,
-    from_halves,
     ksg,
     ksg_terms,
     usable_information,
@@ -285,11 +284,3 @@ def test_the_interval_of_ksg_covers_the_truth(make_concepts):
         estimate = ksg(points, make_concepts(labels))
         held += estimate.low < truth < estimate.high
     assert held >= 17
-
-
-def test_the_spread_over_halves_is_the_standard_error_at_full_size():
-    rng = np.random.default_rng(12)
-    values = rng.standard_normal(400)
-    halves = [values[rng.permutation(400)[:200]].mean() for _ in range(2000)]
-    estimate = from_halves(values.mean(), halves, 400)
-    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)

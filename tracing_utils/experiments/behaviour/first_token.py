@@ -7,11 +7,11 @@ The first token's logits are those of decoding step 0, at the text's own last to
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ...core import evaluation
 from ...core.evaluation import Estimate
-from ...statements.concepts import ConceptSet, folds
+from ...statements.concepts import ConceptSet, folds, tested
 from .preferences import Row
 
 __all__ = ["held_out", "logit_features", "rows"]
@@ -74,30 +74,21 @@ def rows(
         second: what the head reads at step 1, at the token that the model said first.
         seeds: assignments of groups to folds.
     """
-    weights, tested = evaluation.bootstrap_weights(concepts.groups, seed=0), _tested(concepts, seeds)
+    weights, fold = evaluation.bootstrap_weights(concepts.groups, seed=0), np.stack([tested(concepts, seed) for seed in seeds])
     hidden, logits = (_right(features, concepts, seeds) for features in (last, logit_features(last, gram)))
     for method, right in (("hidden state", hidden), ("first-token logits", logits)):
         yield None, method, "accuracy", evaluation.mean(right.mean(0), weights)
-    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, tested)
+    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, fold)
     squares = np.linalg.eigvalsh(gram)
-    kept = float((squares > _LOST * squares[-1]).mean())
-    yield None, "first-token logits", "rank_share", Estimate(kept, kept, kept, len(squares))
+    share = float((squares > _LOST * squares[-1]).mean())
+    yield None, "first-token logits", "rank_share", Estimate(share, share, share, len(squares))
     yield None, "logits and hidden state", "agreement", evaluation.mean((logits == hidden).mean(0), weights)
     if second is not None:
         later = _right(logit_features(second, gram), concepts, seeds)
         yield None, "second-token logits", "accuracy", evaluation.mean(later.mean(0), weights)
-        yield None, "second minus first token", "accuracy", evaluation.paired_refit(later, logits, tested)
+        yield None, "second minus first token", "accuracy", evaluation.paired_refit(later, logits, fold)
 
 
 def _right(features: np.ndarray, concepts: ConceptSet, seeds: Sequence[int]) -> Float[np.ndarray, "seed example"]:
     said = np.stack([held_out(features, concepts, seed) for seed in seeds])
     return ((said > 0) == (concepts.labels == 1)).astype(float)
-
-
-def _tested(concepts: ConceptSet, seeds: Sequence[int]) -> Int[np.ndarray, "seed example"]:
-    """Return in which fold each statement is tested."""
-    fold = np.empty((len(seeds), len(concepts)), dtype=int)
-    for at, seed in enumerate(seeds):
-        for k, split in enumerate(folds(concepts, seed)):
-            fold[at, split.test] = k
-    return fold

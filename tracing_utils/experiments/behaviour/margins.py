@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, folds
+from ...statements.concepts import ConceptSet, tested
 from .preferences import Row
 
 __all__ = ["rows"]
@@ -41,15 +41,13 @@ def rows(
 
     Source: Legend (Feng et al. 2024).
     """
-    fold = np.empty(len(concepts), dtype=int)
-    for k, split in enumerate(folds(concepts, seed=0)):
-        fold[split.test] = k
+    fold = tested(concepts, seed=0)
     pairs = pairs[fold[pairs[:, 0]] == fold[pairs[:, 1]]]
     same = np.asarray(lengths)[pairs[:, 0]] == np.asarray(lengths)[pairs[:, 1]]
     drawn = np.random.default_rng(0).standard_normal((RANDOM, acts.shape[2]))
     for layer, features in enumerate(np.moveaxis(acts, 1, 0).astype(np.float64)):
-        apart, tested = features[pairs[:, 0]] - features[pairs[:, 1]], fold[pairs[:, 0]]
-        others = np.stack([_direction(features, concepts.labels, fold != k) for k in range(fold.max() + 1)])[tested]
+        apart, by_fold = features[pairs[:, 0]] - features[pairs[:, 1]], range(fold.max() + 1)
+        others = np.stack([_direction(features, concepts.labels, fold != k) for k in by_fold])[fold[pairs[:, 0]]]
         own = np.broadcast_to(_direction(features, concepts.labels, fold >= 0), others.shape)
         for method, direction, among in (
             ("other groups", others, same),
@@ -62,9 +60,9 @@ def rows(
                 yield layer, method, "margin", evaluation.mean(margin, weights)
                 yield layer, method, "margin_right", evaluation.mean((np.sign(margin) + 1) / 2, weights)
         if same.sum() >= LEAST:
-            found = np.stack([_along(apart, np.sign(others @ v)[:, None] * v)[same] for v in drawn])
-            for metric, each in (("margin", found), ("margin_right", (np.sign(found) + 1) / 2)):
-                yield layer, "random direction", metric, evaluation.interval(each.mean(), each.mean(1), int(same.sum()))
+            margins = np.stack([_along(apart, np.sign(others @ v)[:, None] * v)[same] for v in drawn])
+            for metric, values in (("margin", margins), ("margin_right", (np.sign(margins) + 1) / 2)):
+                yield layer, "random direction", metric, evaluation.interval(values.mean(), values.mean(1), int(same.sum()))
 
 
 def _direction(features: np.ndarray, labels: np.ndarray, among: np.ndarray) -> np.ndarray:

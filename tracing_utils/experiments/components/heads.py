@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ...checkpoints import activations, models
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds, subset
-from ..mutual_information.bits import from_halves
+from ..intervals import fisher, from_halves
 from ..probing import controls, probes
 from ..steering import intervention, likelihoods
 
@@ -194,11 +194,7 @@ def replication(features: Float[np.ndarray, "example layer unit width"], concept
     inside = np.isin(concepts.groups, names[: len(names) // 2])
     halves = [np.flatnonzero(side) for side in (inside, ~inside)]
     accuracies = [Probed.of(features[rows], subset(concepts, rows)).correct.mean(1) for rows in halves]
-    n = len(accuracies[0])
-    value = float(stats.spearmanr(*accuracies).statistic)
-    reach = 1.96 / np.sqrt(max(n - 3, 1))
-    low, high = np.tanh(np.arctanh(np.clip(value, -0.999, 0.999)) + np.array([-reach, reach]))
-    return evaluation.Estimate(value, float(min(low, value)), float(max(high, value)), n)
+    return fisher(float(stats.spearmanr(*accuracies).statistic), len(accuracies[0]))
 
 
 def top(losses: Float[np.ndarray, " unit"]) -> Int[np.ndarray, " chosen"]:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from ...checkpoints import activations, models
 from ...core import evaluation
 from ...statements.concepts import DESIGNED, DIMENSIONS, ConceptSet, load
-from ..mutual_information.bits import from_halves
+from ..intervals import from_halves
 
 __all__ = [
     "PARTS", "Slab", "general_text", "importance", "index_lists", "largest", "overlaps", "parts", "same_size", "slabs",

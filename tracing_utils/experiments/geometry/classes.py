@@ -60,7 +60,7 @@ def unit_differences(sums: Sums) -> Float[np.ndarray, "unit feature"]:
 
 def crosses(concepts: ConceptSet) -> Int[np.ndarray, " example"]:
     """Return the unit of each statement: its category's part of its group, if each part has the same words on both sides."""
-    groups = np.unique(np.asarray(concepts.groups), return_inverse=True)[1]
+    groups = concepts.group_numbers
     finer = np.unique([f"{g} {name}" for g, name in zip(groups, concepts.categories, strict=True)], return_inverse=True)[1]
     torn = set()
     for unit in range(finer.max() + 1):
@@ -105,7 +105,7 @@ def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet)
     Kappa is taken over all pairs of groups, and over the pairs of crosses without a shared word. Where fewer than three units
     have both labels, or fewer than three pairs count, there is none.
     """
-    groups, units = np.unique(np.asarray(concepts.groups), return_inverse=True)[1], crosses(concepts)
+    groups, units = concepts.group_numbers, crosses(concepts)
     count = groups.max() + 1
     names = [f"{group}" for group in range(count)]
     weights = np.vstack([np.ones(count), evaluation.bootstrap_weights(names, seed=0)])
@@ -151,5 +151,4 @@ def _kappas(
 
 def _groups_of(concepts: ConceptSet, units: Int[np.ndarray, " example"]) -> Int[np.ndarray, " unit"]:
     """Return the group of each unit, as its place among the sorted names."""
-    groups = np.unique(np.asarray(concepts.groups), return_inverse=True)[1]
-    return groups[np.unique(units, return_index=True)[1]]
+    return concepts.group_numbers[np.unique(units, return_index=True)[1]]

@@ -88,9 +88,9 @@ def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet)
     references. Intervals draw the groups of the statements looked from; the references stay.
     """
     weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
-    groups, names = np.unique(np.asarray(concepts.groups), return_inverse=True)
-    twins, one = names[:, None] == names, _one_a_group(names)
-    whole = statements.draw(concepts, len(groups))
+    names, numbers = sorted(set(concepts.groups)), concepts.group_numbers
+    twins, one = numbers[:, None] == numbers, _one_a_group(numbers)
+    whole = statements.draw(concepts, len(names))
     scores: dict[str, list[np.ndarray]] = {}
     for layer in range(acts.shape[1]):
         far = distances(acts[:, layer])
@@ -100,7 +100,7 @@ def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet)
         yield layer, "Gaussian", "lid", _mean(lid(same), weights)
         for method, used in (("one a group", one), ("whole groups", whole)):
             yield layer, method, "two_nn", _two_nn(far[np.ix_(used, used)], [concepts.groups[i] for i in used])
-        yield layer, "Gaussian", "two_nn", _two_nn(same[: len(one), : len(one)], groups.tolist())
+        yield layer, "Gaussian", "two_nn", _two_nn(same[: len(one), : len(one)], names)
         right = concepts.labels == 1
         for method, value in _dimensions(far[:, right], twins[:, right]).items():
             scores.setdefault(method, []).append(-value)
@@ -127,7 +127,7 @@ def _two_nn(far: Distances, groups: Sequence[str]) -> evaluation.Estimate:
     return two_nn(far, evaluation.bootstrap_weights(groups, seed=0))
 
 
-def _one_a_group(names: np.ndarray) -> np.ndarray:
+def _one_a_group(numbers: np.ndarray) -> np.ndarray:
     """Return the index of one statement of each group, drawn at random."""
-    order = np.random.default_rng(0).permutation(len(names))
-    return np.sort(order[np.unique(names[order], return_index=True)[1]])
+    order = np.random.default_rng(0).permutation(len(numbers))
+    return np.sort(order[np.unique(numbers[order], return_index=True)[1]])

@@ -17,11 +17,11 @@ from sklearn.preprocessing import StandardScaler
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet
+from ..intervals import from_halves
 from ..probing import probes
 
 __all__ = [
-    "COMPONENTS", "HALVES", "NEIGHBOURS", "calibrated", "entropy", "fano_bound", "from_halves", "ksg", "ksg_terms",
-    "usable_information",
+    "COMPONENTS", "HALVES", "NEIGHBOURS", "calibrated", "entropy", "fano_bound", "ksg", "ksg_terms", "usable_information",
 ]  # fmt: skip
 
 COMPONENTS = 3
@@ -56,7 +56,7 @@ def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed
     Source: Platt 1999 for the slope, which may not be negative: a probe that errs on purpose is not to be turned round. The
     mixture is fitted by expectation maximisation (Dempster et al. 1977); the weights are Bayes' rule with equal priors.
     """
-    out, groups = np.empty(len(logits)), np.unique(concepts.groups, return_inverse=True)[1]
+    out, groups = np.empty(len(logits)), concepts.group_numbers
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
     share = np.bincount(groups, concepts.labels) / np.bincount(groups)
     order = order[np.argsort(share[order], kind="stable")]  # dealt out, so that each part has as many of either label
@@ -163,7 +163,7 @@ def ksg_terms(
 def _one_a_group(concepts: ConceptSet, seed: int) -> list[np.ndarray]:
     """Return two halves of the groups, one statement drawn from each group, labels spread evenly."""
     order = np.random.default_rng(seed).permutation(len(concepts))
-    _, first = np.unique(np.asarray(concepts.groups)[order], return_index=True)
+    _, first = np.unique(concepts.group_numbers[order], return_index=True)
     drawn = order[np.sort(first)]  # in random order still
     by_label = drawn[np.argsort(concepts.labels[drawn], kind="stable")]
     return [by_label[::2], by_label[1::2]]
@@ -193,13 +193,3 @@ def _components(fit: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def _mean_term(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     return float(np.concatenate([ksg_terms(points, labels) for points, labels in parts]).mean())
-
-
-def from_halves(value: float, halves: Sequence[float], n: int) -> evaluation.Estimate:
-    """Return `value` with a 95 % interval from the spread of its values at random half-samples.
-
-    That spread estimates the standard error at full size (delete-half jackknife, Shao and Tu 1995). A bootstrap would
-    not do: repeated rows raise a kernel statistic and are nearest neighbours.
-    """
-    error = 1.96 * float(np.std(halves, ddof=1))
-    return evaluation.Estimate(float(value), float(value - error), float(value + error), n)

@@ -19,6 +19,7 @@ from scipy.special import ndtr
 from ... import results
 from ...core import evaluation
 from ...statements.concepts import ConceptSet
+from ..intervals import from_halves
 from ..probing import controls, probes
 from ..tables import Acts, Rows
 from . import bits, kernels
@@ -54,7 +55,7 @@ class Measure:
     def rows(self) -> Rows:
         """Yield the null after each layer's value."""
         for layer, (whole, *halves) in enumerate(self.values):
-            yield layer, self.method, self.metric, bits.from_halves(whole, halves, self.n)
+            yield layer, self.method, self.metric, from_halves(whole, halves, self.n)
             if self.null is not None:
                 null = evaluation.interval(self.null[layer].mean(), self.null[layer], self.n)
                 yield layer, self.null_method, self.metric, null
@@ -80,13 +81,12 @@ class _Draws:
 
 @lru_cache(maxsize=16)  # both tables of a set use the same
 def _draws(concepts: ConceptSet) -> _Draws:
-    names, index = np.unique(np.asarray(concepts.groups), return_inverse=True)
+    count = concepts.group_numbers.max() + 1
     rng = np.random.default_rng(0)
     samples = [np.arange(len(concepts))]
     for _ in range(bits.HALVES):
-        drawn = np.zeros(len(names), dtype=bool)
-        drawn[rng.permutation(len(names))[: len(names) // 2]] = True
-        samples.append(np.flatnonzero(drawn[index]))
+        half = rng.permutation(count)[: count // 2]
+        samples.append(np.flatnonzero(np.isin(concepts.group_numbers, half)))
     orders = np.stack([rng.permutation(len(concepts)) for _ in range(_DRAWS)])
     return _Draws(samples, orders, np.stack([controls.shuffled_labels(concepts, seed) for seed in range(_DRAWS)]))
 

@@ -35,7 +35,7 @@ def kinds(concepts: ConceptSet) -> np.ndarray | None:
     """
     if concepts.name != "world":
         return None
-    groups, keys = np.array(concepts.groups), np.array(concepts.categories)
+    groups, keys = concepts.group_numbers, np.array(concepts.categories)
     whole = [group for group in np.unique(groups) if set(keys[groups == group]) == set(keys)]
     return np.where(np.isin(groups, whole), DROPPED, KEPT)
 

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, Split, folds
+from ...statements.concepts import ConceptSet, Split, folds, tested
 from ..tables import Acts, Rows
 
 __all__ = [
@@ -351,7 +351,7 @@ class Traced:
             "correct": self._right("logistic").swapaxes(0, 1),
             "selected": (self.selected["logistic"] > 0) == (self.concepts.labels == 1),
             "shuffled": self._right("shuffled labels").swapaxes(0, 1),
-            "fold": np.stack([_tested(self.concepts, seed) for seed in range(len(self.logits["logistic"]))]),
+            "fold": np.stack([tested(self.concepts, seed) for seed in range(len(self.logits["logistic"]))]),
         }
         answers = {name: np.ascontiguousarray(array, dtype=np.uint8) for name, array in right.items()}
         return answers | {"middle": np.ascontiguousarray(acts[:, acts.shape[1] // 2], dtype=np.float16)}
@@ -366,14 +366,6 @@ class Traced:
             name = "selected layer" if method == "logistic" else method
             for metric, estimate in scores(logits, self.labels[method], self.concepts.groups).items():
                 yield None, name, metric, estimate
-
-
-def _tested(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " example"]:
-    """Return the fold that tests each statement."""
-    fold = np.empty(len(concepts), dtype=int)
-    for number, split in enumerate(folds(concepts, seed)):
-        fold[split.test] = number
-    return fold
 
 
 def trace(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ... import results
+from ..intervals import fisher
 from . import nulls
 
 __all__ = [
@@ -138,12 +139,9 @@ def correlations(points: pd.DataFrame) -> pd.DataFrame:
         n = len(part)
         if n < 5 or part["accuracy"].std() == 0 or part["gain"].std() == 0:
             continue
-        r = float(np.corrcoef(part["accuracy"], part["gain"])[0, 1])
-        low, high = np.tanh(np.arctanh(r) + np.array([-1.96, 1.96]) / np.sqrt(n - 3))
-        rows.append(
-            dict(zip(("suite", "concept_set", "dimension"), names, strict=True)) | {"r": r, "low": low, "high": high, "n": n}
-        )
-    return pd.DataFrame(rows, columns=["suite", "concept_set", "dimension", "r", "low", "high", "n"])
+        r = fisher(float(np.corrcoef(part["accuracy"], part["gain"])[0, 1]), n)
+        rows.append((*names, r.value, r.low, r.high, n))
+    return pd.DataFrame(rows, columns=[*at, "r", "low", "high", "n"])
 
 
 def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import
