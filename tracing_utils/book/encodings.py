@@ -4,8 +4,8 @@ import altair as alt
 import pandas as pd
 
 __all__ = [
-    "ARMS", "COLOURS", "GREY", "LAYERS", "LINES", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
-    "SETS", "select", "options", "column_of", "controls", "shown", "windows", "shade", "banded", "panels",
+    "ARMS", "COLOURS", "GREY", "LAYERS", "LINES", "NARROW", "TITLES", "step_axis", "colour", "legend", "fitted", "ends",
+    "tooltip", "SETS", "select", "options", "column_of", "controls", "shown", "windows", "shade", "banded", "panels",
 ]  # fmt: skip
 
 COLOURS = {
@@ -76,6 +76,11 @@ def step_axis(table: pd.DataFrame, column: str = "step", title: str = "training 
 def colour(legend: alt.Legend | None = None) -> alt.Color:
     """Return the colour of a dimension."""
     return alt.Color("dimension:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=legend)
+
+
+def legend(title: str | None = None, **more: object) -> alt.Legend:
+    """Return a legend below the panels, its symbols as strong as its lines."""
+    return alt.Legend(title=title, orient="bottom", symbolOpacity=1, **more)
 
 
 def fitted(title: str, column: str = "value", domain: list[float] | None = None) -> alt.Y:

@@ -24,6 +24,7 @@ from .encodings import (
     controls,
     ends,
     fitted,
+    legend,
     options,
     panels,
     select,
@@ -116,9 +117,8 @@ def training(table: pd.DataFrame, dimension: str, description: str, page: str = 
     steps, choices = options(rows, "step"), controls(rows, "dimension", "statements", "layer", middle=True)
     choices = [select("dimension", options(rows, "dimension"), dimension), *choices[1:], alt.param(name="controls", value=False)]
     y = fitted(TITLES["accuracy"], domain=_range(rows))
-    hue = alt.value(
-        LINES[0]
-    )  # one dimension at a time needs no hue of its own; the figure above has the arms', which two have too
+    # One dimension at a time needs no hue of its own; the figure above has the arms', which two have too.
+    hue = alt.value(LINES[0])
     base = alt.Chart(rows).transform_filter(_PICKED).encode(color=hue)
     over, across = _over_training(base, rows, steps, y), _over_layers(base, y)
     over = over.properties(width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'"))
@@ -147,8 +147,8 @@ def _scenes(sets: list[str]) -> dict[str, dict]:
 def _dash() -> alt.StrokeDash:
     scale = alt.Scale(domain=list(_DASHES), range=list(_DASHES.values()))
     named = "datum.label == 'probe' ? 'probe (coloured)' : datum.label"
-    legend = alt.Legend(title=None, orient="bottom", columns=3, symbolStrokeColor=GREY, symbolSize=300, labelExpr=named)
-    return alt.StrokeDash("method:N", scale=scale, legend=legend)
+    strokes = alt.Legend(title=None, orient="bottom", columns=3, symbolStrokeColor=GREY, symbolSize=300, labelExpr=named)
+    return alt.StrokeDash("method:N", scale=scale, legend=strokes)
 
 
 def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt.Y) -> alt.LayerChart:
@@ -269,10 +269,10 @@ def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatCh
     columns = alt.X("step:O", axis=alt.Axis(labelOverlap="greedy", labelSeparation=4, labelAngle=0, title="training step"))
     rows = alt.Y("layer:O", sort="descending")
     scale = alt.Scale(scheme="purplegreen", domain=[-reach, reach])
-    legend = alt.Legend(title=title, orient="top", gradientLength=200, direction="horizontal")
+    gradient = alt.Legend(title=title, orient="top", gradientLength=200, direction="horizontal")
     cells = base.mark_rect(cursor="pointer")
     cells = cells.encode(
-        color=alt.Color("value:Q", scale=scale, legend=legend), tooltip=tooltip("revision", "layer", form="+.3f")
+        color=alt.Color("value:Q", scale=scale, legend=gradient), tooltip=tooltip("revision", "layer", form="+.3f")
     )
     picked = base.transform_filter("datum.layer == layer && datum.step == step")
     area = alt.layer(cells, picked.mark_rect(filled=False, stroke=GREY, strokeWidth=3)).encode(x=columns, y=rows)
@@ -359,8 +359,7 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
     steps = options(table, "step")
     x, y = (alt.X("nhsic_tx:Q", title=TITLES["nhsic_tx"]), alt.Y("nhsic_ty:Q", title=TITLES["nhsic_ty"]))
     x, y = (axis.scale(zero=False, padding=12) for axis in (x, y))
-    legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
-    layer = alt.Color("layer:O", scale=LAYERS, legend=legend)
+    layer = alt.Color("layer:O", scale=LAYERS, legend=legend("layer"))
     base = alt.Chart(table).transform_filter(_PICKED).encode(x=x, y=y)
     now, so_far = base.transform_filter("datum.step == step"), base.transform_filter("datum.step <= step")
     says = ["revision", "layer", alt.Tooltip("nhsic_tx:Q", format=".3f"), alt.Tooltip("nhsic_ty:Q", format=".4f")]
@@ -392,9 +391,8 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     decades = alt.Axis(values=[0.1, 1, 10, 100, 1000], format="~g")
     x = alt.X("ratio:Q", scale=alt.Scale(type="log"), title="times faster", axis=decades)
     words = "{yes: 'reached', no: 'missed'}[datum.label] || datum.label"
-    legend = alt.Legend(title=None, orient="bottom", symbolOpacity=1, labelExpr=words)
     scale = alt.Scale(domain=["yes", "no", "no target"], range=["#0072B2", "#D55E00", GREY])
-    shade = alt.Color("reached:N", scale=scale, legend=legend)
+    shade = alt.Color("reached:N", scale=scale, legend=legend(labelExpr=words))
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
     spread = base.mark_rule(strokeWidth=3, opacity=0.6).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=GREY, thickness=2, size=16, aria=False).encode(x="target:Q")

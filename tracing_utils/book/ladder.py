@@ -8,7 +8,7 @@ import pandas as pd
 from .. import results
 from ..claims import ladder_claims
 from . import prose
-from .encodings import GREY, LINES, TITLES, banded, fitted, panels, step_axis, tooltip
+from .encodings import GREY, LINES, TITLES, banded, fitted, legend, panels, step_axis, tooltip
 
 __all__ = ["NAMES", "chart", "last", "onsets", "span"]
 
@@ -47,17 +47,13 @@ def chart(study: str, description: str) -> alt.FacetChart:
         else alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
     )
     scale = alt.Scale(domain=list(NAMES.values()), range=[GREY, *LINES[:3]])
-    rung = alt.Color("rung:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=4, symbolOpacity=1))
+    rung = alt.Color("rung:N", scale=scale, legend=legend(columns=4))
     base, y = alt.Chart().encode(color=rung), fitted(TITLES["accuracy"])
     measured = base.transform_filter("datum.kind == 'measured'").encode(x=x)
     level = base.transform_filter("datum.kind == 'level'").mark_rule(strokeWidth=1.8).encode(y=y, tooltip=tooltip("rung:N"))
     floor = base.transform_filter("datum.kind == 'floor'").mark_rule(strokeDash=[6, 3]).encode(y=y, tooltip=tooltip("rung:N"))
     says = tooltip("step:Q" if "step" in table else "layer:Q", "rung:N", more=("n:Q",))
-    layers = [
-        *banded(measured, y, says),
-        floor,
-        *([level] if (table["kind"] == "level").any() else []),
-    ]
+    layers = [*banded(measured, y, says), floor, *([level] if (table["kind"] == "level").any() else [])]
     return panels(alt.layer(*layers, data=table), table, description, [])
 
 

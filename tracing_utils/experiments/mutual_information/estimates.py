@@ -6,7 +6,7 @@ the spectrum of T when no information does (`reweighting` shows it).
 Half-samples, orders and shuffled labels depend on the statements alone, so they are the same at every checkpoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +21,10 @@ from ...core import evaluation
 from ...statements.concepts import ConceptSet
 from ..intervals import from_halves
 from ..probing import controls, probes
-from ..tables import Acts, Rows
+from ..tables import Acts, Rows, Table
 from . import bits, kernels
 
-__all__ = ["Measure", "released", "readable", "in_bits", "evidence", "reweighting", "EXPONENTS"]
+__all__ = ["EXPONENTS", "Measure", "evidence", "fill", "in_bits", "readable", "released", "reweighting"]
 
 EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 """Steepness of the spectrum in `reweighting`, in the order that training is imitated."""
@@ -176,6 +176,28 @@ def in_bits(acts: Acts, concepts: ConceptSet) -> Rows:
         yield layer, "probe", "usable_information", usable
         yield layer, "probe", "fano_bound", bits.fano_bound(accuracy, labels)
         yield layer, "ksg", "ksg_y", bits.ksg(acts[:, layer], concepts)
+
+
+def fill(
+    table: Table, acts: Mapping[str, Acts], sets: Mapping[str, ConceptSet], used: Mapping[str, tuple[Acts, ConceptSet]]
+) -> dict[str, np.ndarray]:
+    """Add the rows of every dimension: nHSIC as released, the measures beside it, information in bits.
+
+    All mappings are by dimension. What nHSIC and CKA are computed on is `used`.
+
+    Returns:
+        The half-samples behind nHSIC, by dimension and measure.
+    """
+    samples, setting = {}, {"sigma": kernels.SIGMA, "epsilon": kernels.EPSILON}
+    for name, (features, concepts) in used.items():
+        measures = released(features, concepts)
+        samples |= {f"{name}/{metric}": values for metric, values in evidence(measures).items()}
+        table.add(concepts, (row for measure in measures for row in measure.rows()), **setting)
+    for features, concepts in used.values():
+        table.add(concepts, (row for measure in readable(features, concepts) for row in measure.rows()))
+    for name, concepts in sets.items():
+        table.add(concepts, in_bits(acts[name], concepts))
+    return samples
 
 
 def reweighting(n: int = 600, width: int = 256, draws: int = 5) -> pd.DataFrame:
