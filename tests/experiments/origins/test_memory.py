@@ -68,9 +68,9 @@ def test_a_probe_for_kept_keys_reads_a_planted_direction_in_dropped_ones():
     kind = memory.kinds(chosen)
     acts = np.random.default_rng(0).standard_normal((len(chosen), 16))
     acts[:, 3] += 4 * (2 * chosen.labels - 1)
-    found = memory.by_kind(memory.read(acts, chosen, kind).astype(float), chosen, kind)
+    found = memory.by_kind(memory.probed(acts, chosen, kind).astype(float), chosen, kind)
     assert found[memory.DROPPED].value > 0.95
     lost = np.where((kind == memory.DROPPED)[:, None], np.random.default_rng(1).standard_normal(acts.shape), acts)
-    found = memory.by_kind(memory.read(lost, chosen, kind).astype(float), chosen, kind)
+    found = memory.by_kind(memory.probed(lost, chosen, kind).astype(float), chosen, kind)
     assert abs(found[memory.DROPPED].value - 0.5) < 0.2
     assert found[memory.KEPT].value > 0.95

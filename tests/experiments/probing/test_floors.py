@@ -6,7 +6,7 @@ from random_texts import WORDS, sentences
 
 from tracing_utils.core import downloads
 from tracing_utils.experiments.probing import floors
-from tracing_utils.experiments.probing.floors import READERS, lexical_floor, read, surface_features
+from tracing_utils.experiments.probing.floors import READERS, lexical_floor, of, surface_features
 from tracing_utils.statements.concepts import DIMENSIONS, folds, load
 
 
@@ -16,7 +16,7 @@ def accuracy(logits, labels) -> float:
 
 def reached(concepts, reader: str | None = None) -> float:
     """The accuracy of one reader, or of the floor."""
-    found = read(concepts)
+    found = of(concepts)
     return accuracy(found.best((reader,) if reader else READERS), concepts.labels)
 
 
@@ -63,7 +63,7 @@ def test_the_floor_is_kept_and_read_again_under_its_statements_alone(make_concep
     assert lexical_floor(made)["accuracy"].value == 0  # it is read, not computed again
     other = make_concepts(labels, statements=sentences(labels, 5, telling=True))
     assert lexical_floor(other)["accuracy"].value > 0.9
-    assert ((read(made, seed=1).best(tuple(floors.VECTORIZERS)) > 0) == (made.labels == 1)).mean() > 0.9  # other folds
+    assert ((of(made, seed=1).best(tuple(floors.VECTORIZERS)) > 0) == (made.labels == 1)).mean() > 0.9  # other folds
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_the_tree_joins_what_no_single_reader_can(make_concepts):
     assert max(reached(made, reader) for reader in READERS[:-1]) < 0.75
     assert reached(made, "small tree") > 0.95
     assert reached(made) > 0.95
-    assert read(made).name == "small tree"
+    assert of(made).name == "small tree"
 
 
 def test_the_floor_of_robustness_is_what_a_few_plain_rules_reach():
     """On 49ec766 the floor was that of n-grams, .62, and a probe with .73 stood above it."""
-    found = read(load("pocket", "robustness"))
+    found = of(load("pocket", "robustness"))
     assert lexical_floor(found.concepts)["accuracy"].value < 0.65
     assert accuracy(found.best(), found.concepts.labels) >= 0.75
     assert found.name in ("small tree", "character shape")
@@ -155,7 +155,7 @@ def test_the_best_of_seven_blind_readers_is_no_better_than_a_coin(make_concepts)
     rates = []
     for seed in range(8):
         labels = np.random.default_rng(seed).permutation(np.arange(160) % 2)
-        found = read(make_concepts(labels, statements=sentences(labels, 20 + seed, telling=False)))
+        found = of(make_concepts(labels, statements=sentences(labels, 20 + seed, telling=False)))
         rates.append((accuracy(found.best(), labels), max(accuracy(row, labels) for row in found.logits)))
     chosen, picked = np.mean(rates, axis=0)
     assert picked > 0.53  # what choosing on the tested statements would have said
@@ -176,7 +176,7 @@ def test_no_reader_sees_the_labels_of_the_tested_statements(make_concepts, label
 
 
 def test_the_evidence_of_a_floor_is_which_statements_each_reader_tells_right(make_concepts, labels):
-    found = read(make_concepts(labels, statements=sentences(labels, 1, telling=True)))
+    found = of(make_concepts(labels, statements=sentences(labels, 1, telling=True)))
     kept = found.evidence()
     assert set(kept) == {"floor", *(f"floor/{name}" for name in READERS)}
     assert {(array.shape, array.dtype) for array in kept.values()} == {((1, 120), np.dtype(np.uint8))}
@@ -187,5 +187,5 @@ def test_the_evidence_of_a_floor_is_which_statements_each_reader_tells_right(mak
 
 
 def test_a_set_as_small_as_folds_allow_has_a_floor(make_concepts):
-    found = read(make_concepts([1, 1, 1, 1, 1, 0], statements=[f"{word} {i}" for i, word in enumerate(WORDS[:6])]))
+    found = of(make_concepts([1, 1, 1, 1, 1, 0], statements=[f"{word} {i}" for i, word in enumerate(WORDS[:6])]))
     assert np.isfinite(found.logits).all()

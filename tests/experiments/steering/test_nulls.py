@@ -91,7 +91,7 @@ def asked(llama, tokenizer, make_concepts, sentences, monkeypatch):
 
 def test_the_null_is_measured_on_the_pairs_and_texts_of_the_effect_and_as_steering_measures_it(asked):
     model, tokenizer, acts, made, train, pairs, layers, _ = asked
-    found = nulls.read(*asked)
+    found = nulls.measured(*asked)
     assert {method: values.shape for method, values in found.gain.items()} == {
         "random direction": (3, 2),
         "shuffled labels": (2, 2),
@@ -107,14 +107,14 @@ def test_the_null_is_measured_on_the_pairs_and_texts_of_the_effect_and_as_steeri
 
 def test_the_null_is_measured_once_for_a_target_and_anew_for_another(asked, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
-    first = nulls.read(*asked)
+    first = nulls.measured(*asked)
     folder = downloads.cache_folder() / "controls"
     assert len(list(folder.iterdir())) == 1
     with monkeypatch.context() as broken:
         broken.setattr(nulls, "Sweep", lambda *_: 1 / 0)
-        again = nulls.read(*asked)
+        again = nulls.measured(*asked)
         assert all(np.array_equal(again.gain[method], first.gain[method]) for method in first.gain)
         model, tokenizer, acts, *rest = asked
         with pytest.raises(ZeroDivisionError):
-            nulls.read(model, tokenizer, acts + 1, *rest)
+            nulls.measured(model, tokenizer, acts + 1, *rest)
     assert len(list(folder.iterdir())) == 1

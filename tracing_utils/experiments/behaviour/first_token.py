@@ -4,7 +4,7 @@ Rule: logits are a linear map of that vector, so what a reader of them can do fo
 The first token's logits are those of decoding step 0, at the text's own last token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from ...core import evaluation
 from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds, tested
-from .preferences import Row
+from ..tables import Rows
 
 __all__ = ["held_out", "logit_features", "rows"]
 
@@ -29,9 +29,7 @@ def logit_features(
 ) -> Float[np.ndarray, "example d_model"]:
     """Return features whose inner products are those of the logits: a rotation of these, without the empty axes.
 
-    Args:
-        last: what the head reads.
-        gram: of the head's weights (`reading.gram`).
+    `last` is what the head reads, `gram` that of its weights (`reading.gram`).
     """
     squares, axes = np.linalg.eigh(gram)
     return last @ (axes * np.sqrt(np.maximum(squares, 0)))
@@ -61,7 +59,7 @@ def rows(
     concepts: ConceptSet,
     second: Float[np.ndarray, "example d_model"] | None = None,
     seeds: Sequence[int] = SEEDS,
-) -> Iterator[Row]:
+) -> Rows:
     """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same.
 
     `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it. With `second`,

@@ -3,14 +3,15 @@
 Rule: neither a pair's own group nor its length may have a part in the direction's success.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, tested
-from .preferences import Row
+from ..tables import Acts, Rows
+from .preferences import won
 
 __all__ = ["rows"]
 
@@ -22,22 +23,19 @@ LEAST = 20
 
 
 def rows(
-    acts: Float[np.ndarray, "example layer d_model"],
+    acts: Acts,
     concepts: ConceptSet,
     lengths: Sequence[int],
     pairs: Int[np.ndarray, "pair 2"],
-) -> Iterator[Row]:
+) -> Rows:
     """Yield, for each layer, the `margin` (h_1 - h_0) v / |v| of pairs and `margin_right`, the share above 0 (chance one half).
 
     v is the mean of trustworthy minus that of untrustworthy statements: of the `other groups` (other folds), the right way;
     of all statements, the pair's own among them, as `same groups`; `random direction` has the range of 20 draws. These are
     over pairs of equal length; `any length` is over all pairs, of other groups. Fewer than `LEAST` pairs give no rows.
 
-    Args:
-        acts: activations of every layer.
-        concepts: the statements.
-        lengths: of each, in tokens.
-        pairs: (trustworthy, untrustworthy), as of `preferences.crossed_pairs`.
+    `lengths` are those of the statements, in tokens; `pairs` are (trustworthy, untrustworthy), as of
+    `preferences.crossed_pairs`.
 
     Source: Legend (Feng et al. 2024).
     """
@@ -58,10 +56,10 @@ def rows(
                 groups = [concepts.groups[one] for one in pairs[among, 0]]
                 margin, weights = _along(apart, direction)[among], evaluation.bootstrap_weights(groups, seed=0)
                 yield layer, method, "margin", evaluation.mean(margin, weights)
-                yield layer, method, "margin_right", evaluation.mean((np.sign(margin) + 1) / 2, weights)
+                yield layer, method, "margin_right", evaluation.mean(won(margin), weights)
         if same.sum() >= LEAST:
             margins = np.stack([_along(apart, np.sign(others @ v)[:, None] * v)[same] for v in drawn])
-            for metric, values in (("margin", margins), ("margin_right", (np.sign(margins) + 1) / 2)):
+            for metric, values in (("margin", margins), ("margin_right", won(margins))):
                 yield layer, "random direction", metric, evaluation.interval(values.mean(), values.mean(1), int(same.sum()))
 
 

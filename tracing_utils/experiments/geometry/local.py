@@ -6,7 +6,7 @@ dimension small, and where one label has more twins than the other they alone te
 Distances are Euclidean; those of references that do not count are infinite.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,15 +15,15 @@ from sklearn.metrics import euclidean_distances
 from ...core import evaluation
 from ...statements import concepts as statements
 from ...statements.concepts import ConceptSet
+from ..tables import Acts, Rows
 
-__all__ = ["NEIGHBOURS", "Rows", "distances", "gaussian", "lid", "rows", "two_nn"]
+__all__ = ["NEIGHBOURS", "distances", "gaussian", "lid", "rows", "two_nn"]
 
 NEIGHBOURS = 20
 """Neighbours behind a local dimension. The released code takes all references but one, which measures nothing local."""
 
 _LOWEST = 0.9  # of the ratios: the largest ones come from the cloud's edge (Facco et al. 2017)
 
-Rows = Iterator[tuple[int | None, str, str, evaluation.Estimate]]
 Distances = Float[np.ndarray, "example reference"]
 
 
@@ -68,21 +68,21 @@ def two_nn(far: Distances, weights: Float[np.ndarray, "draw example"]) -> evalua
     order = np.argsort(ratios)
     x, counted = ratios[order], np.vstack([np.ones(len(order)), weights[:, order]])
     share = np.cumsum(counted, axis=1) / counted.sum(1, keepdims=True)
-    kept = counted * (share <= _LOWEST + 1e-9)
+    fitted = counted * (share <= _LOWEST + 1e-9)
     y = -np.log1p(-np.minimum(share, _LOWEST))
-    slopes = (kept * y) @ x / np.maximum(kept @ x**2, np.finfo(float).tiny)
+    slopes = (fitted * y) @ x / np.maximum(fitted @ x**2, np.finfo(float).tiny)
     return evaluation.interval(slopes[0], slopes[1:], len(order))
 
 
-def gaussian(points: Float[np.ndarray, "example feature"], seed: int = 0) -> Float[np.ndarray, "example direction"]:
+def gaussian(points: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example direction"]:
     """Return as many Gaussian points with the same spectrum: what the variances alone make of a local dimension."""
     centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
     spread = np.linalg.svd(centred, compute_uv=False) / np.sqrt(len(points))
-    return np.random.default_rng(seed).standard_normal((len(points), len(spread))) * spread
+    return np.random.default_rng(0).standard_normal((len(points), len(spread))) * spread
 
 
-def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet) -> Rows:
-    """Yield (layer, method, metric, estimate) of `lid`, `two_nn` and `lid_auroc`; a mean over all layers has no layer.
+def rows(acts: Acts, concepts: ConceptSet) -> Rows:
+    """Yield the rows of `lid`, `two_nn` and `lid_auroc`; a mean over all layers has no layer.
 
     `lid_auroc` is the share of (trustworthy, untrustworthy) pairs in which the first has the lower dimension among trustworthy
     references. Intervals draw the groups of the statements looked from; the references stay.

@@ -25,7 +25,7 @@ from ..cache import cached
 from ..tables import Rows
 from . import probes
 
-__all__ = ["PENALTIES", "READERS", "VECTORIZERS", "Floors", "lexical_floor", "read", "surface_features"]
+__all__ = ["PENALTIES", "READERS", "VECTORIZERS", "Floors", "lexical_floor", "of", "surface_features"]
 
 READERS = ("majority", "words", "characters", "surface", "character shape", "out of vocabulary", "small tree")
 """Readers of the text: the commoner label; logistic regressions on word 1-2-grams, on character 2-5-grams, on
@@ -96,7 +96,7 @@ class Floors:
                 yield None, method, metric, estimate
 
 
-def read(concepts: ConceptSet, seed: int = 0) -> Floors:
+def of(concepts: ConceptSet, seed: int = 0) -> Floors:
     """Return what every reader says of the statements."""
 
     def make() -> dict[str, np.ndarray]:
@@ -113,7 +113,7 @@ def read(concepts: ConceptSet, seed: int = 0) -> Floors:
 
 def lexical_floor(concepts: ConceptSet) -> dict[str, evaluation.Estimate]:
     """Return the scores of the better n-gram model of each fold."""
-    return probes.scores(read(concepts).best(tuple(VECTORIZERS))[None], concepts.labels, concepts.groups)
+    return probes.scores(of(concepts).best(tuple(VECTORIZERS))[None], concepts.labels, concepts.groups)
 
 
 def surface_features(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:

@@ -73,8 +73,8 @@ def chosen(table: pd.DataFrame) -> pd.DataFrame:
     changes = changes.rename(columns={"value": "change", "low": "change_low", "high": "change_high"})
     if "p" not in changes:
         changes = changes.assign(p=np.nan)
-    kept = changes[[*at, "change", "change_low", "change_high", "p", "n"]]
-    return wide.merge(setting, on=at[:-1]).merge(kept, on=at, how="left")
+    changes = changes[[*at, "change", "change_low", "change_high", "p", "n"]]
+    return wide.merge(setting, on=at[:-1]).merge(changes, on=at, how="left")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ... import results
 from ...checkpoints.types import Checkpoint
 from ...core.evaluation import Estimate
-from ...statements import concepts
-from ...statements.concepts import ConceptSet, Split
+from ...statements.concepts import ConceptSet, Split, draw, folds, subset
 from ..tables import Acts, Table
 from . import behaviour, capability, intervention, likelihoods, nulls
 
@@ -48,14 +47,14 @@ class Parts:
         return [self.concepts.groups[i] for i in self.pairs["test"][:, 0]]
 
 
-def parts(chosen: ConceptSet, asked: int) -> Parts:
+def parts(concepts: ConceptSet, asked: int) -> Parts:
     """Return a dimension cut in parts, with at most `asked` statements (0: all) in each held-out one."""
-    split, rows, pairs = concepts.folds(chosen, seed=0)[0], {}, {}
+    split, rows, pairs = folds(concepts, seed=0)[0], {}, {}
     for part in PARTS:
         held = getattr(split, part)
-        rows[part] = held[concepts.draw(concepts.subset(chosen, held), asked or len(held))]
-        pairs[part] = likelihoods.held_out_pairs(chosen, rows[part])
-    return Parts(chosen, split, rows, pairs)
+        rows[part] = held[draw(subset(concepts, held), asked or len(held))]
+        pairs[part] = likelihoods.held_out_pairs(concepts, rows[part])
+    return Parts(concepts, split, rows, pairs)
 
 
 @dataclass(eq=False)
@@ -142,7 +141,7 @@ class Run:
         for name in sorted(self.parts, key=lambda name: crc32(f"{source} {name}".encode())):
             each = self.parts[name]
             asked = each.concepts, each.split.train, each.pairs["test"], self.layers, self.text(name), self.positions
-            by_dimension[name] = nulls.read(self.model, self.tokenizer, self.own[name], *asked)
+            by_dimension[name] = nulls.measured(self.model, self.tokenizer, self.own[name], *asked)
         return by_dimension
 
     @property
@@ -235,7 +234,7 @@ class Run:
         return judge
 
     def _trust(self, name: str, judge: behaviour.Judge | None) -> dict[str, behaviour.Measured]:
-        part = concepts.subset(self.parts[name].concepts, self.parts[name].rows["test"])
+        part = subset(self.parts[name].concepts, self.parts[name].rows["test"])
         chat = self.tokenizer.chat_template is not None
         return behaviour.measure(self.model, self.tokenizer, part, chat=chat, judge=judge)
 
