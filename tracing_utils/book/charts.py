@@ -364,8 +364,8 @@ def two_arms(
     colours = {"coherent, told": coherent, "coherent, late": LINES[1], "coherent, never": GREY, "scrambled, told": scrambled}
     scale = alt.Scale(domain=names, range=[colours[name] for name in names])
     y, curve = fitted(TITLES["accuracy"]), alt.Color("curve:N", scale=scale, legend=_TWO_COLUMNS)
-    told = own.assign(curve=own["arm"] + ", told")[["dimension", "step", "curve", "value"]]
-    table = pd.concat([table, told.assign(own=True)]).fillna({"own": False})
+    own = own.assign(curve=own["arm"] + ", told")[["dimension", "step", "curve", "value"]]
+    table = pd.concat([table, own.assign(own=True)]).fillna({"own": False})
     base = alt.Chart().encode(x=step_axis(table), color=curve)
     mean, circles = base.transform_filter("!datum.own"), base.transform_filter("datum.own")
     layers = [
@@ -432,20 +432,17 @@ def over_dose(table: pd.DataFrame, title: str, description: str) -> alt.FacetCha
 def against_random(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart the `gain` of each seed's own direction, a colour an arm, before the range of random ones, one panel a dimension.
 
-    Args:
-        table: columns `seed`, `arm`, `dimension`, `gain`, and `random_low` and `random_high`, in nats per token.
-        description: the alt text.
+    Further columns: `seed`, `arm`, `dimension`, and `random_low` and `random_high`, in nats per token.
     """
     table = table[["seed", "arm", "dimension", "gain", "random_low", "random_high"]]
-    names = list(ARMS)
     y = alt.Y("gain:Q", title=_GAIN)
     low = y.copy()
     low["shorthand"] = "random_low:Q"
     base = alt.Chart().encode(
-        x=alt.X("seed:N", title="seed", axis=alt.Axis(labelAngle=0)), xOffset=alt.XOffset("arm:N", sort=names)
+        x=alt.X("seed:N", title="seed", axis=alt.Axis(labelAngle=0)), xOffset=alt.XOffset("arm:N", sort=list(ARMS))
     )
     random = base.mark_bar(color=GREY, opacity=0.35, size=6).encode(y=low, y2="random_high:Q")
-    scale = alt.Scale(domain=names, range=list(ARMS.values()))
+    scale = alt.Scale(domain=list(ARMS), range=list(ARMS.values()))
     says = ["arm:N", "seed:N", *(alt.Tooltip(f"{name}:Q", format="+.3f") for name in ("gain", "random_low", "random_high"))]
     own = base.mark_point(filled=True, size=45).encode(y=y, color=alt.Color("arm:N", scale=scale, legend=legend()), tooltip=says)
     return panels(alt.layer(random, own, data=table), table, description, [])
@@ -454,9 +451,7 @@ def against_random(table: pd.DataFrame, description: str) -> alt.FacetChart:
 def instruments(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart when each instrument says that a concept is there, with its interval, one panel a dimension.
 
-    Args:
-        table: columns `instrument`, in the order from top to bottom, `dimension`, and `value`, `low` and `high` in steps.
-        description: the alt text.
+    Columns: `instrument`, in the order from top to bottom, `dimension`, and `value`, `low` and `high` in steps.
     """
     rows = table.dropna(subset=["value"])[["instrument", "dimension", "value", "low", "high"]]
     base = alt.Chart().encode(y=alt.Y("instrument:N", sort=list(dict.fromkeys(table["instrument"])), title=None), color=colour())

@@ -238,9 +238,8 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
     ]
     if papers:
         theirs = base.transform_filter("datum.step == 0 && isValid(datum.paper) && the_paper")
-        layers += _level(
-            theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers))), "the paper", below="datum.paper > 0.9"
-        )
+        theirs = theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers)))
+        layers += _level(theirs, "the paper", below="datum.paper > 0.9")
     return alt.layer(*layers)
 
 
@@ -357,8 +356,8 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
     """Chart column `nhsic_ty` against `nhsic_tx`, one point a layer, with the trace of each layer up to the step on show."""
     table = _rows(table, ["step", "revision", "layer", "dimension", "concept_set", "nhsic_tx", "nhsic_ty"])
     steps = options(table, "step")
-    x, y = (alt.X("nhsic_tx:Q", title=TITLES["nhsic_tx"]), alt.Y("nhsic_ty:Q", title=TITLES["nhsic_ty"]))
-    x, y = (axis.scale(zero=False, padding=12) for axis in (x, y))
+    scale = alt.Scale(zero=False, padding=12)
+    x, y = (channel(f"{name}:Q", title=TITLES[name], scale=scale) for channel, name in ((alt.X, "nhsic_tx"), (alt.Y, "nhsic_ty")))
     layer = alt.Color("layer:O", scale=LAYERS, legend=legend("layer"))
     base = alt.Chart(table).transform_filter(_PICKED).encode(x=x, y=y)
     now, so_far = base.transform_filter("datum.step == step"), base.transform_filter("datum.step <= step")
@@ -397,14 +396,6 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     spread = base.mark_rule(strokeWidth=3, opacity=0.6).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=GREY, thickness=2, size=16, aria=False).encode(x="target:Q")
     chart = alt.layer(spread, target, points).properties(width=430, height=alt.Step(38))
-    rows = alt.Row(
-        "goal:N",
-        title=None,
-        header=alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top", labelFontSize=12, labelFontWeight="bold"),
-    )
-    return (
-        chart.facet(row=rows)
-        .resolve_scale(y="independent", x="shared")
-        .resolve_axis(x="independent")
-        .properties(description=description)
-    )
+    header = alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top", labelFontSize=12, labelFontWeight="bold")
+    chart = chart.facet(row=alt.Row("goal:N", title=None, header=header)).resolve_axis(x="independent")
+    return chart.resolve_scale(y="independent", x="shared").properties(description=description)

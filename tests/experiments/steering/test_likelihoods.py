@@ -253,7 +253,7 @@ def direct_choice(model, tokenizer, made) -> tuple[list[float], list[float]]:
 
 
 def test_choices_equal_the_definition_in_every_family_and_leave_out_a_question_with_one_label(model, tokenizer, questions):
-    scores, groups = multiple_choice(model, tokenizer, questions, np.arange(len(questions)))
+    scores, groups = multiple_choice(model, tokenizer, questions)
     mc1, mc2 = direct_choice(model, tokenizer, questions)
     assert len(groups) == len(mc1) == 3
     assert "How?" not in groups
@@ -265,13 +265,13 @@ def test_a_model_that_knows_nothing_gives_true_answers_their_share(llama, tokeni
     with torch.no_grad():
         for parameter in llama.parameters():
             parameter.zero_()
-    scores, _ = multiple_choice(llama, tokenizer, questions, np.arange(len(questions)))
+    scores, _ = multiple_choice(llama, tokenizer, questions)
     assert scores["mc2"] == pytest.approx([2 / 3, 1 / 2, 1 / 3])
 
 
 def test_a_set_without_mixed_groups_has_no_choices(llama, tokenizer, make_concepts):
     made = make_concepts([1, 0, 1, 0])
-    scores, groups = multiple_choice(llama, tokenizer, made, np.arange(4))
+    scores, groups = multiple_choice(llama, tokenizer, made)
     assert groups == ()
     assert scores["mc1"].shape == (0,)
 

@@ -19,7 +19,7 @@ from ..steering.likelihoods import encoded_log_likelihoods
 from ..tables import Rows
 from .preferences import won
 
-__all__ = ["WRITTEN", "gains", "knows_letters", "parsed", "parsed_rows", "prompts", "rows", "written"]
+__all__ = ["LETTERS", "WRITTEN", "gains", "knows_letters", "parsed", "parsed_rows", "prompts", "rows", "written"]
 
 LETTERS = ("A", "B")
 WRITTEN = 40

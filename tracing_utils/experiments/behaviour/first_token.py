@@ -14,7 +14,7 @@ from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet, folds, tested
 from ..tables import Rows
 
-__all__ = ["held_out", "logit_features", "rows"]
+__all__ = ["SEEDS", "held_out", "logit_features", "rows"]
 
 SEEDS = (0, 1, 2)
 """Assignments of groups to folds."""
@@ -62,15 +62,9 @@ def rows(
 ) -> Rows:
     """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same.
 
-    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it. With `second`,
-    also the accuracy of the logits of decoding step 1, and that minus the accuracy at step 0.
-
-    Args:
-        last: what the head reads at step 0, the text's last token.
-        gram: of the head's weights.
-        concepts: the statements.
-        second: what the head reads at step 1, at the token that the model said first.
-        seeds: assignments of groups to folds.
+    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it. `last` is what the
+    head reads at decoding step 0, the text's last token. With `second`, what it reads at step 1, at the token that the model
+    said first, also the accuracy of the logits of that step, and that minus the accuracy at step 0.
     """
     weights, fold = evaluation.bootstrap_weights(concepts.groups, seed=0), np.stack([tested(concepts, seed) for seed in seeds])
     hidden, logits = (_right(features, concepts, seeds) for features in (last, logit_features(last, gram)))

@@ -13,7 +13,7 @@ from ...statements.concepts import ConceptSet, tested
 from ..tables import Acts, Rows
 from .preferences import won
 
-__all__ = ["rows"]
+__all__ = ["LEAST", "RANDOM", "rows"]
 
 RANDOM = 20
 """Directions drawn at random, each turned so that the other groups' margin is positive, as the measured one is."""

@@ -36,12 +36,7 @@ def crossed_pairs(concepts: ConceptSet) -> Int[np.ndarray, "pair 2"]:
 
 
 def scores(reading: Reading, common: Float[np.ndarray, " example"]) -> dict[str, Float[np.ndarray, " example"]]:
-    """Return what each way of scoring says of each statement, higher meaning preferred.
-
-    Args:
-        reading: of the statements.
-        common: their mean log-frequency (`reading.frequencies`).
-    """
+    """Return what each way of scoring says of each statement, higher meaning preferred; `common`: of `reading.frequencies`."""
     return {
         "likelihood": reading.nats / reading.tokens,
         "summed": reading.nats,

@@ -221,17 +221,8 @@ def gains(
 ) -> dict[str, evaluation.Estimate]:
     """Return the mean change of preference inside held-out pairs (nats per token) when heads are pushed.
 
-    In each round the directions come from the training part and the heads from the validation part.
-
-    Args:
-        model: with its language-model head.
-        ids: the tokens of each statement.
-        concepts: the statements.
-        inside: outputs of the heads.
-        probed: the heads' probes.
-        alpha: how many standard deviations heads are pushed.
-        rounds: how many of the folds are tested.
-        draws: random sets of heads a round, and as many sets of directions; two at least.
+    In each round a fold is tested; the directions come from its training part and the heads from its validation part. They are
+    pushed `alpha` standard deviations. A round has `draws` random sets of heads, and as many of directions; two at least.
 
     Returns:
         `top heads`, with an interval by groups; `random heads` (others, along directions of their own) and `random
@@ -255,15 +246,12 @@ def gains(
             heads = rng.permutation(others)[: len(strongest)]  # a tenth are the strongest, so there are enough others
             turned = rng.standard_normal(along[strongest].shape)
             for name, units, vectors in (("random heads", heads, along[heads]), ("random directions", strongest, turned)):
-                drawn[name].append(float((score(units, _scaled(vectors, norms)) - plain).mean()))
+                scaled = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * norms[:, None]
+                drawn[name].append(float((score(units, scaled) - plain).mean()))
         groups += [concepts.groups[i] for i in pairs[:, 0]]
     weights = evaluation.bootstrap_weights(groups, seed=0)
     ranges = {name: from_halves(np.mean(each), each, len(each)) for name, each in drawn.items()}
     return {"top heads": evaluation.mean(np.concatenate(pushed), weights)} | ranges
-
-
-def _scaled(vectors: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * norms[:, None]
 
 
 def scorer(

@@ -38,13 +38,7 @@ _NEAR = 20  # places, in the order of size, from which a weight as large is draw
 
 @dataclass(frozen=True)
 class Slab:
-    """Some rows (outputs) of one linear map of an MLP.
-
-    Attributes:
-        layer: of the block.
-        linear: the map.
-        rows: which outputs.
-    """
+    """Some `rows` (outputs) of one `linear` map of the MLP of a layer."""
 
     layer: int
     linear: nn.Module
@@ -52,7 +46,7 @@ class Slab:
 
     @property
     def weights(self) -> Float[torch.Tensor, "row in"]:
-        """Return the weights as they are now."""
+        """The weights as they are now."""
         return models.oriented(self.linear).detach()[self.rows]
 
 
@@ -210,12 +204,7 @@ def zeroing(
 ) -> dict[str, evaluation.Estimate]:
     """Return the mean change of preference (nats per token) when marked weights are set to 0, and when others as large are.
 
-    Args:
-        slabs: the slabs.
-        marks: by slab, which weights.
-        preferred: gives the preference of the model, as it is then, in each pair (`heads.scorer`).
-        groups: of the pairs.
-        draws: random sets of other weights of the same norm, two at least.
+    `preferred` is of `heads.scorer`; the groups are those of its pairs. There are two draws of other weights at least.
 
     Returns:
         `zeroed shared`, with an interval by groups, and `zeroed random`, with the range of single draws (1.96 deviations).

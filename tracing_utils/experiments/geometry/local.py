@@ -54,18 +54,16 @@ def lid(far: Distances, k: int = NEIGHBOURS) -> Float[np.ndarray, " example"]:
     return 1 / np.maximum(-np.log(nearest / nearest[:, -1:]).mean(1), np.finfo(float).tiny)
 
 
-def two_nn(far: Distances, weights: Float[np.ndarray, "draw example"]) -> evaluation.Estimate:
+def two_nn(far: Distances, groups: Sequence[str]) -> evaluation.Estimate:
     """Return the dimension by the two nearest neighbours: the slope through 0 of -log(1 - i/N) on log(r2 / r1).
 
-    Args:
-        far: distances of one statement a group; a twin among them is a nearest neighbour that says nothing.
-        weights: how often each example counts in each bootstrap draw.
+    There should be one statement a group; a twin is a nearest neighbour that says nothing.
 
     Source: Facco et al. 2017, on the lowest 90 % of the ratios.
     """
     first, second = np.sort(np.partition(far, 1, axis=1)[:, :2], axis=1).T
     ratios = np.log(second / first)
-    order = np.argsort(ratios)
+    order, weights = np.argsort(ratios), evaluation.bootstrap_weights(groups, seed=0)
     x, counted = ratios[order], np.vstack([np.ones(len(order)), weights[:, order]])
     share = np.cumsum(counted, axis=1) / counted.sum(1, keepdims=True)
     fitted = counted * (share <= _LOWEST + 1e-9)
@@ -99,8 +97,8 @@ def rows(acts: Acts, concepts: ConceptSet) -> Rows:
         same = distances(gaussian(acts[:, layer]))
         yield layer, "Gaussian", "lid", _mean(lid(same), weights)
         for method, used in (("one a group", one), ("whole groups", whole)):
-            yield layer, method, "two_nn", _two_nn(far[np.ix_(used, used)], [concepts.groups[i] for i in used])
-        yield layer, "Gaussian", "two_nn", _two_nn(same[: len(one), : len(one)], names)
+            yield layer, method, "two_nn", two_nn(far[np.ix_(used, used)], [concepts.groups[i] for i in used])
+        yield layer, "Gaussian", "two_nn", two_nn(same[: len(one), : len(one)], names)
         right = concepts.labels == 1
         for method, value in _dimensions(far[:, right], twins[:, right]).items():
             scores.setdefault(method, []).append(-value)
@@ -121,10 +119,6 @@ def _dimensions(far: Distances, twins: Bool[np.ndarray, "example reference"]) ->
 def _mean(values: np.ndarray, weights: np.ndarray) -> evaluation.Estimate:
     """Return the harmonic mean, the one of maximum likelihood, with its interval."""
     return evaluation.ratio(np.ones(len(values)), 1 / values, weights)
-
-
-def _two_nn(far: Distances, groups: Sequence[str]) -> evaluation.Estimate:
-    return two_nn(far, evaluation.bootstrap_weights(groups, seed=0))
 
 
 def _one_a_group(numbers: np.ndarray) -> np.ndarray:

@@ -36,10 +36,7 @@ def half(
 ) -> Float[np.ndarray, " draw"]:
     """Return the least Gaussian noise at which half of what the accuracy has over one half is lost; no noise is drawn.
 
-    Args:
-        apart: signed distances (`distances`).
-        weights: how often each statement counts in each draw.
-        sizes: standard deviations of the noise, in ascending order.
+    `apart` are the signed `distances`; the sizes are standard deviations of the noise, in ascending order.
     """
     noisy = weights @ ndtr(apart[:, None] / sizes) / weights.sum(1, keepdims=True)
     clean = (weights @ (apart > 0) / weights.sum(1))[:, None]

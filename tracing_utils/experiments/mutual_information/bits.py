@@ -48,11 +48,6 @@ def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed
     The parts are not the folds of the probe: with few groups one fold's probe errs far more often than the others', whose
     rate would be taken for its own.
 
-    Args:
-        logits: of `probes.held_out_logits`.
-        concepts: the statements they belong to.
-        seed: of the parts.
-
     Source: Platt 1999 for the slope, which may not be negative: a probe that errs on purpose is not to be turned round. The
     mixture is fitted by expectation maximisation (Dempster et al. 1977); the weights are Bayes' rule with equal priors.
     """

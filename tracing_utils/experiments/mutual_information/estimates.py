@@ -24,7 +24,7 @@ from ..probing import controls, probes
 from ..tables import Acts, Rows, Table
 from . import bits, kernels
 
-__all__ = ["EXPONENTS", "Measure", "evidence", "fill", "in_bits", "readable", "released", "reweighting"]
+__all__ = ["EXPONENTS", "Measure", "evidence", "fill", "in_bits", "readable", "released", "reweighting", "summarise"]
 
 EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 """Steepness of the spectrum in `reweighting`, in the order that training is imitated."""
@@ -205,11 +205,6 @@ def reweighting(n: int = 600, width: int = 256, draws: int = 5) -> pd.DataFrame:
 
     T = std(Z diag(i^-a) W), with Z Gaussian and W a rotation, can be turned back into Z for every exponent a: the Shannon
     information is the same for all a. X is T at a = 1; Y is the sign of the first direction of Z with noise.
-
-    Args:
-        n: number of examples.
-        width: number of features.
-        draws: of Z and W.
 
     Returns:
         One row an exponent and metric, with mean and range over the draws; further column `exponent`. The metric

@@ -17,7 +17,7 @@ from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
 from . import controls, probes
 
-__all__ = ["DRAWS", "SHARE", "compute", "cosines", "onset", "transfer"]
+__all__ = ["DRAWS", "SHARE", "compute", "cosines", "onset", "summarise", "transfer"]
 
 DRAWS = 20
 """Rows of permuted labels behind the null of a cosine."""
@@ -113,10 +113,7 @@ def compute(concepts: ConceptSet, evidence: dict[str, Path], checkpoints: list[C
     Their method is `logistic`; `permuted labels` gives the cosines of directions that read nothing. One checkpoint alone
     has no dynamics: no rows. Evidence without activations (`probing: {brief: true}`) has nothing between checkpoints.
 
-    Args:
-        concepts: the statements probed, after the study's cap.
-        evidence: the file of each revision.
-        checkpoints: those of the study; they are taken in the order of their steps.
+    The statements are those probed, after the study's cap; `evidence` has the file of each revision.
 
     Raises:
         ValueError: if a file is missing or holds other statements.

@@ -194,11 +194,8 @@ def fit_chosen(
 ) -> list[tuple[Probe, float]]:
     """Return, for every column of labels, the logistic probe whose penalty does best on the validation part, and its loss.
 
-    Args:
-        basis: made from the training part.
-        labels: of the training part, one column a task; -1 where a task has no label.
-        validation: features of the validation part.
-        truth: its labels.
+    Basis and `labels` are of the training part, the features `validation` and their labels `truth` of the other. A label is -1
+    where a task has none.
     """
     tasks, options = labels.shape[1], len(PENALTIES)
     penalty = np.tile(1 / np.array(PENALTIES), tasks) * np.ones((len(basis.squares), 1))
@@ -216,10 +213,7 @@ def fit_chosen(
 def _shrinkage(lengths: Float[np.ndarray, " example"], size: float, width: int) -> tuple[float, float]:
     """Return how far Ledoit and Wolf draw a covariance towards a sphere, and the variance of that sphere.
 
-    Args:
-        lengths: squared length of each centred example.
-        size: sum of the squared entries of the covariance.
-        width: number of features.
+    `lengths` are squared, of centred examples; `size` is the sum of the squared entries of the covariance.
 
     Source: Ledoit and Wolf 2004; scikit-learn's `ledoit_wolf_shrinkage`, without forming a covariance.
     """

@@ -31,14 +31,9 @@ def fill(
 ) -> None:
     """Add the rows of every dimension: the probes, the paper's way, and the controls.
 
-    Args:
-        table: gets the rows.
-        acts: by dimension.
-        sets: by dimension.
-        traced: what `probed` returned, by dimension; empty without the corrected protocol.
-        protocols: `corrected`, `released` or both.
-        topical: name of the set, most statements (0: all), and what reads their activations, for the topical fit.
-        brief: keep the accuracy of the logistic probe, and what it must beat, alone.
+    Mappings are by dimension; `traced` is what `probed` returned, and empty without the corrected protocol. In `brief` the
+    accuracy of the logistic probe, and what it must beat, are kept alone. For the topical fit, `topical` has the name of the
+    set, the most statements (0: all), and what reads their activations.
     """
     for name, each in traced.items():
         table.add(sets[name], each.estimates(), _seeds(each))

@@ -154,8 +154,7 @@ def answers(
 
 def choices(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet) -> dict[str, Measured]:
     """Return `mc1` and `mc2` of the groups that hold both labels; empty where fewer than two do."""
-    members = np.arange(len(concepts))
-    values, groups = likelihoods.multiple_choice(model, tokenizer, concepts, members)
+    values, groups = likelihoods.multiple_choice(model, tokenizer, concepts)
     return {name: Measured(value, groups) for name, value in values.items()} if len(groups) > 1 else {}
 
 

@@ -13,7 +13,7 @@ from ..intervals import fisher
 from . import nulls
 
 __all__ = [
-    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "probe_and_effect", "summary", "swept",
+    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "probe_and_effect", "summarise", "summary", "swept",
 ]  # fmt: skip
 
 TRUST = ("gain", "preferred", "answer_accuracy", "answer_margin", "answer_neither", "mc1", "mc2", "civility")

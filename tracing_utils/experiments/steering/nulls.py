@@ -38,9 +38,7 @@ class Null:
     def against(self, gain: Float[np.ndarray, " pair"], place: int) -> Iterator[tuple[str, Estimate, dict[str, float]]]:
         """Yield, by method, by how much the pairs gain more than its directions do, with their 95 % range, and the `p_values`.
 
-        Args:
-            gain: of every test pair, by a vector at the dose of the null.
-            place: which of the layers.
+        `gain` is that of every test pair, by a vector at the dose of the null, at the layer of this place.
         """
         observed = float(gain[:PAIRS].mean())
         for method, drawn in self.gain.items():

@@ -210,15 +210,10 @@ class Run:
             _, _, p = next(self.null[name].against(after - before, k))
             self._add(name, self.layers[k], "vector", nulls.DOSE, {"side_effect": gain}, vector_of=made_for, **p)
 
-    def add_measures(self, measures: Sequence[str], toxicity_judge: str = "") -> behaviour.Judge | None:
+    def add_measures(self, measures: Sequence[str], toxicity_judge: str = "") -> None:
         """Add what the chosen settings, and one random direction in their place, do to what the model answers.
 
-        Args:
-            measures: `trust`, `ability`, or others, which ask nothing.
-            toxicity_judge: see `behaviour.judge`.
-
-        Returns:
-            The judge of continuations, if there was one.
+        Measures are `trust`, `ability`, or others, which ask nothing.
         """
         toxicity, trust = self.parts.get("toxicity"), "trust" in measures
         judge = behaviour.judge(toxicity_judge, toxicity.concepts, toxicity.split) if trust and toxicity else None
@@ -231,7 +226,6 @@ class Run:
                 self._add_measured(name, label, before, judge, trust, bool(general))
         if judge:
             self._add("toxicity", None, f"classifier {toxicity_judge}".strip(), 0.0, {"auroc": judge.auroc})
-        return judge
 
     def _trust(self, name: str, judge: behaviour.Judge | None) -> dict[str, behaviour.Measured]:
         part = subset(self.parts[name].concepts, self.parts[name].rows["test"])
