@@ -202,15 +202,15 @@ def load(path: Path) -> pd.DataFrame:
         ) from None
 
 
-def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Return the logistic probe's rows of `metric` with the floor beside them.
+def gains(probing: pd.DataFrame) -> pd.DataFrame:
+    """Return the logistic probe's accuracies with the floor beside them.
 
     Returns:
         One row per checkpoint, layer and dimension, with the further columns `floor`, `gain` (value minus floor)
         and `above` (the probe's whole interval lies above the floor's, and above one half: on balanced pairs a
         reader of the text can fall below chance).
     """
-    rows = probing[probing["metric"] == metric]
+    rows = probing[probing["metric"] == "accuracy"]
     on = ["suite", "revision", "dimension", "concept_set"]
     floors = rows[rows["method"] == "floor"].rename(columns={"value": "floor", "high": "floor_high"})
     joined = rows[rows["method"] == "logistic"].merge(floors[[*on, "floor", "floor_high"]], on=on)

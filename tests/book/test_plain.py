@@ -168,8 +168,8 @@ The solution is prose.
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_sentence_of_the_book_and_the_readme_is_plain(page):
-    found = flagged(page.name, page.read_text())
-    assert not found, "\n" + "\n".join(found)
+    flags = flagged(page.name, page.read_text())
+    assert not flags, "\n" + "\n".join(flags)
 
 
 def helps(parser):

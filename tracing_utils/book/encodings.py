@@ -167,9 +167,8 @@ def shade(base: alt.Chart, table: pd.DataFrame) -> alt.Chart:
     """Return the `windows` among the rows of a chart as shaded stretches of training, every other one paler."""
     rows = base.transform_filter("isValid(datum.until)")
     opacity = alt.condition("datum.phase % 2 == 0", alt.value(0.14), alt.value(0.05))
-    says = [
-        alt.Tooltip(name, title=title) for name, title in {"verdict": "verdict", "step": "from step", "until": "to step"}.items()
-    ]
+    titles = {"verdict": "verdict", "step": "from step", "until": "to step"}
+    says = [alt.Tooltip(name, title=title) for name, title in titles.items()]
     return rows.mark_rect(color=GREY, aria=False).encode(x=step_axis(table), x2="until:Q", opacity=opacity, tooltip=says)
 
 

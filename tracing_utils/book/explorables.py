@@ -248,10 +248,7 @@ def _level(base: alt.Chart, name: str, below: str = "false") -> list[alt.Chart]:
 
     Where the expression `below` is true, the name stands below the line: above it there may be other lines.
     """
-    place = {
-        which: alt.ExprRef(f"{below} ? {low} : {high}")
-        for which, low, high in (("baseline", "'top'", "'bottom'"), ("dy", "4", "-2"))
-    }
+    place = {"baseline": alt.ExprRef(f"{below} ? 'top' : 'bottom'"), "dy": alt.ExprRef(f"{below} ? 4 : -2")}
     text = base.mark_text(align="right", dx=-3, fontSize=12, fontStyle="italic", color=GREY, aria=False, **place)
     return [base.mark_rule(color=GREY, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 

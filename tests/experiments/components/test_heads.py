@@ -140,8 +140,8 @@ def test_top_heads_push_from_what_other_groups_say_and_random_ones_as_far(llama,
     ids = [[0, 7 + i % 5, 20 + i % 2, 30 + i % 7] for i in range(len(statements))]
     inside, _ = heads.outputs(llama, ids)
     probed = heads.Probed.of(inside, statements)
-    found = heads.gains(llama, ids, statements, inside, probed, 2.0, 2, 3)
-    assert list(found) == ["top heads", "random heads", "random directions"]
-    assert [each.n for each in found.values()] == [32, 6, 6]
-    assert all(np.isfinite(each.value) and each.low <= each.value <= each.high for each in found.values())
-    assert abs(found["top heads"].value) > 1e-6
+    gains = heads.gains(llama, ids, statements, inside, probed, 2.0, 2, 3)
+    assert list(gains) == ["top heads", "random heads", "random directions"]
+    assert [each.n for each in gains.values()] == [32, 6, 6]
+    assert all(np.isfinite(each.value) and each.low <= each.value <= each.high for each in gains.values())
+    assert abs(gains["top heads"].value) > 1e-6

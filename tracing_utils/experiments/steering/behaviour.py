@@ -162,9 +162,7 @@ def choices(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts
 class CivilityJudge:
     """A classifier of civil against toxic text: n-grams and a logistic regression, small enough to be looked into.
 
-    Attributes:
-        pipeline: the fitted classifier.
-        auroc: its area under the ROC curve on statements it has not seen; an effect it measures is worth no more.
+    `auroc` is its area under the ROC curve on statements it has not seen; an effect it measures is worth no more.
     """
 
     pipeline: Pipeline
@@ -193,10 +191,7 @@ def _auroc(scores: Float[np.ndarray, " test"], concepts: ConceptSet, split: Spli
 class ToxicityModel:
     """A classifier of toxic text that others trained, such as toxigen_roberta; its label 1 means toxic.
 
-    Attributes:
-        model: with two labels.
-        tokenizer: its tokenizer.
-        auroc: its area under the ROC curve on the statements `CivilityJudge` would be measured on.
+    `auroc` is its area under the ROC curve on the statements `CivilityJudge` would be measured on.
     """
 
     model: PreTrainedModel

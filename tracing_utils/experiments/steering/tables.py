@@ -30,7 +30,6 @@ class Parts:
     """The statements of a dimension and who is asked about them.
 
     Attributes:
-        concepts: all statements.
         split: which of them vectors are made from, and which are held out.
         rows: of each held-out part, the statements that are asked about.
         pairs: of each held-out part, rows of a trustworthy and an untrustworthy statement.
@@ -63,10 +62,7 @@ class Run:
 
     Attributes:
         table: the rows; its checkpoint is the source of the vectors.
-        target: the chat model's checkpoint.
-        model: the chat model, with its head.
-        tokenizer: its tokenizer.
-        parts: by dimension.
+        target: the chat model's checkpoint, of which `model` has the head.
         own: the chat model's activations, by dimension.
         vectors: by dimension and method, one a layer.
         layers: 0-based blocks.
