@@ -352,7 +352,7 @@ def two_arms(
         measures: one measure of several seeds: `seed`, `arm`, `keys`, `dimension`, `step` and `value`. Drawn are the mean over
             the seeds and a band from the lowest to the highest.
         lines: the arm and the kind of keys of each curve, in the order of the legend.
-        own: the run of this machine, `arm`, `dimension`, `step` and `value`; drawn as circles.
+        own: the seed that is shipped and traced, `arm`, `dimension`, `step` and `value`; drawn as circles.
         planted: the step in which late keys are first told; a rule stands there.
         description: the alt text.
     """
@@ -384,13 +384,9 @@ def curves(
 ) -> alt.FacetChart:
     """Chart rows of one metric over training, one line a method with its interval, one panel a dimension.
 
-    Args:
-        table: tidy rows, one a step, dimension and method, in the order in which the methods shall be named; those of the
-            chat model (step -1) are left out. Of a method `coherent, probe` the first word is the colour, the second the dash.
-        title: of the vertical axis.
-        description: the alt text.
-        level: where a dashed line lies, such as chance.
-        choice: what the reader chooses, if there are several: statements, or another column.
+    The tidy rows, one a step, dimension and method, stand in the order in which the methods shall be named; those of the chat
+    model (step -1) are left out. Of a method `coherent, probe` the first word is the colour, the second the dash. A dashed line
+    lies at `level`, such as chance. The reader's `choice` is of statements or of another column.
     """
     rows = table[table["step"] >= 0][["step", "dimension", column_of(choice), "method", "value", "low", "high", "n"]]
     parts = rows["method"].str.partition(", ")
@@ -462,11 +458,8 @@ def instruments(table: pd.DataFrame, description: str) -> alt.FacetChart:
 def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
     """Chart our curves over training with the paper's as thin, grey, dotted lines, one panel a dimension.
 
-    Args:
-        table: columns `x`, `value`, `dimension`, `source` (the name of the line) and `paper` (whether it is the paper's).
-        x_title: what `x` is; drawn linearly up to a hundredth of its largest value and logarithmically from there.
-        y_title: what `value` is.
-        description: the alt text.
+    Columns: `x`, `value`, `dimension`, `source` (the name of the line) and `paper` (whether it is the paper's). The axis of `x`
+    is linear up to a hundredth of its largest value and logarithmic from there.
     """
     table = table[["x", "value", "dimension", "source", "paper"]]
     own, theirs = (options(table[table["paper"] == paper], "source") for paper in (False, True))

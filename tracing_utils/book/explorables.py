@@ -42,10 +42,7 @@ _PICKED = shown("dimension", "statements")
 
 
 def _slider(steps: list[int], *picked: str) -> tuple[list[alt.Parameter], dict]:
-    """Return a slider `at` over the checkpoints, the parameter `step` that follows from it, and `usermeta`.
-
-    A click on a mark sets the slider and the controls `picked`.
-    """
+    """Return a slider `at` over checkpoints, the parameter `step`, and `usermeta`: a click on a mark sets these and `picked`."""
     last = len(steps) - 1
     bind = alt.binding_range(min=0, max=last, step=1, name="training step")
     parameters = [alt.param(name="at", bind=bind, value=last), alt.param(name="step", expr=f"{steps}[at]")]
@@ -101,14 +98,9 @@ def _controls_of(base: alt.Chart) -> alt.Chart:
 def training(table: pd.DataFrame, dimension: str, description: str, page: str = "") -> alt.ConcatChart:
     """Chart held-out accuracy over training, up to the step that the reader drags to, and over the layers at that step.
 
-    It opens without controls on the first statements, as the paper shows it. Buttons add the controls, and show the second
-    statements where there are any.
-
-    Args:
-        table: rows of `probing.csv`.
-        dimension: the one on show when it opens.
-        description: the alt text; states the finding.
-        page: prefix of the address of a featured checkpoint's notebook, for rows whose `featured` is true.
+    It opens without controls on the first statements of a dimension, as the paper shows it. Buttons add the controls, and show
+    the second statements where there are any. The rows are those of `probing.csv`; `page` is the prefix of the address of a
+    featured checkpoint's notebook, for rows whose `featured` is true.
     """
     if page:
         addresses = zip(table["revision"], table["featured"], strict=True)
@@ -244,12 +236,10 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
 
 
 def _level(base: alt.Chart, name: str, below: str = "false") -> list[alt.Chart]:
-    """Return a thin level line with its name on it; where it is switched off, an empty mark must not ask for an alt text.
-
-    Where the expression `below` is true, the name stands below the line: above it there may be other lines.
-    """
+    """Return a thin level line with its name on it, or below it where the Vega expression `below` is true."""
     place = {"baseline": alt.ExprRef(f"{below} ? 'top' : 'bottom'"), "dy": alt.ExprRef(f"{below} ? 4 : -2")}
     text = base.mark_text(align="right", dx=-3, fontSize=12, fontStyle="italic", color=GREY, aria=False, **place)
+    # Without `aria=False` an empty mark, where the line is switched off, would ask for an alt text.
     return [base.mark_rule(color=GREY, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 
 
@@ -289,10 +279,7 @@ def _zero(axis: str, title: str) -> alt.Chart:
 
 
 def _section(whole: alt.Chart, part: alt.Chart, axis: str, title: str, along: str) -> alt.LayerChart:
-    """Return a cross-section of a map: intervals and values, the picked one large, and a line at 0.
-
-    The axis is that of the whole map, so that it stays as it is from one section to the next.
-    """
+    """Return a cross-section of a map, on the axis of the whole: intervals and values, the picked one large, a line at 0."""
     make = {"x": alt.X, "y": alt.Y}[axis]
     ends = {axis: make("low:Q", title=title, axis=alt.Axis(tickCount=4)), f"{axis}2": "high:Q"}
     points = part.mark_point(filled=True, opacity=1, cursor="pointer")

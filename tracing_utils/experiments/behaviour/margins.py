@@ -22,12 +22,7 @@ LEAST = 20
 """Pairs below which no share is worth reporting."""
 
 
-def rows(
-    acts: Acts,
-    concepts: ConceptSet,
-    lengths: Sequence[int],
-    pairs: Int[np.ndarray, "pair 2"],
-) -> Rows:
+def rows(acts: Acts, concepts: ConceptSet, lengths: Sequence[int], pairs: Int[np.ndarray, "pair 2"]) -> Rows:
     """Yield, for each layer, the `margin` (h_1 - h_0) v / |v| of pairs and `margin_right`, the share above 0 (chance one half).
 
     v is the mean of trustworthy minus that of untrustworthy statements: of the `other groups` (other folds), the right way;

@@ -75,12 +75,7 @@ def probed(acts: Float[np.ndarray, "example d_model"], concepts: ConceptSet, kin
     return (logits > 0) == (concepts.labels == 1)
 
 
-def rows(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    acts: Acts,
-    concepts: ConceptSet,
-) -> Rows:
+def rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, acts: Acts, concepts: ConceptSet) -> Rows:
     """Yield the rows, their method the kind of key: what is recalled of told values, and what is read at the last layer.
 
     Nothing of statements that are not of the designed world.

@@ -162,10 +162,7 @@ def _to(checkpoint: Checkpoint) -> dict:
 
 
 def _between(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoint]) -> Iterator[dict]:
-    """Yield cosine and transfer between all checkpoints, at the middle layer, and what cosines permuted labels give.
-
-    A cosine is the mean over halvings, with their range: on the diagonal it says how well the direction is known at all.
-    """
+    """Yield cosine (a mean over halvings, with their range) and transfer between all checkpoints, and the null of cosines."""
     middle = np.stack([file["middle"] for file in files])
     right, (cosine, null) = transfer(middle, concepts), cosines(middle, concepts)
     weights, n, layer = evaluation.bootstrap_weights(concepts.groups, seed=0), len(concepts), len(files[0]["correct"]) // 2
