@@ -139,8 +139,8 @@ def _scenes(sets: list[str]) -> dict[str, dict]:
 def _dash() -> alt.StrokeDash:
     scale = alt.Scale(domain=list(_DASHES), range=list(_DASHES.values()))
     named = "datum.label == 'probe' ? 'probe (coloured)' : datum.label"
-    strokes = alt.Legend(title=None, orient="bottom", columns=3, symbolStrokeColor=GREY, symbolSize=300, labelExpr=named)
-    return alt.StrokeDash("method:N", scale=scale, legend=strokes)
+    legend = alt.Legend(title=None, orient="bottom", columns=3, symbolStrokeColor=GREY, symbolSize=300, labelExpr=named)
+    return alt.StrokeDash("method:N", scale=scale, legend=legend)
 
 
 def _over_training(base: alt.Chart, rows: pd.DataFrame, steps: list[int], y: alt.Y) -> alt.LayerChart:

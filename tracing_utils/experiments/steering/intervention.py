@@ -116,7 +116,13 @@ def universal(acts: Float[np.ndarray, "example layer d_model"], preferences: Con
 
 
 def save(path: str | Path, arrays: Mapping[str, Float[np.ndarray, "..."]], provenance: dict) -> None:
-    """Write vectors, and what was measured with them, as float32 safetensors, by rename, with their provenance."""
+    """Write vectors, and what was measured with them, as float32 safetensors, by rename, with their provenance.
+
+    Args:
+        path: of the file.
+        arrays: name (such as `toxicity/direction/vector`) to array.
+        provenance: what made them: checkpoint, hashes of the statements, layers, scaling.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
