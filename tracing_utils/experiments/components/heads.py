@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ...checkpoints import activations, models
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, Split, folds, subset
+from ...statements.concepts import ConceptSet, Split, folds, subset, tested
 from ..intervals import fisher, from_halves
 from ..probing import controls, probes
 from ..steering import intervention, likelihoods
@@ -130,10 +130,8 @@ def _ridge(features: np.ndarray, signs: np.ndarray, split: Split) -> tuple[np.nd
 
 def best(probed: Probed, concepts: ConceptSet) -> Float[np.ndarray, " example"]:
     """Return whether each statement is told right by the unit that did best on its fold's validation part."""
-    correct = np.empty(len(concepts))
-    for split, unit in zip(folds(concepts, 0), probed.losses.argmin(0), strict=True):
-        correct[split.test] = probed.correct[unit, split.test]
-    return correct
+    unit = probed.losses.argmin(0)[tested(concepts, 0)]
+    return probed.correct[unit, np.arange(len(concepts))]
 
 
 def estimates(

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, Split, folds
+from ...statements.concepts import ConceptSet, Split, folds, tested
 from ...statements.sources import SETS
 from ...statements.texts import WORD, words
 from ..cache import cached
@@ -72,11 +72,9 @@ class Floors:
 
     def best(self, among: tuple[str, ...] = READERS) -> Float[np.ndarray, " example"]:
         """Return the logits of the reader that does best on each fold's validation part."""
-        rows = [READERS.index(name) for name in among]
-        out = np.empty(len(self.concepts))
-        for split, at in zip(folds(self.concepts, self.seed), self.right[rows].argmax(0), strict=True):
-            out[split.test] = self.logits[rows[at], split.test]
-        return out
+        rows = np.array([READERS.index(name) for name in among])
+        reader = rows[self.right[rows].argmax(0)][tested(self.concepts, self.seed)]
+        return self.logits[reader, np.arange(len(self.concepts))]
 
     @property
     def name(self) -> str:

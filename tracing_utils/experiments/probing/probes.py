@@ -324,12 +324,10 @@ class Traced:
     @cached_property
     def selected(self) -> dict[str, np.ndarray]:
         """Logits of the layer that each fold's validation part chose, with axes `seed example`."""
-        logits = {}
+        logits, every = {}, np.arange(len(self.concepts))
         for method, losses in self.losses.items():
-            logits[method] = np.empty(self.logits[method].shape[::2])
-            for seed, best in enumerate(losses.argmin(1)):
-                for split, layer in zip(folds(self.concepts, seed), best, strict=True):
-                    logits[method][seed, split.test] = self.logits[method][seed, layer, split.test]
+            layers = [best[tested(self.concepts, seed)] for seed, best in enumerate(losses.argmin(1))]
+            logits[method] = np.stack([part[layer, every] for part, layer in zip(self.logits[method], layers, strict=True)])
         return logits
 
     def correct(self, method: str) -> Float[np.ndarray, "layer example"]:
