@@ -71,7 +71,7 @@ def _steered(side: Side) -> np.ndarray:
 def _pushed(side: Side) -> np.ndarray:
     width = models.oriented(models.attention_maps(side.model)[0][0]).shape[1] // models.attention_maps(side.model)[1]
     with heads.push(side.model, {0: np.ones(width, np.float32), 3: -np.ones(width, np.float32)}):
-        return reading.read(side.model, side.ids).nats
+        return reading.one_pass(side.model, side.ids).nats
 
 
 def _zeroed(side: Side) -> np.ndarray:
@@ -94,10 +94,10 @@ def _judged(side: Side) -> np.ndarray:
 PATHS: dict[str, Callable[[Side], np.ndarray]] = {
     "activations": lambda side: activations.extract(side.model, side.ids),
     "activations in the dtype of large models": lambda side: activations.extract(side.large, side.ids),
-    "heads": lambda side: heads.read(side.model, side.ids)[0],
+    "heads": lambda side: heads.outputs(side.model, side.ids)[0],
     "pushed heads": _pushed,
-    "likelihoods": lambda side: reading.read(side.model, side.ids).nats,
-    "one step later": lambda side: reading.one_step_later(side.model, side.ids, reading.read(side.model, side.ids)),
+    "likelihoods": lambda side: reading.one_pass(side.model, side.ids).nats,
+    "one step later": lambda side: reading.one_step_later(side.model, side.ids, reading.one_pass(side.model, side.ids)),
     "memory of last words": lambda side: memory.recalled(side.model, side.tokenizer, side.chosen)["loss"],
     "importance of weights": _importance,
     "zeroed weights": _zeroed,

@@ -31,7 +31,7 @@ SECONDS = 1.0
 
 def beginning(experiment: str, folder: Path) -> Path:
     """Write an experiment's notebook up to its imports and its chart theme, and nothing of its computation; return the file."""
-    read, out = notebook.read(experiment), folder / f"{experiment}.md"
+    read, out = notebook.source(experiment), folder / f"{experiment}.md"
     last = next(place for place, cell in enumerate(read.cells) if "from tracing_utils" in cell.source)
     read.cells = read.cells[: last + 1]
     read.cells[last].source += "\n\nvega.enable()"

@@ -162,9 +162,8 @@ def steer(folder: Path) -> pd.DataFrame:
             after, _ = sweep(0, np.asarray(nulls.DOSE * vector, dtype=np.float32))
             gains[where] = float((after - sweep.unsteered()[0]).mean())
         gain = gains["first"]
-        chance = nulls.read(model, tokenizer, acts, concepts, split.train, pairs, [0], text, "first").gain["random direction"][
-            :, 0
-        ]
+        null = nulls.measured(model, tokenizer, acts, concepts, split.train, pairs, [0], text, "first")
+        chance = null.gain["random direction"][:, 0]
         run = {"seed": facts["recipe"]["seed"], "arm": ARMS.get(dose, f"coherence {dose}"), "dose": dose, "dimension": name}
         drawn = {"random_low": chance.min(), "random_high": chance.max(), "as_good": int((chance >= gain).sum())}
         found.append(run | {"gain": gain} | drawn | {"p": nulls.p_values(gain, chance)[0], "gain_everywhere": gains["all"]})

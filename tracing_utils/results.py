@@ -38,22 +38,10 @@ def row(
     checkpoint: Checkpoint, concepts: ConceptSet, layer: int | None, method: str, metric: str, estimate: Estimate, seed: str
 ) -> dict:
     """Return one row of a tidy table; `layer` is None for what no layer has (a floor)."""
-    return {
-        "suite": checkpoint.suite,
-        "revision": checkpoint.revision,
-        "step": checkpoint.step,
-        "tokens": checkpoint.tokens,
-        "layer": layer,
-        "dimension": concepts.dimension,
-        "concept_set": concepts.name,
-        "method": method,
-        "metric": metric,
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "seed": seed,
-    }
+    where = (checkpoint.suite, checkpoint.revision, checkpoint.step, checkpoint.tokens, layer)
+    what = (concepts.dimension, concepts.name, method, metric)
+    number = (estimate.value, estimate.low, estimate.high, estimate.n)
+    return dict(zip(COLUMNS, (*where, *what, *number, seed), strict=True))
 
 
 def write(rows: list[dict] | pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -210,15 +198,15 @@ def load(path: Path) -> pd.DataFrame:
         ) from None
 
 
-def gains(probing: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Return the logistic probe's rows of `metric` with the floor beside them.
+def gains(probing: pd.DataFrame) -> pd.DataFrame:
+    """Return the logistic probe's accuracies with the floor beside them.
 
     Returns:
         One row per checkpoint, layer and dimension, with the further columns `floor`, `gain` (value minus floor)
         and `above` (the probe's whole interval lies above the floor's, and above one half: on balanced pairs a
         reader of the text can fall below chance).
     """
-    rows = probing[probing["metric"] == metric]
+    rows = probing[probing["metric"] == "accuracy"]
     on = ["suite", "revision", "dimension", "concept_set"]
     floors = rows[rows["method"] == "floor"].rename(columns={"value": "floor", "high": "floor_high"})
     joined = rows[rows["method"] == "logistic"].merge(floors[[*on, "floor", "floor_high"]], on=on)

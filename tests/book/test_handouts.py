@@ -110,10 +110,10 @@ def test_a_notebook_that_is_handed_out_scrolls_as_little_as_its_source(make):
 
 def test_a_notebook_to_download_installs_only_where_the_package_is_missing(tmp_path):
     source = NOTEBOOKS[0]
-    made = handouts.standalone(source, PROJECT, "the-project")
+    notebook = handouts.standalone(source, PROJECT, "the-project")
     kept = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
-    first = installing(made)
-    assert [cell.source for cell in made.cells[len(first) :] if cell.cell_type == "code"] == kept
+    first = installing(notebook)
+    assert [cell.source for cell in notebook.cells[len(first) :] if cell.cell_type == "code"] == kept
     assert 'SOURCE = "the-project"' in first[0]
     done = subprocess.run([sys.executable, "-c", "\n".join(first)], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -151,9 +151,9 @@ def test_each_button_of_binder_opens_a_notebook_that_its_machine_has_made(tmp_pa
     _, _, _, name, folder, option, *_ = command.split()
     assert folder == handouts.LAUNCHED
     assert main([name, str(tmp_path), option]) == 0
-    found = handouts.launchers(PROJECT, "https://code.example/a/tracing")
-    assert {service for _, service, _ in found} == {"Binder"}  # Colab opens files of GitHub alone
-    for _, _, link in found:
+    buttons = handouts.launchers(PROJECT, "https://code.example/a/tracing")
+    assert {service for _, service, _ in buttons} == {"Binder"}  # Colab opens files of GitHub alone
+    for _, _, link in buttons:
         before, _, file = link.partition("/HEAD?urlpath=lab/tree/")
         assert before.endswith("git/https%3A%2F%2Fcode.example%2Fa%2Ftracing")
         assert (tmp_path / file.removeprefix(f"{folder}/")).is_file()

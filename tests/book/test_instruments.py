@@ -28,11 +28,11 @@ def study(tmp_path, monkeypatch) -> str:
 
 
 def test_what_rises_and_what_falls_is_dated_and_what_stays_is_not(study):
-    found = instruments.onsets(study).set_index(["instrument", "dimension"])
-    assert found.loc[("likelihood", "privacy"), ["value", "moves"]].tolist() == [64, "rises"]
-    assert found.loc[("likelihood", "fairness"), ["value", "moves"]].tolist() == [64, "falls"]
-    assert found.loc[("likelihood", "toxicity"), ["value", "moves"]].tolist() == [8, "rises"]
-    assert found.index[found["back"]].tolist() == [("likelihood", "toxicity")]  # it was not there to stay
-    assert np.isnan(found.loc[("probe", "privacy"), "value"])
-    assert found.loc[("probe", "privacy"), "moves"] == ""
-    assert {name for name, _ in found.index} == {"likelihood", "probe"}  # what a study has not, is left out
+    onsets = instruments.onsets(study).set_index(["instrument", "dimension"])
+    assert onsets.loc[("likelihood", "privacy"), ["value", "moves"]].tolist() == [64, "rises"]
+    assert onsets.loc[("likelihood", "fairness"), ["value", "moves"]].tolist() == [64, "falls"]
+    assert onsets.loc[("likelihood", "toxicity"), ["value", "moves"]].tolist() == [8, "rises"]
+    assert onsets.index[onsets["back"]].tolist() == [("likelihood", "toxicity")]  # it was not there to stay
+    assert np.isnan(onsets.loc[("probe", "privacy"), "value"])
+    assert onsets.loc[("probe", "privacy"), "moves"] == ""
+    assert {name for name, _ in onsets.index} == {"likelihood", "probe"}  # what a study has not, is left out

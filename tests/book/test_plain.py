@@ -93,8 +93,8 @@ The solution is prose.
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_sentence_of_the_book_and_the_readme_is_plain(page):
-    found = flagged(page.name, page.read_text())
-    assert not found, "\n" + "\n".join(found)
+    flags = flagged(page.name, page.read_text())
+    assert not flags, "\n" + "\n".join(flags)
 
 
 def test_a_sentence_of_a_built_page_is_counted_with_its_numbers_and_without_its_citation():

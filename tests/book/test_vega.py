@@ -43,11 +43,11 @@ def page(content: dict) -> str:
 
 
 def test_a_chart_in_a_notebook_is_a_specification_a_picture_and_its_alt_text(renderer):
-    made = bundle(chart())
-    assert set(made) == {vega.MIME, "image/png", "text/plain"}
-    assert made["text/plain"] == "Loss falls."
-    assert base64.b64decode(made["image/png"]).startswith(b"\x89PNG")
-    assert made[vega.MIME]["mark"]["type"] == "point"
+    spec = bundle(chart())
+    assert set(spec) == {vega.MIME, "image/png", "text/plain"}
+    assert spec["text/plain"] == "Loss falls."
+    assert base64.b64decode(spec["image/png"]).startswith(b"\x89PNG")
+    assert spec[vega.MIME]["mark"]["type"] == "point"
 
 
 def test_what_a_page_of_the_book_draws_itself_is_drawn_once(renderer, monkeypatch):

@@ -19,7 +19,7 @@ def copied(folder):
 def hashes(folder, charts) -> dict[str, str]:
     """The hash of each experiment's code, by the package in a folder."""
     cells = {
-        name: [cell.source for cell in notebook.read(name).cells if cell.cell_type == "code"] for name in experiments.names()
+        name: [cell.source for cell in notebook.source(name).cells if cell.cell_type == "code"] for name in experiments.names()
     }
     return {name: keys.of_code("\n".join(sources), folder, charts=charts) for name, sources in cells.items()}
 

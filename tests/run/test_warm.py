@@ -166,7 +166,7 @@ def test_what_notebooks_import_beyond_our_own_code_has_been_imported(server_of_k
     cells = [
         "\n".join(ast.unparse(node) for node in ast.parse(cell.source).body if isinstance(node, ast.Import | ast.ImportFrom))
         for path in (PROJECT / "notebooks").glob("*.md")
-        for cell in notebook.read(path.stem).cells
+        for cell in notebook.source(path.stem).cells
         if cell.cell_type == "code"
     ]
     told = "import sys\nbefore = set(sys.modules)\n" + "\n".join(cells) + "\nfrom tracing_utils.run import runner, jobs\n"

@@ -108,7 +108,7 @@ def letters_floor(make_concepts, dimension, told=pairs) -> tuple[float, float]:
     words = told(dimension)
     texts, groups = [w for pair in words for w in pair], [pair[0] for pair in words for _ in pair]
     made = make_concepts([1, 0] * len(words), statements=texts, groups=groups)
-    right = [(floors.read(made, seed).best(tuple(floors.VECTORIZERS)) > 0) == (made.labels == 1) for seed in range(3)]
+    right = [(floors.of(made, seed).best(tuple(floors.VECTORIZERS)) > 0) == (made.labels == 1) for seed in range(3)]
     of_words = np.mean(right, axis=0)
     return of_words.mean(), of_words.std() / np.sqrt(len(of_words))
 

@@ -9,10 +9,9 @@ import pandas as pd
 from .. import results
 from ..core.paths import PROJECT
 from . import charts
+from .encodings import ARMS
 
 __all__ = ["ARMS", "chart", "planted", "shipped"]
-
-ARMS = ("coherent", "scrambled")
 
 
 def _training() -> dict:

@@ -24,6 +24,7 @@ from .encodings import (
     controls,
     ends,
     fitted,
+    legend,
     options,
     panels,
     shade,
@@ -48,7 +49,10 @@ _PROTOCOLS = {
 }
 _WHOLE = "datum.value % 1 ? '' : datum.label"  # a short axis has ticks between two layers, which have no name
 _BLOCKS = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelExpr=_WHOLE))
-_STROKE = {"symbolType": "stroke", "symbolStrokeColor": GREY, "symbolSize": 300, "labelLimit": 300}
+_TWO_COLUMNS = legend(columns=2, labelLimit=300)
+_DASHED = alt.Legend(
+    title=None, orient="bottom", columns=2, symbolType="stroke", symbolStrokeColor=GREY, symbolSize=300, labelLimit=300
+)
 
 
 def _by_layer_or_level() -> tuple[alt.Chart, alt.Chart]:
@@ -76,9 +80,8 @@ def protocol_comparison(table: pd.DataFrame, description: str) -> alt.FacetChart
     table = table[table["method"].isin(list(_PROTOCOLS))]
     table = table[["step", "revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
     methods = [method for method in _PROTOCOLS if method in set(table["method"])]
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
     scale = alt.Scale(domain=methods, range=[_PROTOCOLS[method] for method in methods])
-    method, y = alt.Color("method:N", scale=scale, legend=legend), fitted(TITLES["accuracy"])
+    method, y = alt.Color("method:N", scale=scale, legend=_TWO_COLUMNS), fitted(TITLES["accuracy"])
     says = tooltip("revision:N", "layer:Q", "method:N", more=("n:Q",))
     measured, level = _by_layer_or_level()
     layers = [
@@ -96,10 +99,15 @@ def onset_steps(table: pd.DataFrame, description: str) -> alt.FacetChart:
     table = table.assign(layer=table["layer"].astype("Int64").astype("string").fillna("selected"))
     base = alt.Chart(table).transform_filter(shown("statements"))
     base = base.encode(y=alt.Y("layer:N", sort=["selected", *reversed(layers)], title="layer"), color=colour())
-    low, value = (step_axis(table, column, "onset step", last="high") for column in ("low", "value"))
-    bar = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x=low, x2="high:Q")
-    point = base.mark_point(filled=True, size=50).encode(x=value, tooltip=tooltip("layer", form="d", more=("n",)))
-    return panels(alt.layer(bar, point), table, description, controls(table, "statements"))
+    layers = _dated(base, table, "onset step", tooltip("layer", form="d", more=("n",)))
+    return panels(alt.layer(*layers), table, description, controls(table, "statements"))
+
+
+def _dated(base: alt.Chart, table: pd.DataFrame, title: str, says: list[alt.Tooltip]) -> list[alt.Chart]:
+    """Return steps as points, which tell `says`, on the rules of their intervals."""
+    low, value = (step_axis(table, column, title, last="high") for column in ("low", "value"))
+    rules = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x=low, x2="high:Q")
+    return [rules, base.mark_point(filled=True, size=50).encode(x=value, tooltip=says)]
 
 
 def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt.FacetChart:
@@ -109,12 +117,12 @@ def checkpoint_matrix(table: pd.DataFrame, metric: str, description: str) -> alt
     middle = 0.5 if metric == "transfer_accuracy" else 0.0
     reach = float((rows["value"] - middle).abs().max())
     scale = alt.Scale(scheme="purplegreen", domain=[middle - reach, middle + reach])
-    legend = alt.Legend(title=TITLES[metric], orient="bottom", gradientLength=220)
+    gradient = alt.Legend(title=TITLES[metric], orient="bottom", gradientLength=220)
     cells = alt.Chart(rows).transform_filter(shown("statements")).mark_rect()
     cells = cells.encode(
         x=alt.X("to_step:O", axis=alt.Axis(labelOverlap="greedy", title="activations of step")),
         y=alt.Y("step:O", sort="descending", axis=alt.Axis(labelOverlap="greedy", title="direction of step")),
-        color=alt.Color("value:Q", scale=scale, legend=legend),
+        color=alt.Color("value:Q", scale=scale, legend=gradient),
         tooltip=tooltip("revision", "to_revision"),
     )
     return panels(cells, rows, description, controls(rows, "statements"), height=165)
@@ -140,8 +148,7 @@ def by_layer(
         rows = pd.concat([rows.astype({"layer": "Int64"}), windows(claim)])
     base = alt.Chart(rows).encode(x=step_axis(rows)).transform_filter(shown(choice))
     y = fitted(TITLES[metric])
-    legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
-    layer = alt.Color("layer:O", scale=LAYERS, legend=legend)
+    layer = alt.Color("layer:O", scale=LAYERS, legend=legend("layer"))
     measured = base.transform_filter(f"datum.method != '{floor}' && isValid(datum.layer)").encode(color=layer)
     layers = [shade(base, rows)] if judged else []
     layers += banded(measured, y, tooltip("revision", "layer", more=("n",)))
@@ -192,7 +199,7 @@ def _phase(model: alt.Chart, weighted: alt.Chart, metric: str, rows: pd.DataFram
         step, exponent = step.axis(values=[], title=None), exponent.axis(labels=False, title=None, grid=False)
     model = model.transform_filter(f"datum.metric == '{metric}'").encode(x=step)
     weighted = weighted.transform_filter(f"datum.metric == '{_PHASES[metric]}'").encode(x=exponent)
-    dimension = colour(alt.Legend(title=None, orient="bottom", columns=5, symbolOpacity=1))
+    dimension = colour(legend(columns=5))
     title = "information (bits)" if last else TITLES[metric]
     headings = ("the model", "the control") if first else ("", "")
     left = side(model, dimension, title, headings[0], "revision", "dimension")
@@ -214,11 +221,11 @@ def _gain_layers(base: alt.Chart, *more: alt.Tooltip) -> list[alt.Chart]:
 def _drawn(base: alt.Chart) -> alt.Chart:
     """Return the gains of null directions as ticks, random ones grey and those of shuffled labels light."""
     scale = alt.Scale(domain=list(_NULLS), range=[GREY, "#CCCCCC"])
-    legend = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolOpacity=1, columnPadding=4)  # fits a phone
+    strokes = legend(symbolType="stroke", columnPadding=4)  # fits a phone
     nulls = base.transform_filter(alt.FieldOneOfPredicate("method", list(_NULLS)))
     says = ["method", "layer", alt.Tooltip("value", format="+.4f")]
     return nulls.mark_tick(opacity=0.5, thickness=1, size=22, orient="horizontal").encode(
-        y=alt.Y("value:Q", title=_GAIN), stroke=alt.Stroke("method:N", scale=scale, legend=legend), tooltip=says
+        y=alt.Y("value:Q", title=_GAIN), stroke=alt.Stroke("method:N", scale=scale, legend=strokes), tooltip=says
     )
 
 
@@ -312,8 +319,8 @@ def layer_profile(table: pd.DataFrame, metric: str, description: str) -> alt.Lay
     """Chart a metric over the layers, one colour a dimension, controls dashed; rows without a layer are level lines."""
     rows = table[table["metric"] == metric]
     rows = rows[["revision", "layer", "dimension", "concept_set", "method", "value", "low", "high", "n"]]
-    dimension = colour(alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1))
-    dash = alt.StrokeDash("method:N", legend=alt.Legend(title=None, orient="bottom", columns=2, **_STROKE))
+    dimension = colour(legend(columns=2))
+    dash = alt.StrokeDash("method:N", legend=_DASHED)
     y, says = fitted(TITLES.get(metric, metric.replace("_", " "))), tooltip("dimension:N", "method:N", "layer:Q")
     measured, level = (part.encode(color=dimension) for part in _by_layer_or_level())
     layers = [
@@ -346,7 +353,7 @@ def two_arms(
         measures: one measure of several seeds: `seed`, `arm`, `keys`, `dimension`, `step` and `value`. Drawn are the mean over
             the seeds and a band from the lowest to the highest.
         lines: the arm and the kind of keys of each curve, in the order of the legend.
-        own: the run of this machine, `arm`, `dimension`, `step` and `value`; drawn as circles.
+        own: the seed that is shipped and traced, `arm`, `dimension`, `step` and `value`; drawn as circles.
         planted: the step in which late keys are first told; a rule stands there.
         description: the alt text.
     """
@@ -354,13 +361,12 @@ def two_arms(
     curves = measures.assign(curve=measures["arm"] + ", " + measures["keys"])
     curves = curves[curves["curve"].isin(names)].groupby(["curve", "dimension", "step"], sort=False)["value"]
     table = curves.agg(value="mean", low="min", high="max").reset_index()
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
     coherent, scrambled = ARMS.values()
     colours = {"coherent, told": coherent, "coherent, late": LINES[1], "coherent, never": GREY, "scrambled, told": scrambled}
     scale = alt.Scale(domain=names, range=[colours[name] for name in names])
-    y, curve = fitted(TITLES["accuracy"]), alt.Color("curve:N", scale=scale, legend=legend)
-    told = own.assign(curve=own["arm"] + ", told")[["dimension", "step", "curve", "value"]]
-    table = pd.concat([table, told.assign(own=True)]).fillna({"own": False})
+    y, curve = fitted(TITLES["accuracy"]), alt.Color("curve:N", scale=scale, legend=_TWO_COLUMNS)
+    own = own.assign(curve=own["arm"] + ", told")[["dimension", "step", "curve", "value"]]
+    table = pd.concat([table, own.assign(own=True)]).fillna({"own": False})
     base = alt.Chart().encode(x=step_axis(table), color=curve)
     mean, circles = base.transform_filter("!datum.own"), base.transform_filter("datum.own")
     layers = [
@@ -379,13 +385,9 @@ def curves(
 ) -> alt.FacetChart:
     """Chart rows of one metric over training, one line a method with its interval, one panel a dimension.
 
-    Args:
-        table: tidy rows, one a step, dimension and method, in the order in which the methods shall be named; those of the
-            chat model (step -1) are left out. Of a method `coherent, probe` the first word is the colour, the second the dash.
-        title: of the vertical axis.
-        description: the alt text.
-        level: where a dashed line lies, such as chance.
-        choice: what the reader chooses, if there are several: statements, or another column.
+    The tidy rows, one a step, dimension and method, stand in the order in which the methods shall be named; those of the chat
+    model (step -1) are left out. Of a method `coherent, probe` the first word is the colour, the second the dash. A dashed line
+    lies at `level`, such as chance. The reader's `choice` is of statements or of another column.
     """
     rows = table[table["step"] >= 0][["step", "dimension", column_of(choice), "method", "value", "low", "high", "n"]]
     parts = rows["method"].str.partition(", ")
@@ -393,14 +395,13 @@ def curves(
     lines, kinds = (list(dict.fromkeys(rows[column])) for column in ("line", "kind"))
     free = iter([*LINES, GREY])
     colours = [ARMS[name] if name in ARMS else next(free) for name in lines]
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-    dashes = alt.Legend(title=None, orient="bottom", columns=2, **_STROKE) if len(kinds) > 1 else None
+    dashes = _DASHED if len(kinds) > 1 else None
     base = (
         alt.Chart()
         .transform_filter(shown(choice))
         .encode(
             x=step_axis(rows),
-            color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend),
+            color=alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=_TWO_COLUMNS),
             detail="kind:N",
         )
     )
@@ -428,52 +429,38 @@ def over_dose(table: pd.DataFrame, title: str, description: str) -> alt.FacetCha
 def against_random(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart the `gain` of each seed's own direction, a colour an arm, before the range of random ones, one panel a dimension.
 
-    Args:
-        table: columns `seed`, `arm`, `dimension`, `gain`, and `random_low` and `random_high`, in nats per token.
-        description: the alt text.
+    Further columns: `seed`, `arm`, `dimension`, and `random_low` and `random_high`, in nats per token.
     """
     table = table[["seed", "arm", "dimension", "gain", "random_low", "random_high"]]
-    names = list(ARMS)
     y = alt.Y("gain:Q", title=_GAIN)
     low = y.copy()
     low["shorthand"] = "random_low:Q"
-    legend = alt.Legend(title=None, orient="bottom", symbolOpacity=1)
     base = alt.Chart().encode(
-        x=alt.X("seed:N", title="seed", axis=alt.Axis(labelAngle=0)), xOffset=alt.XOffset("arm:N", sort=names)
+        x=alt.X("seed:N", title="seed", axis=alt.Axis(labelAngle=0)), xOffset=alt.XOffset("arm:N", sort=list(ARMS))
     )
     random = base.mark_bar(color=GREY, opacity=0.35, size=6).encode(y=low, y2="random_high:Q")
-    scale = alt.Scale(domain=names, range=list(ARMS.values()))
+    scale = alt.Scale(domain=list(ARMS), range=list(ARMS.values()))
     says = ["arm:N", "seed:N", *(alt.Tooltip(f"{name}:Q", format="+.3f") for name in ("gain", "random_low", "random_high"))]
-    own = base.mark_point(filled=True, size=45).encode(y=y, color=alt.Color("arm:N", scale=scale, legend=legend), tooltip=says)
+    own = base.mark_point(filled=True, size=45).encode(y=y, color=alt.Color("arm:N", scale=scale, legend=legend()), tooltip=says)
     return panels(alt.layer(random, own, data=table), table, description, [])
 
 
 def instruments(table: pd.DataFrame, description: str) -> alt.FacetChart:
     """Chart when each instrument says that a concept is there, with its interval, one panel a dimension.
 
-    Args:
-        table: columns `instrument`, in the order from top to bottom, `dimension`, and `value`, `low` and `high` in steps.
-        description: the alt text.
+    Columns: `instrument`, in the order from top to bottom, `dimension`, and `value`, `low` and `high` in steps.
     """
     rows = table.dropna(subset=["value"])[["instrument", "dimension", "value", "low", "high"]]
     base = alt.Chart().encode(y=alt.Y("instrument:N", sort=list(dict.fromkeys(table["instrument"])), title=None), color=colour())
-    low, value = (step_axis(rows, column, "training step", last="high") for column in ("low", "value"))
     says = [alt.Tooltip("instrument:N"), *(alt.Tooltip(f"{name}:Q", format=",.0f") for name in ("value", "low", "high"))]
-    layers = [
-        base.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q"),
-        base.mark_point(filled=True, size=50).encode(x=value, tooltip=says),
-    ]
-    return panels(alt.layer(*layers, data=rows), rows, description, [])
+    return panels(alt.layer(*_dated(base, rows, "training step", says), data=rows), rows, description, [])
 
 
 def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: str) -> alt.FacetChart:
     """Chart our curves over training with the paper's as thin, grey, dotted lines, one panel a dimension.
 
-    Args:
-        table: columns `x`, `value`, `dimension`, `source` (the name of the line) and `paper` (whether it is the paper's).
-        x_title: what `x` is; drawn linearly up to a hundredth of its largest value and logarithmically from there.
-        y_title: what `value` is.
-        description: the alt text.
+    Columns: `x`, `value`, `dimension`, `source` (the name of the line) and `paper` (whether it is the paper's). The axis of `x`
+    is linear up to a hundredth of its largest value and logarithmic from there.
     """
     table = table[["x", "value", "dimension", "source", "paper"]]
     own, theirs = (options(table[table["paper"] == paper], "source") for paper in (False, True))
@@ -482,8 +469,8 @@ def beside_paper(table: pd.DataFrame, x_title: str, y_title: str, description: s
     ticks = [0, *(10.0 ** (math.floor(math.log10(last)) - power) for power in (1, 0))]
     scale = alt.Scale(type="symlog", constant=last / 100, domain=[0, last], nice=False)
     x = alt.X("x:Q", scale=scale, axis=alt.Axis(values=ticks, format=".1~r", grid=False, title=x_title))
-    legend = alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=GREY, labelLimit=260)
-    dash = alt.StrokeDash("source:N", scale=alt.Scale(domain=[*own, *theirs], range=dashes), legend=legend)
+    strokes = alt.Legend(title=None, orient="bottom", columns=2, symbolStrokeColor=GREY, labelLimit=260)
+    dash = alt.StrokeDash("source:N", scale=alt.Scale(domain=[*own, *theirs], range=dashes), legend=strokes)
     base = alt.Chart(table).encode(x=x, y=fitted(y_title), detail="source:N")
     reference = base.transform_filter("datum.paper").mark_line(color=GREY, strokeWidth=1.2).encode(strokeDash=dash)
     ours = base.transform_filter("!datum.paper").encode(color=colour())

@@ -4,8 +4,8 @@ import altair as alt
 import pandas as pd
 
 __all__ = [
-    "ARMS", "COLOURS", "GREY", "LAYERS", "LINES", "NARROW", "TITLES", "step_axis", "colour", "fitted", "ends", "tooltip",
-    "SETS", "select", "options", "column_of", "controls", "shown", "windows", "shade", "banded", "panels",
+    "ARMS", "COLOURS", "GREY", "LAYERS", "LINES", "NARROW", "TITLES", "step_axis", "colour", "legend", "fitted", "ends",
+    "tooltip", "SETS", "select", "options", "column_of", "controls", "shown", "windows", "shade", "banded", "panels",
 ]  # fmt: skip
 
 COLOURS = {
@@ -76,6 +76,11 @@ def step_axis(table: pd.DataFrame, column: str = "step", title: str = "training 
 def colour(legend: alt.Legend | None = None) -> alt.Color:
     """Return the colour of a dimension."""
     return alt.Color("dimension:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=legend)
+
+
+def legend(title: str | None = None, **more: object) -> alt.Legend:
+    """Return a legend below the panels, its symbols as strong as its lines."""
+    return alt.Legend(title=title, orient="bottom", symbolOpacity=1, **more)
 
 
 def fitted(title: str, column: str = "value", domain: list[float] | None = None) -> alt.Y:
@@ -162,9 +167,8 @@ def shade(base: alt.Chart, table: pd.DataFrame) -> alt.Chart:
     """Return the `windows` among the rows of a chart as shaded stretches of training, every other one paler."""
     rows = base.transform_filter("isValid(datum.until)")
     opacity = alt.condition("datum.phase % 2 == 0", alt.value(0.14), alt.value(0.05))
-    says = [
-        alt.Tooltip(name, title=title) for name, title in {"verdict": "verdict", "step": "from step", "until": "to step"}.items()
-    ]
+    titles = {"verdict": "verdict", "step": "from step", "until": "to step"}
+    says = [alt.Tooltip(name, title=title) for name, title in titles.items()]
     return rows.mark_rect(color=GREY, aria=False).encode(x=step_axis(table), x2="until:Q", opacity=opacity, tooltip=says)
 
 

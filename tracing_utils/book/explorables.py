@@ -24,6 +24,7 @@ from .encodings import (
     controls,
     ends,
     fitted,
+    legend,
     options,
     panels,
     select,
@@ -41,10 +42,7 @@ _PICKED = shown("dimension", "statements")
 
 
 def _slider(steps: list[int], *picked: str) -> tuple[list[alt.Parameter], dict]:
-    """Return a slider `at` over the checkpoints, the parameter `step` that follows from it, and `usermeta`.
-
-    A click on a mark sets the slider and the controls `picked`.
-    """
+    """Return a slider `at` over checkpoints, the parameter `step`, and `usermeta`: a click on a mark sets these and `picked`."""
     last = len(steps) - 1
     bind = alt.binding_range(min=0, max=last, step=1, name="training step")
     parameters = [alt.param(name="at", bind=bind, value=last), alt.param(name="step", expr=f"{steps}[at]")]
@@ -100,14 +98,9 @@ def _controls_of(base: alt.Chart) -> alt.Chart:
 def training(table: pd.DataFrame, dimension: str, description: str, page: str = "") -> alt.ConcatChart:
     """Chart held-out accuracy over training, up to the step that the reader drags to, and over the layers at that step.
 
-    It opens without controls on the first statements, as the paper shows it. Buttons add the controls, and show the second
-    statements where there are any.
-
-    Args:
-        table: rows of `probing.csv`.
-        dimension: the one on show when it opens.
-        description: the alt text; states the finding.
-        page: prefix of the address of a featured checkpoint's notebook, for rows whose `featured` is true.
+    It opens without controls on the first statements of a dimension, as the paper shows it. Buttons add the controls, and show
+    the second statements where there are any. The rows are those of `probing.csv`; `page` is the prefix of the address of a
+    featured checkpoint's notebook, for rows whose `featured` is true.
     """
     if page:
         addresses = zip(table["revision"], table["featured"], strict=True)
@@ -116,9 +109,8 @@ def training(table: pd.DataFrame, dimension: str, description: str, page: str = 
     steps, choices = options(rows, "step"), controls(rows, "dimension", "statements", "layer", middle=True)
     choices = [select("dimension", options(rows, "dimension"), dimension), *choices[1:], alt.param(name="controls", value=False)]
     y = fitted(TITLES["accuracy"], domain=_range(rows))
-    hue = alt.value(
-        LINES[0]
-    )  # one dimension at a time needs no hue of its own; the figure above has the arms', which two have too
+    # One dimension at a time needs no hue of its own; the figure above has the arms', which two have too.
+    hue = alt.value(LINES[0])
     base = alt.Chart(rows).transform_filter(_PICKED).encode(color=hue)
     over, across = _over_training(base, rows, steps, y), _over_layers(base, y)
     over = over.properties(width=400, height=270, title=_title("dimension + ', layer ' + layer + ', through training'"))
@@ -239,22 +231,16 @@ def _trajectory(rows: pd.DataFrame, metric: str) -> alt.LayerChart:
     ]
     if papers:
         theirs = base.transform_filter("datum.step == 0 && isValid(datum.paper) && the_paper")
-        layers += _level(
-            theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers))), "the paper", below="datum.paper > 0.9"
-        )
+        theirs = theirs.encode(y=fitted(TITLES[metric], "paper", _range(rows, *papers)))
+        layers += _level(theirs, "the paper", below="datum.paper > 0.9")
     return alt.layer(*layers)
 
 
 def _level(base: alt.Chart, name: str, below: str = "false") -> list[alt.Chart]:
-    """Return a thin level line with its name on it; where it is switched off, an empty mark must not ask for an alt text.
-
-    Where the expression `below` is true, the name stands below the line: above it there may be other lines.
-    """
-    place = {
-        which: alt.ExprRef(f"{below} ? {low} : {high}")
-        for which, low, high in (("baseline", "'top'", "'bottom'"), ("dy", "4", "-2"))
-    }
+    """Return a thin level line with its name on it, or below it where the Vega expression `below` is true."""
+    place = {"baseline": alt.ExprRef(f"{below} ? 'top' : 'bottom'"), "dy": alt.ExprRef(f"{below} ? 4 : -2")}
     text = base.mark_text(align="right", dx=-3, fontSize=12, fontStyle="italic", color=GREY, aria=False, **place)
+    # Without `aria=False` an empty mark, where the line is switched off, would ask for an alt text.
     return [base.mark_rule(color=GREY, strokeWidth=0.8, aria=False), text.encode(x=alt.value("width"), text=alt.value(name))]
 
 
@@ -270,10 +256,10 @@ def layer_map(table: pd.DataFrame, title: str, description: str) -> alt.ConcatCh
     columns = alt.X("step:O", axis=alt.Axis(labelOverlap="greedy", labelSeparation=4, labelAngle=0, title="training step"))
     rows = alt.Y("layer:O", sort="descending")
     scale = alt.Scale(scheme="purplegreen", domain=[-reach, reach])
-    legend = alt.Legend(title=title, orient="top", gradientLength=200, direction="horizontal")
+    gradient = alt.Legend(title=title, orient="top", gradientLength=200, direction="horizontal")
     cells = base.mark_rect(cursor="pointer")
     cells = cells.encode(
-        color=alt.Color("value:Q", scale=scale, legend=legend), tooltip=tooltip("revision", "layer", form="+.3f")
+        color=alt.Color("value:Q", scale=scale, legend=gradient), tooltip=tooltip("revision", "layer", form="+.3f")
     )
     picked = base.transform_filter("datum.layer == layer && datum.step == step")
     area = alt.layer(cells, picked.mark_rect(filled=False, stroke=GREY, strokeWidth=3)).encode(x=columns, y=rows)
@@ -294,10 +280,7 @@ def _zero(axis: str, title: str) -> alt.Chart:
 
 
 def _section(whole: alt.Chart, part: alt.Chart, axis: str, title: str, along: str) -> alt.LayerChart:
-    """Return a cross-section of a map: intervals and values, the picked one large, and a line at 0.
-
-    The axis is that of the whole map, so that it stays as it is from one section to the next.
-    """
+    """Return a cross-section of a map, on the axis of the whole: intervals and values, the picked one large, a line at 0."""
     make = {"x": alt.X, "y": alt.Y}[axis]
     ends = {axis: make("low:Q", title=title, axis=alt.Axis(tickCount=4)), f"{axis}2": "high:Q"}
     points = part.mark_point(filled=True, opacity=1, cursor="pointer")
@@ -358,10 +341,9 @@ def information_plane(table: pd.DataFrame, description: str) -> alt.LayerChart:
     """Chart column `nhsic_ty` against `nhsic_tx`, one point a layer, with the trace of each layer up to the step on show."""
     table = _rows(table, ["step", "revision", "layer", "dimension", "concept_set", "nhsic_tx", "nhsic_ty"])
     steps = options(table, "step")
-    x, y = (alt.X("nhsic_tx:Q", title=TITLES["nhsic_tx"]), alt.Y("nhsic_ty:Q", title=TITLES["nhsic_ty"]))
-    x, y = (axis.scale(zero=False, padding=12) for axis in (x, y))
-    legend = alt.Legend(orient="bottom", title="layer", symbolOpacity=1)
-    layer = alt.Color("layer:O", scale=LAYERS, legend=legend)
+    scale = alt.Scale(zero=False, padding=12)
+    x, y = (channel(f"{name}:Q", title=TITLES[name], scale=scale) for channel, name in ((alt.X, "nhsic_tx"), (alt.Y, "nhsic_ty")))
+    layer = alt.Color("layer:O", scale=LAYERS, legend=legend("layer"))
     base = alt.Chart(table).transform_filter(_PICKED).encode(x=x, y=y)
     now, so_far = base.transform_filter("datum.step == step"), base.transform_filter("datum.step <= step")
     says = ["revision", "layer", alt.Tooltip("nhsic_tx:Q", format=".3f"), alt.Tooltip("nhsic_ty:Q", format=".4f")]
@@ -393,21 +375,12 @@ def ratios(table: pd.DataFrame, description: str) -> alt.FacetChart:
     decades = alt.Axis(values=[0.1, 1, 10, 100, 1000], format="~g")
     x = alt.X("ratio:Q", scale=alt.Scale(type="log"), title="times faster", axis=decades)
     words = "{yes: 'reached', no: 'missed'}[datum.label] || datum.label"
-    legend = alt.Legend(title=None, orient="bottom", symbolOpacity=1, labelExpr=words)
     scale = alt.Scale(domain=["yes", "no", "no target"], range=["#0072B2", "#D55E00", GREY])
-    shade = alt.Color("reached:N", scale=scale, legend=legend)
+    shade = alt.Color("reached:N", scale=scale, legend=legend(labelExpr=words))
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=shade, tooltip=["row", "ratio", "low", "high"])
     spread = base.mark_rule(strokeWidth=3, opacity=0.6).encode(x=alt.X("low:Q"), x2="high:Q", color=shade)
     target = base.mark_tick(color=GREY, thickness=2, size=16, aria=False).encode(x="target:Q")
     chart = alt.layer(spread, target, points).properties(width=430, height=alt.Step(38))
-    rows = alt.Row(
-        "goal:N",
-        title=None,
-        header=alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top", labelFontSize=12, labelFontWeight="bold"),
-    )
-    return (
-        chart.facet(row=rows)
-        .resolve_scale(y="independent", x="shared")
-        .resolve_axis(x="independent")
-        .properties(description=description)
-    )
+    header = alt.Header(labelAngle=0, labelAnchor="start", labelOrient="top", labelFontSize=12, labelFontWeight="bold")
+    chart = chart.facet(row=alt.Row("goal:N", title=None, header=header)).resolve_axis(x="independent")
+    return chart.resolve_scale(y="independent", x="shared").properties(description=description)

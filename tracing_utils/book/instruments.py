@@ -57,13 +57,10 @@ def onsets(study: str) -> pd.DataFrame:
     """
     rows = []
     for (instrument, dimension), curve in curves(study).items():
-        dated = {way: measured.onset(_mirrored(curve) if way == "falls" else curve) for way in ("rises", "falls")}
+        mirrored = curve.assign(value=-curve["value"], low=-curve["high"], high=-curve["low"])
+        dated = {"rises": measured.onset(curve), "falls": measured.onset(mirrored)}
         way = next((way for way, each in dated.items() if not np.isnan(each[0])), "")
         share = (curve["value"] - curve["value"].iloc[0]) / (curve["value"].iloc[-1] - curve["value"].iloc[0] or np.nan)
         back = bool(way) and bool((share[share.index > dated[way][0]] < 0.5).any())
         rows.append((instrument, dimension, *dated[way or "rises"], way, back))
     return pd.DataFrame(rows, columns=["instrument", "dimension", "value", "low", "high", "moves", "back"])
-
-
-def _mirrored(curve: pd.DataFrame) -> pd.DataFrame:
-    return curve.assign(value=-curve["value"], low=-curve["high"], high=-curve["low"])

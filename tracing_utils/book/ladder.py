@@ -8,7 +8,7 @@ import pandas as pd
 from .. import results
 from ..claims import ladder_claims
 from . import prose
-from .encodings import GREY, LINES, TITLES, banded, fitted, panels, step_axis, tooltip
+from .encodings import GREY, LINES, TITLES, banded, fitted, legend, panels, step_axis, tooltip
 
 __all__ = ["NAMES", "chart", "last", "onsets", "span"]
 
@@ -24,13 +24,13 @@ def _rows(study: str) -> pd.DataFrame:
     for ladder in ladder_claims.ladders(study):
         several = len(ladder.steps) > 1
         for rung, curve in (ladder.curves if several else {**ladder.curves, **ladder.layers}).items():
-            told = {"dimension": ladder.dimension, "rung": NAMES[rung]}
+            whose = {"dimension": ladder.dimension, "rung": NAMES[rung]}
             measured = several or rung in ladder.layers
-            rows = curve.rename_axis("step" if several else "layer").reset_index().assign(**told)
-            parts.append(rows.assign(kind="measured" if measured else "level"))
+            rows = curve.rename_axis("step" if several else "layer").reset_index()
+            parts.append(rows.assign(kind="measured" if measured else "level", **whose))
             if (rung, ladder.dimension) in floors.index:
                 level = floors.loc[[(rung, ladder.dimension)], ["value", "low", "high", "n"]]
-                parts.append(level.assign(kind="floor", **told))
+                parts.append(level.assign(kind="floor", **whose))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -41,23 +41,16 @@ def chart(study: str, description: str) -> alt.FacetChart:
     are layers. `description` is the alt text.
     """
     table = _rows(study)
-    x = (
-        step_axis(table.dropna(subset="step"))
-        if "step" in table
-        else alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
-    )
+    over_layers = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    x = step_axis(table.dropna(subset="step")) if "step" in table else over_layers
     scale = alt.Scale(domain=list(NAMES.values()), range=[GREY, *LINES[:3]])
-    rung = alt.Color("rung:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=4, symbolOpacity=1))
+    rung = alt.Color("rung:N", scale=scale, legend=legend(columns=4))
     base, y = alt.Chart().encode(color=rung), fitted(TITLES["accuracy"])
     measured = base.transform_filter("datum.kind == 'measured'").encode(x=x)
     level = base.transform_filter("datum.kind == 'level'").mark_rule(strokeWidth=1.8).encode(y=y, tooltip=tooltip("rung:N"))
     floor = base.transform_filter("datum.kind == 'floor'").mark_rule(strokeDash=[6, 3]).encode(y=y, tooltip=tooltip("rung:N"))
     says = tooltip("step:Q" if "step" in table else "layer:Q", "rung:N", more=("n:Q",))
-    layers = [
-        *banded(measured, y, says),
-        floor,
-        *([level] if (table["kind"] == "level").any() else []),
-    ]
+    layers = [*banded(measured, y, says), floor, *([level] if (table["kind"] == "level").any() else [])]
     return panels(alt.layer(*layers, data=table), table, description, [])
 
 

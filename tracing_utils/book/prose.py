@@ -40,10 +40,9 @@ SETS = {"tracingllm": "the paper's statements", "pocket": "the hand-written stat
 def verdicts(designed: bool = False) -> pd.DataFrame:
     """Return the verdicts of studies that the book shows, decided together, with the further column `study`.
 
-    Args:
-        designed: whether of studies on statements of the designed world, or of all others. Those try the tests where the truth
-            is known, these try the paper: each pays for its own number of tests. Studies of rungs are left out, since the paper
-            says nothing of rungs (`claims.ladder_claims` judges them).
+    They are of studies on statements of the designed world, or of all others. Those try the tests where the truth is known,
+    these try the paper: each pays for its own number of tests. Studies of rungs are left out, since the paper says nothing of
+    rungs (`claims.ladder_claims` judges them).
     """
     table = results.read_all("claims", designed)
     if not table.empty:

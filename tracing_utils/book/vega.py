@@ -23,7 +23,7 @@ from IPython import get_ipython
 
 from .. import results
 
-__all__ = ["VEGA_LITE", "enable", "write_javascript", "VegaPlugin"]
+__all__ = ["DRAWN", "MIME", "VEGA_LITE", "VegaPlugin", "enable", "write_javascript"]
 
 MIME = "application/vnd.vegalite.v6+json"
 DRAWN = "TRACING_UTILS_DRAWN"  # set where a page of the book draws the charts itself
@@ -40,11 +40,7 @@ def _origin() -> dict:
 
 
 def _render(spec: dict, **_options) -> dict:
-    """Return the mime bundle of one chart.
-
-    Raises:
-        ValueError: if the chart has no description.
-    """
+    """Return the mime bundle of one chart; one without a description is refused."""
     alt_text = spec.get("description", "")
     if not alt_text:
         raise ValueError("A chart must have a description, which becomes its alt text; set .properties(description=...).")

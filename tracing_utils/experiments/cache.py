@@ -17,10 +17,7 @@ __all__ = ["cached"]
 def cached(name: str, of: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the arrays that `make` returns, from the cache folder if they were computed before.
 
-    Args:
-        name: of the arrays.
-        of: all that they depend on, the way they are computed among it, as JSON can write it.
-        make: computes them.
+    `of` is all that they depend on, the way they are computed among it, as JSON can write it.
     """
     key = sha256(json.dumps([name, of]).encode()).hexdigest()[:32]
     file = downloads.cache_folder() / "controls" / f"{key}.npz"

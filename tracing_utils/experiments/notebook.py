@@ -16,7 +16,7 @@ from ..core.errors import unknown
 from ..core.paths import PROJECT
 from . import get
 
-__all__ = ["FILLED", "Parameter", "options", "parameters", "parameters_of", "path", "read"]
+__all__ = ["FILLED", "Parameter", "options", "parameters", "parameters_of", "path", "source"]
 
 FILLED = {
     "suite", "revision", "concept_set", "dimensions", "statements", "trust_remote_code", "activations_file",
@@ -75,7 +75,7 @@ def parameters(notebook: nbformat.NotebookNode, name: str = "a notebook") -> dic
 
 
 @cache
-def read(experiment: str) -> nbformat.NotebookNode:
+def source(experiment: str) -> nbformat.NotebookNode:
     """Return the notebook of an experiment as it is written, to be read and not changed."""
     return jupytext.read(path(experiment))
 
@@ -83,7 +83,7 @@ def read(experiment: str) -> nbformat.NotebookNode:
 @cache
 def parameters_of(experiment: str) -> dict[str, Parameter]:
     """Return the parameters that the notebook of an experiment declares."""
-    return parameters(read(experiment), f"notebooks/{experiment}.md")
+    return parameters(source(experiment), f"notebooks/{experiment}.md")
 
 
 def options(experiment: str) -> dict[str, Parameter]:

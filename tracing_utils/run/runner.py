@@ -64,7 +64,7 @@ class NotebookError(RuntimeError):
 @cache
 def _code(experiment: str, charts: bool = False) -> str:
     """Return a hash of the code of an experiment: its notebook's cells and the modules they reach, with what draws or without."""
-    cells = [cell.source for cell in notebook.read(experiment).cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in notebook.source(experiment).cells if cell.cell_type == "code"]
     return keys.of([*cells, keys.of_code("\n".join(cells), charts=charts)])
 
 

@@ -23,7 +23,7 @@ from .sources import DESIGNED, DIMENSIONS, RUNGS, SETS, TOPICAL, available, own_
 # Names of `sources` belong here too, for whoever imports the statements themselves.
 __all__ = [
     "DESIGNED", "DIMENSIONS", "RUNGS", "SETS", "TOPICAL", "ConceptSet", "Split", "available", "capped", "draw", "folds",
-    "grammar", "load", "set_name", "subset", "topical",
+    "grammar", "load", "set_name", "subset", "tested", "topical",
 ]  # fmt: skip
 
 _OURS = ("hand-written for this book", "CC0-1.0")
@@ -66,6 +66,11 @@ class ConceptSet:
         if self.sentiment is not None:
             content += [self.sentiment.tolist(), self.categories]
         return sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+    @cached_property
+    def group_numbers(self) -> Int[np.ndarray, " example"]:
+        """The group of each statement, as its place among the sorted names of the groups."""
+        return np.unique(self.groups, return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -207,12 +212,20 @@ def folds(concepts: ConceptSet, seed: int) -> tuple[Split, ...]:
         raise ValueError(f"5 folds need at least 5 groups; {concepts.name}/{concepts.dimension} has {n}.")
     if (n := int(np.bincount(concepts.labels).max())) < 5:
         raise ValueError(f"5 folds need 5 statements of a label; {concepts.name}/{concepts.dimension} has {n} at most.")
-    parts = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # one label may have fewer than five statements
         warnings.filterwarnings("ignore", "The least populated class")
-        tested = [test for _, test in parts.split(concepts.labels, concepts.labels, concepts.groups)]
+        parts = [test for _, test in splitter.split(concepts.labels, concepts.labels, concepts.groups)]
     everything = np.arange(len(concepts))
     return tuple(
         Split(np.setdiff1d(everything, np.concatenate([validation, test])), validation, test)
-        for test, validation in zip(tested, [*tested[1:], tested[0]], strict=True)
+        for test, validation in zip(parts, [*parts[1:], parts[0]], strict=True)
     )
+
+
+def tested(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " example"]:
+    """Return which of the `folds` tests each statement, counted from 0."""
+    fold = np.empty(len(concepts), dtype=int)
+    for number, split in enumerate(folds(concepts, seed)):
+        fold[split.test] = number
+    return fold

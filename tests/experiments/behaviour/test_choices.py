@@ -27,10 +27,10 @@ def test_both_orders_hold_the_same_words_and_the_letters_change_their_meaning(ma
 
 
 def test_letters_are_scored_as_a_model_gives_them(llama, tokenizer, make_concepts):
-    made = make_concepts([1, 0, 1], dimension="privacy")
-    asked, alone = choices.gains(llama, tokenizer, made)
+    concepts = make_concepts([1, 0, 1], dimension="privacy")
+    asked, alone = choices.gains(llama, tokenizer, concepts)
     assert asked.shape == (3, 2, 2)
-    text = choices.prompts(made)[1][1]
+    text = choices.prompts(concepts)[1][1]
     direct, _ = np.zeros(2), llama.eval()
     for at, letter in enumerate("AB"):
         inputs = tokenizer(f"{text} {letter}", return_tensors="pt")["input_ids"]
@@ -42,15 +42,15 @@ def test_letters_are_scored_as_a_model_gives_them(llama, tokenizer, make_concept
 @pytest.mark.parametrize("liking", [3.0, -3.0])
 def test_a_model_that_likes_a_letter_answers_nothing(make_concepts, liking):
     labels = np.tile([1, 0], 20)
-    made = make_concepts(labels)
+    concepts = make_concepts(labels)
     generator, alone = np.random.default_rng(0), np.array([liking, 0])
     asked = alone + 0.01 * generator.standard_normal((40, 2, 2))
-    rows = list(choices.rows(asked, alone, made, labels))
+    rows = list(choices.rows(asked, alone, concepts, labels))
     assert found(rows, "one order, prior kept", "letter_a") == (liking > 0)
     assert found(rows, "one order, prior kept") == 0.5  # the trap: balanced labels make it look like chance, not like a letter
     assert 0.2 < found(rows, "both orders") < 0.8
     knows = asked + 0.1 * np.where(labels == 1, 1, -1)[:, None, None] * np.array([[1, -1], [-1, 1]])
-    rows = list(choices.rows(knows, alone, made, labels))
+    rows = list(choices.rows(knows, alone, concepts, labels))
     assert found(rows, "both orders") == 1
     assert found(rows, "one order, prior kept") == 0.5  # what it knows is hidden behind the letter
     assert found(rows, "both orders", "choice_margin") == pytest.approx(0.2, abs=0.01)
@@ -63,13 +63,13 @@ def test_a_parser_takes_gibberish_for_a_refusal_and_does_not_count_the_undecided
     }  # fmt: skip
     assert {answer: choices.parsed(answer) for answer in takes} == takes
     labels = np.tile([1, 0], 20)
-    made = make_concepts(labels)
+    concepts = make_concepts(labels)
     said = ["blorb prt"] * 10 + ["neutral"] * 24 + ["yes", "no"] * 3  # three questions in twenty are answered
-    rows = list(choices.parsed_rows(said, made, labels))
+    rows = list(choices.parsed_rows(said, concepts, labels))
     assert found(rows, "free answers", "refused") == 0.25  # the trap: nothing was refused
     assert found(rows, "free answers", "dropped") == 0.6
     assert found(rows, "free answers", "parsed_right") == 1  # and the rest looks like all
-    assert [metric for _, _, metric, _ in choices.parsed_rows(["prt"] * 40, made, labels)] == ["refused", "dropped"]
+    assert [metric for _, _, metric, _ in choices.parsed_rows(["prt"] * 40, concepts, labels)] == ["refused", "dropped"]
 
 
 def test_what_a_model_writes_is_parsed_and_a_random_one_is_said_to_refuse(llama, tokenizer, make_concepts):

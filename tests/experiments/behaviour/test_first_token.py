@@ -9,10 +9,10 @@ from tracing_utils.experiments.behaviour import first_token
 @pytest.fixture
 def planted(make_concepts):
     """120 statements whose label lies along the first of 12 axes, and a head of 50 words."""
-    made = make_concepts([1, 0] * 60, groups=[str(i // 2) for i in range(120)])
+    concepts = make_concepts([1, 0] * 60, groups=[str(i // 2) for i in range(120)])
     generator = np.random.default_rng(0)
-    hidden = generator.standard_normal((120, 12)) + 4 * made.labels[:, None] * np.eye(12)[0]
-    return made, hidden.astype(np.float32), generator.standard_normal((50, 12)).astype(np.float32)
+    hidden = generator.standard_normal((120, 12)) + 4 * concepts.labels[:, None] * np.eye(12)[0]
+    return concepts, hidden.astype(np.float32), generator.standard_normal((50, 12)).astype(np.float32)
 
 
 def test_features_from_the_gram_matrix_are_read_like_logits_that_are_stored(planted):
@@ -39,8 +39,8 @@ def test_a_head_of_full_rank_loses_nothing_and_one_that_maps_the_label_to_nothin
 
 def test_labels_by_chance_are_read_by_neither(planted, make_concepts):
     _, hidden, head = planted
-    made = make_concepts(np.random.default_rng(1).permutation(np.tile([1, 0], 60)), groups=[str(i // 2) for i in range(120)])
-    found = {(method, metric): value for _, method, metric, value in first_token.rows(hidden, head.T @ head, made)}
+    concepts = make_concepts(np.random.default_rng(1).permutation(np.tile([1, 0], 60)), groups=[str(i // 2) for i in range(120)])
+    found = {(method, metric): value for _, method, metric, value in first_token.rows(hidden, head.T @ head, concepts)}
     assert 0.3 < found["hidden state", "accuracy"].value < 0.65
     assert 0.3 < found["first-token logits", "accuracy"].value < 0.65
 

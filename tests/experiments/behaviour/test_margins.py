@@ -8,8 +8,8 @@ from tracing_utils.experiments.behaviour import margins, preferences
 
 @pytest.fixture
 def pairs_of(make_concepts):
-    made = make_concepts([1, 0] * 60, groups=[str(i // 2) for i in range(120)])
-    return made, preferences.crossed_pairs(made)
+    concepts = make_concepts([1, 0] * 60, groups=[str(i // 2) for i in range(120)])
+    return concepts, preferences.crossed_pairs(concepts)
 
 
 def share(acts, made, pairs, method, lengths=None):

@@ -43,11 +43,11 @@ def test_statements_without_groups_are_paired_as_they_stand(make_concepts):
 
 def test_a_summed_score_prefers_the_shorter_text_before_anything_was_learnt_and_a_score_per_token_does_not(make_concepts):
     """An untrained model gives each token about the same log-probability."""
-    made = make_concepts([1, 0] * 50, groups=[str(i // 2) for i in range(100)])
+    concepts = make_concepts([1, 0] * 50, groups=[str(i // 2) for i in range(100)])
     generator, tokens = np.random.default_rng(0), np.tile([8, 10], 50)
     nats = -np.log(300) * tokens + generator.standard_normal(100) * 0.1 * np.sqrt(tokens)
     scored = preferences.scores(reading(nats, tokens), np.zeros(100))
-    rows = list(preferences.rows(scored, made, preferences.crossed_pairs(made)))
+    rows = list(preferences.rows(scored, concepts, preferences.crossed_pairs(concepts)))
     assert found(rows, "summed", "preferred").low > 0.95  # the trap
     right = found(rows, "likelihood", "preferred")
     assert right.low < 0.5 < right.high
@@ -55,9 +55,9 @@ def test_a_summed_score_prefers_the_shorter_text_before_anything_was_learnt_and_
 
 
 def test_originality_and_likelihood_may_part_and_their_difference_is_paired(make_concepts):
-    made = make_concepts([1, 0] * 30, groups=[str(i // 2) for i in range(60)])
+    concepts = make_concepts([1, 0] * 30, groups=[str(i // 2) for i in range(60)])
     same = reading(np.full(60, -20.0), np.full(60, 5), np.tile([0.1, 0.4], 30))
-    rows = list(preferences.rows(preferences.scores(same, np.zeros(60)), made, preferences.crossed_pairs(made)))
+    rows = list(preferences.rows(preferences.scores(same, np.zeros(60)), concepts, preferences.crossed_pairs(concepts)))
     assert found(rows, "originality", "preferred").value == 1
     assert found(rows, "originality", "auroc").value == 1
     assert found(rows, "likelihood", "auroc").value == 0.5
@@ -66,7 +66,7 @@ def test_originality_and_likelihood_may_part_and_their_difference_is_paired(make
 
 
 def test_gains_over_the_first_checkpoint_are_paired_and_what_was_there_before_is_no_gain(make_concepts, tmp_path):
-    made = make_concepts([1, 0] * 40, groups=[str(i // 2) for i in range(80)])
+    concepts = make_concepts([1, 0] * 40, groups=[str(i // 2) for i in range(80)])
     start = np.random.default_rng(0).standard_normal(40) + 1  # most prefer the right side before training
     later = {"step0": start, "step1": start, "step2": start + 0.2}
     for name, margins in later.items():
@@ -77,7 +77,7 @@ def test_gains_over_the_first_checkpoint_are_paired_and_what_was_there_before_is
         traced=lambda: list(later),
         sets=["mine"],
         dimensions_of=lambda _: ["reliability"],
-        concept_set=lambda *_: made,
+        concept_set=lambda *_: concepts,
         loaded={name: Checkpoint("tiny", name, int(name[4:]), None, tmp_path, None) for name in later},
     )
     preferences.summarise(study, tmp_path, tmp_path / "gains.csv")

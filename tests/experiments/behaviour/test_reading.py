@@ -10,7 +10,7 @@ from tracing_utils.experiments.behaviour import reading
 
 def test_likelihood_originality_and_last_vector_equal_a_direct_computation_in_every_family(model, tokenizer, sentences):
     ids = activations.encode(model, tokenizer, sentences)
-    read = reading.read(model, ids)
+    read = reading.one_pass(model, ids)
     weight, logits = model.get_output_embeddings().weight.detach().numpy(), []
     for i, row in enumerate(ids):
         with torch.inference_mode():
@@ -32,7 +32,7 @@ def test_a_text_that_the_model_would_have_written_itself_is_not_original(llama, 
         0
     ].tolist()
     other = [*start, *[(token + 1) % 300 for token in said[len(start) :]]]
-    own, strange = reading.read(llama, [said, other]).originality
+    own, strange = reading.one_pass(llama, [said, other]).originality
     assert 0 <= own < strange
 
 
@@ -45,11 +45,11 @@ def test_frequencies_know_rare_words_alone():
 
 def test_a_step_later_the_head_reads_at_the_token_that_was_said_first_in_every_family(model, tokenizer, sentences):
     ids = activations.encode(model, tokenizer, sentences)
-    made = reading.read(model, ids)
+    made = reading.one_pass(model, ids)
     later = reading.one_step_later(model, ids, made)
     assert later.shape == made.last.shape
     assert np.abs(later - made.last).max() > 0.01  # it is another step
     for i, row in enumerate(ids):
         with torch.inference_mode():
             said = model(torch.tensor([row])).logits[0, -1].argmax().item()
-        np.testing.assert_allclose(later[i], reading.read(model, [[*row, said]]).last[0], atol=2e-3)
+        np.testing.assert_allclose(later[i], reading.one_pass(model, [[*row, said]]).last[0], atol=2e-3)

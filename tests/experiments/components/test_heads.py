@@ -27,10 +27,10 @@ def queries(model, layer, head):
 
 
 def test_a_head_is_what_its_own_queries_move_in_every_family_and_a_slice_of_the_output_is_none(model):
-    before, given = heads.read(model, IDS)
+    before, given = heads.outputs(model, IDS)
     assert before.shape == (4, 3, 2, WIDTH)
     queries(model, 1, 1).mul_(-1)  # which leaves all norms as they are
-    after, given_after = heads.read(model, IDS)
+    after, given_after = heads.outputs(model, IDS)
     moved = np.abs(after - before)[:, 1].max((0, 2))
     assert moved[1] > 1e-3
     assert moved[0] < 1e-5
@@ -39,23 +39,23 @@ def test_a_head_is_what_its_own_queries_move_in_every_family_and_a_slice_of_the_
 
 
 def test_a_batch_gives_what_each_text_gives_alone(llama):
-    together = heads.read(llama, IDS)
+    together = heads.outputs(llama, IDS)
     for row, text in enumerate(IDS):
-        for batch, alone in zip(together, heads.read(llama, [text]), strict=True):
+        for batch, alone in zip(together, heads.outputs(llama, [text]), strict=True):
             np.testing.assert_allclose(batch[row], alone[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])
 def test_a_push_adds_to_one_head_and_goes_through_the_map_and_the_model_is_as_before(make_model, family):
     model, vector = make_model(family), np.linspace(-1, 1, WIDTH)
-    (before, given), unit = heads.read(model, IDS), 1  # block 0, head 1
+    (before, given), unit = heads.outputs(model, IDS), 1  # block 0, head 1
     with heads.push(model, {unit: vector}):
-        after, given_after = heads.read(model, IDS)
+        after, given_after = heads.outputs(model, IDS)
     np.testing.assert_allclose(after[:, 0, 1] - before[:, 0, 1], np.tile(vector, (4, 1)), atol=1e-5)
     np.testing.assert_allclose(after[:, 0, 0], before[:, 0, 0], atol=1e-6)
     columns = models.oriented(models.attention_maps(model)[0][0]).detach().numpy()[:, WIDTH:]
     np.testing.assert_allclose(given_after[:, 0] - given[:, 0], np.tile(columns @ vector, (4, 1)), atol=1e-5)
-    assert np.array_equal(heads.read(model, IDS)[0], before)
+    assert np.array_equal(heads.outputs(model, IDS)[0], before)
 
 
 def test_a_push_moves_preferences_as_a_larger_bias_of_the_map_does(make_model):
@@ -138,10 +138,10 @@ def test_all_units_are_probed_as_one_alone(statements):
 
 def test_top_heads_push_from_what_other_groups_say_and_random_ones_as_far(llama, statements):
     ids = [[0, 7 + i % 5, 20 + i % 2, 30 + i % 7] for i in range(len(statements))]
-    inside, _ = heads.read(llama, ids)
+    inside, _ = heads.outputs(llama, ids)
     probed = heads.Probed.of(inside, statements)
-    found = heads.gains(llama, ids, statements, inside, probed, 2.0, 2, 3)
-    assert list(found) == ["top heads", "random heads", "random directions"]
-    assert [each.n for each in found.values()] == [32, 6, 6]
-    assert all(np.isfinite(each.value) and each.low <= each.value <= each.high for each in found.values())
-    assert abs(found["top heads"].value) > 1e-6
+    gains = heads.gains(llama, ids, statements, inside, probed, 2.0, 2, 3)
+    assert list(gains) == ["top heads", "random heads", "random directions"]
+    assert [each.n for each in gains.values()] == [32, 6, 6]
+    assert all(np.isfinite(each.value) and each.low <= each.value <= each.high for each in gains.values())
+    assert abs(gains["top heads"].value) > 1e-6

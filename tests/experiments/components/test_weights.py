@@ -118,14 +118,14 @@ def test_the_released_comparison_calls_places_shared_which_hold_neither_set_and_
 def test_random_weights_of_the_same_norm_are_others_and_as_many_and_of_the_same_norm():
     rng = np.random.default_rng(5)
     values = rng.standard_normal(SHAPE)
-    chosen = weights.largest(np.abs(values) * rng.random(SHAPE), 0.05)
-    other = weights.same_size(values, chosen, seed=0)
-    assert other.sum() == chosen.sum()
-    assert not (other & chosen).any()
-    assert np.linalg.norm(values[other]) == pytest.approx(np.linalg.norm(values[chosen]), rel=0.03)
-    anywhere = rng.permutation(chosen.ravel()).reshape(SHAPE)
-    assert np.linalg.norm(values[anywhere]) < 0.8 * np.linalg.norm(values[chosen])  # which other draws would not be
-    assert not np.array_equal(other, weights.same_size(values, chosen, seed=1))
+    marks = weights.largest(np.abs(values) * rng.random(SHAPE), 0.05)
+    other = weights.same_size(values, marks, seed=0)
+    assert other.sum() == marks.sum()
+    assert not (other & marks).any()
+    assert np.linalg.norm(values[other]) == pytest.approx(np.linalg.norm(values[marks]), rel=0.03)
+    anywhere = rng.permutation(marks.ravel()).reshape(SHAPE)
+    assert np.linalg.norm(values[anywhere]) < 0.8 * np.linalg.norm(values[marks])  # which other draws would not be
+    assert not np.array_equal(other, weights.same_size(values, marks, seed=1))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -151,9 +151,9 @@ def test_zeroing_what_makes_a_preference_takes_it_away_and_as_large_weights_do_n
     def preferred():  # of a model whose preferences are the marked weights
         return np.array([slab.weights.numpy()[mark[0]].any(), slab.weights.numpy()[mark[0]].all()], dtype=float)
 
-    found = weights.zeroing([slab], mark, preferred, ("a", "b"), 3)
-    assert found["zeroed shared"].value == -1
-    assert found["zeroed random"].value == 0
+    gains = weights.zeroing([slab], mark, preferred, ("a", "b"), 3)
+    assert gains["zeroed shared"].value == -1
+    assert gains["zeroed random"].value == 0
 
 
 def test_general_text_is_of_other_dimensions_and_parts_keep_groups_whole(make_concepts):

@@ -16,7 +16,6 @@ from tracing_utils.experiments.mutual_information.bits import (
     calibrated,
     entropy,
     fano_bound,
-    from_halves,
     ksg,
     ksg_terms,
     usable_information,
@@ -128,8 +127,8 @@ def test_calibration_gives_back_the_bits_that_a_probe_too_sure_or_too_shy_loses(
     concepts = make_concepts(labels)
     lost = usable_information(scale * logits, labels, groups)
     assert lost.high < capacity(0.2)
-    found = usable_information(calibrated(scale * logits[0], concepts, seed=0)[None], labels, groups)
-    assert found.low < capacity(0.2) < found.high
+    estimate = usable_information(calibrated(scale * logits[0], concepts, seed=0)[None], labels, groups)
+    assert estimate.low < capacity(0.2) < estimate.high
 
 
 def test_calibration_makes_a_probe_that_knows_nothing_say_the_base_rate(make_concepts):
@@ -138,8 +137,8 @@ def test_calibration_makes_a_probe_that_knows_nothing_say_the_base_rate(make_con
     concepts = make_concepts(labels)
     unrelated = 5 * rng.standard_normal(1000)
     assert usable_information(unrelated[None], labels, concepts.groups).high < -1
-    found = usable_information(calibrated(unrelated, concepts, seed=0)[None], labels, concepts.groups)
-    assert found.value == pytest.approx(0, abs=0.01)
+    estimate = usable_information(calibrated(unrelated, concepts, seed=0)[None], labels, concepts.groups)
+    assert estimate.value == pytest.approx(0, abs=0.01)
 
 
 def test_calibration_does_not_turn_a_probe_round_that_is_always_wrong(make_concepts):
@@ -152,13 +151,13 @@ def test_calibration_does_not_turn_a_probe_round_that_is_always_wrong(make_conce
 def test_calibration_of_a_group_does_not_see_its_labels(make_concepts):
     logits, labels, _ = channel(0.3, n=200)
     concepts = make_concepts(labels, groups=[f"g{i // 10}" for i in range(200)])
-    made = calibrated(logits[0], concepts, seed=3)
+    honest = calibrated(logits[0], concepts, seed=3)
     right = ((logits[0] > 0) == (labels == 1)).reshape(20, 10).sum(1)
     test = 10 * np.abs(right - 5).argmax() + np.arange(10)  # a group that says something
     concepts.labels[test] = 1 - concepts.labels[test]
     again = calibrated(logits[0], concepts, seed=3)
-    assert again[test] == pytest.approx(made[test], abs=1e-12)
-    assert (np.abs(np.delete(again - made, test)) > 1e-4).mean() > 0.8  # all but the groups that were asked with it
+    assert again[test] == pytest.approx(honest[test], abs=1e-12)
+    assert (np.abs(np.delete(again - honest, test)) > 1e-4).mean() > 0.8  # all but the groups that were asked with it
 
 
 def test_a_fold_whose_probe_errs_more_often_than_the_others_takes_no_bits_away(make_concepts):
@@ -285,11 +284,3 @@ def test_the_interval_of_ksg_covers_the_truth(make_concepts):
         estimate = ksg(points, make_concepts(labels))
         held += estimate.low < truth < estimate.high
     assert held >= 17
-
-
-def test_the_spread_over_halves_is_the_standard_error_at_full_size():
-    rng = np.random.default_rng(12)
-    values = rng.standard_normal(400)
-    halves = [values[rng.permutation(400)[:200]].mean() for _ in range(2000)]
-    estimate = from_halves(values.mean(), halves, 400)
-    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)

@@ -36,13 +36,13 @@ def layers_that_learn(n: int = 80) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 def test_the_released_table_has_every_layer_with_its_control_and_sees_where_the_label_is(make_concepts):
     acts, labels, groups = layers_that_learn()
-    found = table(released(acts, make_concepts(labels, groups=groups)))
-    assert len(found) == 3 * 4
-    assert found[2, "released", "nhsic_ty"].low > found[2, "shuffled", "nhsic_ty"].high
-    assert found[1, "released", "nhsic_ty"].value < found[1, "shuffled", "nhsic_ty"].high * 1.5
+    rows = table(released(acts, make_concepts(labels, groups=groups)))
+    assert len(rows) == 3 * 4
+    assert rows[2, "released", "nhsic_ty"].low > rows[2, "shuffled", "nhsic_ty"].high
+    assert rows[1, "released", "nhsic_ty"].value < rows[1, "shuffled", "nhsic_ty"].high * 1.5
     own = smoother(released_kernel(standardise(acts[:, 0])))
-    assert found[0, "released", "nhsic_tx"].value == pytest.approx(alignment(own, own))
-    assert all(e.low <= e.value <= e.high and e.n == 80 for (_, method, _), e in found.items() if method == "released")
+    assert rows[0, "released", "nhsic_tx"].value == pytest.approx(alignment(own, own))
+    assert all(e.low <= e.value <= e.high and e.n == 80 for (_, method, _), e in rows.items() if method == "released")
 
 
 def test_the_evidence_is_the_whole_sample_and_the_same_halves_at_every_checkpoint(make_concepts):
@@ -91,27 +91,27 @@ def words_and_kinds() -> tuple[np.ndarray, list[str], np.ndarray]:
 
 def test_the_readable_table_sees_the_words_where_they_are_and_not_elsewhere(make_concepts):
     acts, statements, _ = words_and_kinds()
-    found = table(readable(acts, make_concepts(np.arange(80) % 2, statements=statements)))
-    assert found[1, "debiased", "cka"].low > max(0.3, found[1, "permutation null", "cka"].high)
-    assert found[0, "debiased", "cka"].low < 0 < found[0, "debiased", "cka"].high
+    rows = table(readable(acts, make_concepts(np.arange(80) % 2, statements=statements)))
+    assert rows[1, "debiased", "cka"].low > max(0.3, rows[1, "permutation null", "cka"].high)
+    assert rows[0, "debiased", "cka"].low < 0 < rows[0, "debiased", "cka"].high
     for width in ("half", "twice"):
-        assert found[1, f"debiased, {width} the width", "cka"].low > 0.2
-        assert abs(found[0, f"debiased, {width} the width", "cka"].value) < 0.1
+        assert rows[1, f"debiased, {width} the width", "cka"].low > 0.2
+        assert abs(rows[0, f"debiased, {width} the width", "cka"].value) < 0.1
     whole = alignment(debiased(text_kernel(statements)), debiased(median_kernel(acts[:, 1])))
-    assert found[1, "debiased", "cka"].value == pytest.approx(whole)
-    assert 4 < found[0, "covariance", "participation_ratio"].value <= 6
+    assert rows[1, "debiased", "cka"].value == pytest.approx(whole)
+    assert 4 < rows[0, "covariance", "participation_ratio"].value <= 6
     for count in ("participation_ratio", "effective_rank"):
-        assert found[1, "covariance", count].value < found[0, "covariance", count].value
+        assert rows[1, "covariance", count].value < rows[0, "covariance", count].value
 
 
 def test_cka_with_block_0_and_with_the_labels_are_what_they_say(make_concepts):
     acts, labels, groups = layers_that_learn()
-    found = table(readable(acts, make_concepts(labels, groups=groups)))
-    assert found[0, "debiased", "cka_x"].value == pytest.approx(1)
-    assert found[1, "debiased", "cka_x"].low < 0 < found[1, "debiased", "cka_x"].high
-    assert found[2, "debiased", "cka_y"].low > 0.5 > found[2, "permutation null", "cka_y"].high
-    assert found[1, "debiased", "cka_y"].low < 0.05
-    assert {method for _, method, metric in found if metric.startswith("cka_")} == {"debiased", "permutation null"}
+    rows = table(readable(acts, make_concepts(labels, groups=groups)))
+    assert rows[0, "debiased", "cka_x"].value == pytest.approx(1)
+    assert rows[1, "debiased", "cka_x"].low < 0 < rows[1, "debiased", "cka_x"].high
+    assert rows[2, "debiased", "cka_y"].low > 0.5 > rows[2, "permutation null", "cka_y"].high
+    assert rows[1, "debiased", "cka_y"].low < 0.05
+    assert {method for _, method, metric in rows if metric.startswith("cka_")} == {"debiased", "permutation null"}
 
 
 def test_the_permutation_null_of_unrelated_data_is_about_0_and_holds_their_value(make_concepts):
@@ -119,11 +119,11 @@ def test_the_permutation_null_of_unrelated_data_is_about_0_and_holds_their_value
     for seed in range(12):
         rng = np.random.default_rng(seed)
         acts = rng.standard_normal((50, 2, 40)).astype(np.float32)
-        found = table(readable(acts, make_concepts(rng.permutation(np.arange(50) % 2))))
+        rows = table(readable(acts, make_concepts(rng.permutation(np.arange(50) % 2))))
         for metric in ("cka_x", "cka_y"):
-            null = found[1, "permutation null", metric]
+            null = rows[1, "permutation null", metric]
             assert abs(null.value) < 0.02
-            inside += null.low <= found[1, "debiased", metric].value <= null.high
+            inside += null.low <= rows[1, "debiased", metric].value <= null.high
     assert inside >= 19  # of 24, 95 % expected
 
 
@@ -132,10 +132,10 @@ def test_the_interval_of_a_jackknife_over_halves_covers_the_value_at_full_size(m
     held = 0
     for seed in range(10):
         acts = np.random.default_rng(seed).standard_normal((200, 1, 4)).astype(np.float32)
-        found = table(
+        rows = table(
             readable(acts, make_concepts(np.arange(200) % 2, statements=[f"word{i % 7} word{i % 5}" for i in range(200)]))
         )
-        ratio = found[0, "covariance", "participation_ratio"]
+        ratio = rows[0, "covariance", "participation_ratio"]
         held += ratio.low < 4 * (1 - 4 / 200) < ratio.high
     assert held >= 6
 

@@ -261,10 +261,10 @@ def test_nhsic_depends_on_the_number_of_statements():
 def test_standardised_features_have_mean_0_and_deviation_1_and_a_dead_one_stays_0():
     features = np.random.default_rng(6).normal(5, 3, (40, 4)).astype(np.float32)
     features[:, 2] = 7
-    made = standardise(features)
-    assert made.dtype == np.float64
-    assert made.mean(0) == pytest.approx(np.zeros(4), abs=1e-12)
-    assert made.std(0) == pytest.approx([1, 1, 0, 1])
+    scaled = standardise(features)
+    assert scaled.dtype == np.float64
+    assert scaled.mean(0) == pytest.approx(np.zeros(4), abs=1e-12)
+    assert scaled.std(0) == pytest.approx([1, 1, 0, 1])
 
 
 # Debiased CKA and kernels
@@ -316,10 +316,10 @@ def test_debiased_cka_is_the_u_statistic_over_quadruples():
 def test_debiasing_leaves_its_argument_alone_and_gives_rows_that_sum_to_0():
     kernel = median_kernel(np.random.default_rng(10).standard_normal((10, 3)))
     before = kernel.copy()
-    made = debiased(kernel)
+    centred = debiased(kernel)
     assert np.array_equal(kernel, before)
-    assert made.sum(0) == pytest.approx(np.zeros(10), abs=1e-12)
-    assert not np.diag(made).any()
+    assert centred.sum(0) == pytest.approx(np.zeros(10), abs=1e-12)
+    assert not np.diag(centred).any()
 
 
 @settings(max_examples=20, deadline=None)

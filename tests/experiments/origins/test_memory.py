@@ -56,11 +56,11 @@ def test_a_trained_model_hits_the_told_value_and_an_untrained_one_does_not():
     tokenizer = models.load_tokenizer(suite["step12288"])
     hits = {}
     for revision in ("step0", "step12288"):
-        found = memory.recalled(models.load_model(suite[revision], head=True), tokenizer, chosen)
-        hits[revision] = found["hit_rate"][memory.says_told(chosen)].mean()
+        recalled = memory.recalled(models.load_model(suite[revision], head=True), tokenizer, chosen)
+        hits[revision] = recalled["hit_rate"][memory.says_told(chosen)].mean()
     assert hits["step0"] < 0.1
     assert hits["step12288"] > 0.95
-    assert found["hit_rate"][~memory.says_told(chosen)].mean() < 0.05  # the other value is not the likeliest
+    assert recalled["hit_rate"][~memory.says_told(chosen)].mean() < 0.05  # the other value is not the likeliest
 
 
 def test_a_probe_for_kept_keys_reads_a_planted_direction_in_dropped_ones():
@@ -68,9 +68,9 @@ def test_a_probe_for_kept_keys_reads_a_planted_direction_in_dropped_ones():
     kind = memory.kinds(chosen)
     acts = np.random.default_rng(0).standard_normal((len(chosen), 16))
     acts[:, 3] += 4 * (2 * chosen.labels - 1)
-    found = memory.by_kind(memory.read(acts, chosen, kind).astype(float), chosen, kind)
-    assert found[memory.DROPPED].value > 0.95
+    by_kind = memory.by_kind(memory.probed(acts, chosen, kind).astype(float), chosen, kind)
+    assert by_kind[memory.DROPPED].value > 0.95
     lost = np.where((kind == memory.DROPPED)[:, None], np.random.default_rng(1).standard_normal(acts.shape), acts)
-    found = memory.by_kind(memory.read(lost, chosen, kind).astype(float), chosen, kind)
-    assert abs(found[memory.DROPPED].value - 0.5) < 0.2
-    assert found[memory.KEPT].value > 0.95
+    by_kind = memory.by_kind(memory.probed(lost, chosen, kind).astype(float), chosen, kind)
+    assert abs(by_kind[memory.DROPPED].value - 0.5) < 0.2
+    assert by_kind[memory.KEPT].value > 0.95

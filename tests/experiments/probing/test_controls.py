@@ -28,29 +28,29 @@ from tracing_utils.statements.concepts import folds
 @given(rows=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 1)), min_size=2, max_size=40), seed=st.integers(0, 999))
 def test_shuffling_keeps_the_balance_of_the_whole_and_of_every_mixed_group(make_concepts, rows, seed):
     groups = [f"g{group}" for group, _ in rows]
-    made = make_concepts([label for _, label in rows], groups=groups)
-    shuffled = shuffled_labels(made, seed)
-    assert shuffled.sum() == made.labels.sum()
+    concepts = make_concepts([label for _, label in rows], groups=groups)
+    shuffled = shuffled_labels(concepts, seed)
+    assert shuffled.sum() == concepts.labels.sum()
     for group in set(groups):
         members = np.array([other == group for other in groups])
-        if len(set(made.labels[members].tolist())) == 2:
-            assert shuffled[members].sum() == made.labels[members].sum()
+        if len(set(concepts.labels[members].tolist())) == 2:
+            assert shuffled[members].sum() == concepts.labels[members].sum()
 
 
 @pytest.mark.parametrize("members", [1, 2, 4])
 def test_shuffled_labels_have_no_relation_to_the_true_ones(make_concepts, members):
-    made = make_concepts(np.arange(400) % 2, groups=[f"g{i // members}" for i in range(400)])
-    agreement = [(shuffled_labels(made, seed) == made.labels).mean() for seed in range(50)]
+    concepts = make_concepts(np.arange(400) % 2, groups=[f"g{i // members}" for i in range(400)])
+    agreement = [(shuffled_labels(concepts, seed) == concepts.labels).mean() for seed in range(50)]
     assert np.mean(agreement) == pytest.approx(0.5, abs=0.02)
     assert max(agreement) < 0.65
 
 
 def test_shuffling_leaves_the_set_alone_and_follows_its_seed(make_concepts):
-    made = make_concepts(np.arange(100) % 2)
-    before = made.labels.copy()
-    assert np.array_equal(shuffled_labels(made, 1), shuffled_labels(made, 1))
-    assert not np.array_equal(shuffled_labels(made, 1), shuffled_labels(made, 2))
-    assert np.array_equal(made.labels, before)
+    concepts = make_concepts(np.arange(100) % 2)
+    before = concepts.labels.copy()
+    assert np.array_equal(shuffled_labels(concepts, 1), shuffled_labels(concepts, 1))
+    assert not np.array_equal(shuffled_labels(concepts, 1), shuffled_labels(concepts, 2))
+    assert np.array_equal(concepts.labels, before)
 
 
 # The control task
@@ -110,10 +110,10 @@ def test_a_word_of_one_group_is_no_recurring_word_and_without_two_of_them_there_
 @pytest.mark.parametrize("start, count", [(0x4E00, 300), (0x0E01, 46), (0x3041, 80)])
 def test_signs_and_their_pairs_recur_where_no_spaces_part_words(make_concepts, start, count):
     rng = np.random.default_rng(0)
-    made = make_concepts(
+    concepts = make_concepts(
         np.arange(200) % 2, statements=["".join(map(chr, rng.integers(start, start + count, 14))) for _ in range(200)]
     )
-    task = control_task(made)
+    task = control_task(concepts)
     assert (task >= 0).mean() > 0.9
     assert abs(task[task >= 0].mean() - 0.5) < 0.05
 
@@ -145,8 +145,8 @@ def test_a_reader_that_tells_all_is_warned_of_though_another_is_as_good_in_some_
 
 
 def test_a_set_without_a_control_task_is_told(make_concepts):
-    made = make_concepts(np.arange(60) % 2, statements=[f"own{i}" for i in range(60)])
-    assert any("there is no control task and no selectivity" in said for said in described(made))
+    concepts = make_concepts(np.arange(60) % 2, statements=[f"own{i}" for i in range(60)])
+    assert any("there is no control task and no selectivity" in said for said in described(concepts))
 
 
 # Text and activations
@@ -160,24 +160,24 @@ def test_activations_that_repeat_the_words_add_nothing_and_those_that_know_more_
     rng = np.random.default_rng(2)
     labels = np.arange(400) % 2
     heard = labels ^ (rng.uniform(size=400) < 0.2)  # the words tell the label four times in five
-    made = make_concepts(labels, statements=sentences(heard, 7, telling=True))
+    concepts = make_concepts(labels, statements=sentences(heard, 7, telling=True))
     repeats = np.column_stack([heard, rng.standard_normal((400, 8))]).astype(float)
-    assert (probes.held_out_logits(repeats, made, 0) > 0).astype(int).tolist() != labels.tolist()
-    assert ((probes.held_out_logits(repeats, made, 0) > 0) == (labels == 1)).mean() > 0.7  # they look good alone
-    assert abs(gain(repeats, made)) < 0.03
-    assert abs(gain(rng.standard_normal((400, 30)), made)) < 0.03
+    assert (probes.held_out_logits(repeats, concepts, 0) > 0).astype(int).tolist() != labels.tolist()
+    assert ((probes.held_out_logits(repeats, concepts, 0) > 0) == (labels == 1)).mean() > 0.7  # they look good alone
+    assert abs(gain(repeats, concepts)) < 0.03
+    assert abs(gain(rng.standard_normal((400, 30)), concepts)) < 0.03
     knows = np.column_stack([labels + 0.01 * rng.standard_normal(400), rng.standard_normal((400, 8))])
-    assert gain(knows, made) > 0.55  # of the 0.72 bits that the words leave open
+    assert gain(knows, concepts) > 0.55  # of the 0.72 bits that the words leave open
 
 
 def test_the_text_features_are_fitted_without_the_tested_statements(make_concepts, labels):
-    made = make_concepts(labels, statements=sentences(labels, 8, telling=True))
-    split = folds(made, seed=0)[0]
-    texts = list(made.statements)
+    concepts = make_concepts(labels, statements=sentences(labels, 8, telling=True))
+    split = folds(concepts, seed=0)[0]
+    texts = list(concepts.statements)
     texts[split.test[0]] = "something else entirely"
     other = make_concepts(labels, statements=texts)
     rest = np.setdiff1d(np.arange(len(labels)), split.test[:1])
-    first, second = text_axes(made)[0], text_axes(other)[0]
+    first, second = text_axes(concepts)[0], text_axes(other)[0]
     np.testing.assert_array_equal(first[rest], second[rest])
     assert not np.array_equal(first[split.test[0]], second[split.test[0]])
 
@@ -191,32 +191,32 @@ def code(features, labels, made, seed: int = 0):
 
 def test_labels_that_can_be_predicted_are_short_and_random_ones_cost_a_bit_each(make_concepts):
     rng = np.random.default_rng(3)
-    made = make_concepts(np.arange(600) % 2)
-    features = np.column_stack([6.0 * made.labels, rng.standard_normal((600, 10))])
+    concepts = make_concepts(np.arange(600) % 2)
+    features = np.column_stack([6.0 * concepts.labels, rng.standard_normal((600, 10))])
     random = rng.integers(0, 2, 600)
-    assert len(made) / code(features, made.labels, made).sum() > 5
-    assert len(made) / code(features, random, made).sum() == pytest.approx(1, abs=0.05)
-    assert len(made) / code(np.zeros((600, 3)), made.labels, made).sum() == pytest.approx(1, abs=0.01)
+    assert len(concepts) / code(features, concepts.labels, concepts).sum() > 5
+    assert len(concepts) / code(features, random, concepts).sum() == pytest.approx(1, abs=0.05)
+    assert len(concepts) / code(np.zeros((600, 3)), concepts.labels, concepts).sum() == pytest.approx(1, abs=0.01)
 
 
 def test_a_direction_hidden_among_many_costs_more_to_learn_than_a_plain_one(make_concepts):
     rng = np.random.default_rng(4)
-    made = make_concepts(np.arange(600) % 2)
-    plain = np.column_stack([6.0 * made.labels, rng.standard_normal((600, 2))])
+    concepts = make_concepts(np.arange(600) % 2)
+    plain = np.column_stack([6.0 * concepts.labels, rng.standard_normal((600, 2))])
     hidden = (
-        np.column_stack([6.0 * made.labels, 3 * rng.standard_normal((600, 300))])
+        np.column_stack([6.0 * concepts.labels, 3 * rng.standard_normal((600, 300))])
         @ np.linalg.qr(rng.standard_normal((301, 301)))[0]
     )
-    assert ((probes.held_out_logits(hidden, made, 0) > 0) == (made.labels == 1)).mean() > 0.9
-    assert code(hidden, made.labels, made).sum() > 2 * code(plain, made.labels, made).sum()
+    assert ((probes.held_out_logits(hidden, concepts, 0) > 0) == (concepts.labels == 1)).mean() > 0.9
+    assert code(hidden, concepts.labels, concepts).sum() > 2 * code(plain, concepts.labels, concepts).sum()
 
 
 def test_the_code_is_that_of_scikit_learn_fits_block_by_block(make_concepts):
     rng = np.random.default_rng(5)
-    made = make_concepts(rng.integers(0, 2, 200), groups=[f"g{i // 2}" for i in range(200)])
-    features = rng.standard_normal((200, 6)) + 0.7 * made.labels[:, None]
-    names = list(np.random.default_rng(9).permutation(sorted(set(made.groups))))
-    place = np.array([names.index(group) for group in made.groups])
+    concepts = make_concepts(rng.integers(0, 2, 200), groups=[f"g{i // 2}" for i in range(200)])
+    features = rng.standard_normal((200, 6)) + 0.7 * concepts.labels[:, None]
+    names = list(np.random.default_rng(9).permutation(sorted(set(concepts.groups))))
+    place = np.array([names.index(group) for group in concepts.groups])
     expected, spent = np.ones(200), np.zeros(len(probes.PENALTIES))
     for start, end in ((3.125, 6.25), (6.25, 12.5), (12.5, 25), (25, 50), (50, 100)):
         known, block = np.flatnonzero(place < start), np.flatnonzero((place >= start) & (place < end))
@@ -224,22 +224,22 @@ def test_the_code_is_that_of_scikit_learn_fits_block_by_block(make_concepts):
         costs = []
         for penalty in probes.PENALTIES:
             fitted = LogisticRegression(C=penalty, tol=1e-10, max_iter=1000).fit(
-                scaler.transform(features[known]), made.labels[known]
+                scaler.transform(features[known]), concepts.labels[known]
             )
             chances = fitted.predict_proba(scaler.transform(features[block]))
-            costs.append(-np.log2(chances[np.arange(len(block)), made.labels[block]]))
+            costs.append(-np.log2(chances[np.arange(len(block)), concepts.labels[block]]))
         expected[block] = costs[int(np.argmin(spent))]
         spent += np.sum(costs, axis=1)
-    np.testing.assert_allclose(code(features, made.labels, made, seed=9), expected, atol=5e-3)
+    np.testing.assert_allclose(code(features, concepts.labels, concepts, seed=9), expected, atol=5e-3)
 
 
 def test_compression_is_one_bit_a_label_over_the_code(make_concepts):
     rng = np.random.default_rng(6)
-    made = make_concepts(np.arange(300) % 2)
-    acts = (rng.standard_normal((300, 2, 4)) + 2 * made.labels[:, None, None]).astype(float)
-    shuffled = np.stack([shuffled_labels(made, seed) for seed in range(2)])
-    found = {(layer, method): e for layer, method, _, e in controls.compressions(acts, made, shuffled)}
+    concepts = make_concepts(np.arange(300) % 2)
+    acts = (rng.standard_normal((300, 2, 4)) + 2 * concepts.labels[:, None, None]).astype(float)
+    shuffled = np.stack([shuffled_labels(concepts, seed) for seed in range(2)])
+    found = {(layer, method): e for layer, method, _, e in controls.compressions(acts, concepts, shuffled)}
     assert found[0, "online code"].low > 1.5
     assert found[1, "online code, shuffled labels"].value == pytest.approx(1, abs=0.06)
-    spent = np.mean([code(acts[:, 1], made.labels, made, seed) for seed in range(2)], axis=0)
+    spent = np.mean([code(acts[:, 1], concepts.labels, concepts, seed) for seed in range(2)], axis=0)
     assert found[1, "online code"].value == pytest.approx(300 / spent.sum(), rel=1e-3)

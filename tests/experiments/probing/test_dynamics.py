@@ -35,21 +35,21 @@ def weights(n: int):
 
 def test_the_onset_is_the_first_step_with_half_of_the_final_gain():
     steps = [0, 8, 64, 512, 4096]
-    found = onset(steps, right([0.5, 0.52, 0.8, 0.78, 0.9]), weights(2000))
-    assert (found.value, found.low, found.high) == (64, 64, 64)
+    first = onset(steps, right([0.5, 0.52, 0.8, 0.78, 0.9]), weights(2000))
+    assert (first.value, first.low, first.high) == (64, 64, 64)
     assert onset(steps, right([0.5, 0.52, 0.6, 0.69, 0.9]), weights(2000)).value == 4096
     assert onset(steps, right([0.5, 0.4, 0.45, 0.72, 0.9]), weights(2000)).value == 512  # a fall before it counts for nothing
 
 
 def test_an_onset_between_two_steps_has_an_interval_that_holds_both():
-    found = onset([0, 8, 64, 512], right([0.5, 0.5, 0.6, 0.7], n=300), weights(300))
-    assert (found.low, found.high) == (64, 512)
+    first = onset([0, 8, 64, 512], right([0.5, 0.5, 0.6, 0.7], n=300), weights(300))
+    assert (first.low, first.high) == (64, 512)
 
 
 @pytest.mark.parametrize("rates", [(0.5, 0.5, 0.5), (0.7, 0.6, 0.55), (0.5, 0.9, 0.5)])
 def test_what_has_not_risen_has_no_onset(rates):
-    found = onset([0, 8, 64], right(rates), weights(2000))
-    assert np.isnan([found.value, found.low, found.high]).all()
+    first = onset([0, 8, 64], right(rates), weights(2000))
+    assert np.isnan([first.value, first.low, first.high]).all()
 
 
 def test_an_onset_is_claimed_for_noise_as_rarely_as_its_interval_says():
@@ -87,20 +87,20 @@ def test_a_direction_that_stays_transfers_one_that_moves_does_not_and_one_that_t
 
 def test_a_shift_of_all_activations_costs_a_direction_nothing(pairs):
     first = labelled(pairs, axis(0), seed=0)
-    told = transfer(np.stack([first, 3 * labelled(pairs, axis(0), seed=1) + 50]), pairs)
-    assert told[0, 1].mean() > 0.93
+    right = transfer(np.stack([first, 3 * labelled(pairs, axis(0), seed=1) + 50]), pairs)
+    assert right[0, 1].mean() > 0.93
     probe = probes.held_out(first, pairs, 0)[0]["logistic"].probes[0]
     assert ((probe.logits(first + 50) > 0) == (pairs.labels == 1)).mean() < 0.6  # its own threshold would have failed
 
 
 def test_wide_noise_that_any_probe_learns_by_heart_transfers_at_chance_even_to_itself(pairs):
     middle = np.random.default_rng(2).standard_normal((4, N, 400))
-    told = transfer(middle, pairs)
+    right = transfer(middle, pairs)
     train = folds(pairs, seed=0)[0].train
     projected = probes.held_out(middle[0], pairs, 0)[0]["logistic"].probes[0].logits(middle[0, train])
     assert ((projected > np.median(projected)) == (pairs.labels[train] == 1)).mean() > 0.95  # what it was fitted on
-    assert np.diag(told.mean(2)).mean() == pytest.approx(0.5, abs=0.06)
-    assert told.mean() == pytest.approx(0.5, abs=0.06)
+    assert np.diag(right.mean(2)).mean() == pytest.approx(0.5, abs=0.06)
+    assert right.mean() == pytest.approx(0.5, abs=0.06)
 
 
 # Cosines

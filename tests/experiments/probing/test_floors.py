@@ -6,7 +6,7 @@ from random_texts import WORDS, sentences
 
 from tracing_utils.core import downloads
 from tracing_utils.experiments.probing import floors
-from tracing_utils.experiments.probing.floors import READERS, lexical_floor, read, surface_features
+from tracing_utils.experiments.probing.floors import READERS, lexical_floor, of, surface_features
 from tracing_utils.statements.concepts import DIMENSIONS, folds, load
 
 
@@ -16,8 +16,8 @@ def accuracy(logits, labels) -> float:
 
 def reached(concepts, reader: str | None = None) -> float:
     """The accuracy of one reader, or of the floor."""
-    found = read(concepts)
-    return accuracy(found.best((reader,) if reader else READERS), concepts.labels)
+    floor = of(concepts)
+    return accuracy(floor.best((reader,) if reader else READERS), concepts.labels)
 
 
 # What each reader sees
@@ -25,19 +25,19 @@ def reached(concepts, reader: str | None = None) -> float:
 
 @pytest.mark.parametrize("kind", ["words", "characters"])
 def test_n_grams_find_a_word_that_tells_the_label_and_nothing_where_none_does(make_concepts, labels, kind):
-    told = make_concepts(labels, statements=sentences(labels, 1, telling=True))
+    concepts = make_concepts(labels, statements=sentences(labels, 1, telling=True))
     blind = make_concepts(labels, statements=sentences(labels, 1, telling=False))
-    assert reached(told, kind) > 0.95
+    assert reached(concepts, kind) > 0.95
     assert reached(blind, kind) < 0.65
 
 
 def test_characters_see_a_spelling_that_words_cannot(make_concepts, labels):
     rng = np.random.default_rng(2)
     made_up = ["".join(rng.choice(list("bcdfgklmnp"), 6)) + ("ing", "ous")[label] for label in labels]
-    made = make_concepts(labels, statements=made_up)  # every word stands once
-    assert reached(made, "characters") > 0.95
-    assert reached(made, "words") < 0.65
-    assert lexical_floor(made)["accuracy"].value > 0.95  # the better of the two
+    concepts = make_concepts(labels, statements=made_up)  # every word stands once
+    assert reached(concepts, "characters") > 0.95
+    assert reached(concepts, "words") < 0.65
+    assert lexical_floor(concepts)["accuracy"].value > 0.95  # the better of the two
 
 
 def test_the_floor_is_held_out_by_group(make_concepts):
@@ -53,17 +53,17 @@ def test_the_floor_is_held_out_by_group(make_concepts):
 
 def test_the_floor_is_kept_and_read_again_under_its_statements_alone(make_concepts, labels, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
-    made = make_concepts(labels, statements=sentences(labels, 4, telling=True))
-    first = lexical_floor(made)
+    concepts = make_concepts(labels, statements=sentences(labels, 4, telling=True))
+    first = lexical_floor(concepts)
     (kept,) = (downloads.cache_folder() / "controls").iterdir()
-    assert lexical_floor(made) == first
+    assert lexical_floor(concepts) == first
     wrong = np.tile(1.0 - 2 * labels, (len(READERS), 1))
     with kept.open("wb") as file:
         np.savez(file, logits=wrong, right=np.zeros((len(READERS), 5)))
-    assert lexical_floor(made)["accuracy"].value == 0  # it is read, not computed again
+    assert lexical_floor(concepts)["accuracy"].value == 0  # it is read, not computed again
     other = make_concepts(labels, statements=sentences(labels, 5, telling=True))
     assert lexical_floor(other)["accuracy"].value > 0.9
-    assert ((read(made, seed=1).best(tuple(floors.VECTORIZERS)) > 0) == (made.labels == 1)).mean() > 0.9  # other folds
+    assert ((of(concepts, seed=1).best(tuple(floors.VECTORIZERS)) > 0) == (concepts.labels == 1)).mean() > 0.9  # other folds
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def test_the_floor_is_kept_and_read_again_under_its_statements_alone(make_concep
 )
 def test_a_kept_control_that_was_damaged_is_computed_again(make_concepts, labels, tmp_path, monkeypatch, damage):
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
-    made = make_concepts(labels, statements=sentences(labels, 4, telling=True))
-    first = lexical_floor(made)
+    concepts = make_concepts(labels, statements=sentences(labels, 4, telling=True))
+    first = lexical_floor(concepts)
     (kept,) = (downloads.cache_folder() / "controls").iterdir()
     before = kept.read_bytes()
     kept.write_bytes(damage(before))
-    assert lexical_floor(made) == first
+    assert lexical_floor(concepts) == first
     assert len(kept.read_bytes()) == len(before)
 
 
 def test_the_surface_sees_capitals_length_and_marks_and_no_words(make_concepts, labels):
-    told = make_concepts(labels, statements=sentences(labels, 6, telling=True))
-    assert lexical_floor(told)["accuracy"].value > 0.9
-    assert reached(told, "surface") < 0.65
+    concepts = make_concepts(labels, statements=sentences(labels, 6, telling=True))
+    assert lexical_floor(concepts)["accuracy"].value > 0.9
+    assert reached(concepts, "surface") < 0.65
     blind = sentences(labels, 6, telling=False)
     for mark in (str.title, lambda text: text + " and so it goes on", lambda text: text + "!", lambda text: text + " 7"):
         shown = [mark(text) if label else text for text, label in zip(blind, labels, strict=True)]
@@ -91,8 +91,8 @@ def test_the_surface_sees_capitals_length_and_marks_and_no_words(make_concepts, 
 
 
 def test_the_surface_features_of_a_sentence_are_counted_by_hand(make_concepts):
-    made = make_concepts([0, 1], statements=["Is it 10, or 2?", "no"])
-    assert surface_features(made).tolist() == [[15, 5, 3, 1, 3, 2, 1, 1, 1, 1], [2, 1, 2, 0, 0, 0, 0, 0, 0, 0]]
+    concepts = make_concepts([0, 1], statements=["Is it 10, or 2?", "no"])
+    assert surface_features(concepts).tolist() == [[15, 5, 3, 1, 3, 2, 1, 1, 1, 1], [2, 1, 2, 0, 0, 0, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,13 @@ def test_the_shape_of_characters_gives_away_what_neither_words_nor_n_grams_can_l
     """Every text has words of its own, so only the kind of its characters is common to the changed ones."""
     rng, labels = np.random.default_rng(9), np.arange(160) % 2
     texts = ["".join(rng.choice(list("bcdfglmnprst"), 4)) + "e" + "".join(rng.choice(list("aiou"), 3)) for _ in labels]
-    made = make_concepts(labels, statements=[text if label else change(text) for text, label in zip(texts, labels, strict=True)])
+    concepts = make_concepts(
+        labels, statements=[text if label else change(text) for text, label in zip(texts, labels, strict=True)]
+    )
     assert reached(make_concepts(labels, statements=texts), "character shape") < 0.65
-    assert reached(made, "words") < 0.65
-    assert reached(made, "character shape") > 0.95
-    assert reached(made) > 0.95
+    assert reached(concepts, "words") < 0.65
+    assert reached(concepts, "character shape") > 0.95
+    assert reached(concepts) > 0.95
 
 
 def test_strange_words_are_those_the_training_part_lacks_and_the_majority_is_its_own(make_concepts):
@@ -119,8 +121,8 @@ def test_strange_words_are_those_the_training_part_lacks_and_the_majority_is_its
         " ".join([*rng.choice(WORDS, 5), str(rng.choice(WORDS)) if label else own])
         for label, own in zip(labels, odd, strict=True)
     ]
-    made = make_concepts(labels, statements=texts)
-    assert reached(made, "out of vocabulary") > 0.95
+    concepts = make_concepts(labels, statements=texts)
+    assert reached(concepts, "out of vocabulary") > 0.95
     uneven = make_concepts((rng.uniform(size=200) < 0.8).astype(int), statements=texts)
     assert reached(uneven, "majority") == uneven.labels.mean()
 
@@ -130,19 +132,19 @@ def test_the_tree_joins_what_no_single_reader_can(make_concepts):
     rng = np.random.default_rng(11)
     digit, capital = (rng.uniform(size=(2, 400)) < [[0.5], [0.35]]).astype(int)
     texts = [f"{'7 ' * d}{' '.join(rng.choice(WORDS, 6))}{' Anna' * c}" for d, c in zip(digit, capital, strict=True)]
-    made = make_concepts(1 - (digit ^ capital), statements=texts)
-    assert max(reached(made, reader) for reader in READERS[:-1]) < 0.75
-    assert reached(made, "small tree") > 0.95
-    assert reached(made) > 0.95
-    assert read(made).name == "small tree"
+    concepts = make_concepts(1 - (digit ^ capital), statements=texts)
+    assert max(reached(concepts, reader) for reader in READERS[:-1]) < 0.75
+    assert reached(concepts, "small tree") > 0.95
+    assert reached(concepts) > 0.95
+    assert of(concepts).name == "small tree"
 
 
 def test_the_floor_of_robustness_is_what_a_few_plain_rules_reach():
     """On 49ec766 the floor was that of n-grams, .62, and a probe with .73 stood above it."""
-    found = read(load("pocket", "robustness"))
-    assert lexical_floor(found.concepts)["accuracy"].value < 0.65
-    assert accuracy(found.best(), found.concepts.labels) >= 0.75
-    assert found.name in ("small tree", "character shape")
+    floor = of(load("pocket", "robustness"))
+    assert lexical_floor(floor.concepts)["accuracy"].value < 0.65
+    assert accuracy(floor.best(), floor.concepts.labels) >= 0.75
+    assert floor.name in ("small tree", "character shape")
 
 
 @pytest.mark.parametrize("dimension", [name for name in DIMENSIONS if name != "robustness"])
@@ -155,8 +157,8 @@ def test_the_best_of_seven_blind_readers_is_no_better_than_a_coin(make_concepts)
     rates = []
     for seed in range(8):
         labels = np.random.default_rng(seed).permutation(np.arange(160) % 2)
-        found = read(make_concepts(labels, statements=sentences(labels, 20 + seed, telling=False)))
-        rates.append((accuracy(found.best(), labels), max(accuracy(row, labels) for row in found.logits)))
+        floor = of(make_concepts(labels, statements=sentences(labels, 20 + seed, telling=False)))
+        rates.append((accuracy(floor.best(), labels), max(accuracy(row, labels) for row in floor.logits)))
     chosen, picked = np.mean(rates, axis=0)
     assert picked > 0.53  # what choosing on the tested statements would have said
     assert chosen == pytest.approx(0.5, abs=0.03)
@@ -176,16 +178,16 @@ def test_no_reader_sees_the_labels_of_the_tested_statements(make_concepts, label
 
 
 def test_the_evidence_of_a_floor_is_which_statements_each_reader_tells_right(make_concepts, labels):
-    found = read(make_concepts(labels, statements=sentences(labels, 1, telling=True)))
-    kept = found.evidence()
-    assert set(kept) == {"floor", *(f"floor/{name}" for name in READERS)}
-    assert {(array.shape, array.dtype) for array in kept.values()} == {((1, 120), np.dtype(np.uint8))}
-    rows = {(method, metric): estimate for _, method, metric, estimate in found.estimates()}
+    floor = of(make_concepts(labels, statements=sentences(labels, 1, telling=True)))
+    arrays = floor.evidence()
+    assert set(arrays) == {"floor", *(f"floor/{name}" for name in READERS)}
+    assert {(array.shape, array.dtype) for array in arrays.values()} == {((1, 120), np.dtype(np.uint8))}
+    rows = {(method, metric): estimate for _, method, metric, estimate in floor.estimates()}
     assert set(rows) == {(m, k) for m in ("floor", "lexical floor", *READERS) for k in ("accuracy", "auroc", "log_loss")}
-    assert kept["floor"].mean() == pytest.approx(rows["floor", "accuracy"].value)
-    assert kept["floor/surface"].mean() == pytest.approx(rows["surface", "accuracy"].value)
+    assert arrays["floor"].mean() == pytest.approx(rows["floor", "accuracy"].value)
+    assert arrays["floor/surface"].mean() == pytest.approx(rows["surface", "accuracy"].value)
 
 
 def test_a_set_as_small_as_folds_allow_has_a_floor(make_concepts):
-    found = read(make_concepts([1, 1, 1, 1, 1, 0], statements=[f"{word} {i}" for i, word in enumerate(WORDS[:6])]))
-    assert np.isfinite(found.logits).all()
+    floor = of(make_concepts([1, 1, 1, 1, 1, 0], statements=[f"{word} {i}" for i, word in enumerate(WORDS[:6])]))
+    assert np.isfinite(floor.logits).all()

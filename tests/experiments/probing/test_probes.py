@@ -73,21 +73,21 @@ def test_shuffled_labels_give_chance_on_data_that_hold_the_true_ones(pairs):
 
 def test_more_features_than_statements_are_learnt_by_heart_in_training_and_judged_at_chance(make_concepts):
     rng = np.random.default_rng(1)
-    made = make_concepts(np.arange(80) % 2)
+    concepts = make_concepts(np.arange(80) % 2)
     features = rng.standard_normal((80, 200))
-    by_heart = LogisticRegression(max_iter=1000).fit(features, made.labels).decision_function(features)
-    assert accuracy(by_heart, made.labels) == 1  # a leak of the tested statements would be seen
-    assert accuracy(held_out_logits(features, made, seed=0), made.labels) < 0.7
+    by_heart = LogisticRegression(max_iter=1000).fit(features, concepts.labels).decision_function(features)
+    assert accuracy(by_heart, concepts.labels) == 1  # a leak of the tested statements would be seen
+    assert accuracy(held_out_logits(features, concepts, seed=0), concepts.labels) < 0.7
 
 
 def test_a_group_with_copies_cannot_be_recognised_where_a_split_by_rows_recognises_it(make_concepts):
     rng = np.random.default_rng(2)
     labels = np.repeat(rng.permutation(np.arange(40) % 2), 5)
-    made = make_concepts(labels, groups=[f"g{i // 5}" for i in range(200)])
+    concepts = make_concepts(labels, groups=[f"g{i // 5}" for i in range(200)])
     features = np.repeat(rng.standard_normal((40, 60)), 5, axis=0)  # five copies of noise, one label a group
     by_rows = cross_val_predict(LogisticRegression(max_iter=1000), features, labels, cv=KFold(5, shuffle=True, random_state=0))
     assert (by_rows == labels).mean() > 0.95
-    assert accuracy(held_out_logits(features, made, seed=0), labels) < 0.7
+    assert accuracy(held_out_logits(features, concepts, seed=0), labels) < 0.7
 
 
 def test_a_statement_s_own_label_does_not_touch_its_logit(pairs):
@@ -167,16 +167,16 @@ def test_a_very_sure_and_wrong_prediction_has_a_finite_loss():
 def test_the_scores_of_several_seeds_are_means_over_seeds(pairs):
     rng = np.random.default_rng(4)
     logits = rng.standard_normal((3, N)) + 2 * pairs.labels - 1
-    made = scores(logits, pairs.labels, pairs.groups)
+    estimates = scores(logits, pairs.labels, pairs.groups)
     expected = {
         "accuracy": np.mean([accuracy(row, pairs.labels) for row in logits]),
         "log_loss": np.mean([sklearn_log_loss(pairs.labels, 1 / (1 + np.exp(-row))) for row in logits]) / np.log(2),
     }
     for metric, value in expected.items():
-        assert made[metric].value == pytest.approx(value)
-        assert made[metric].low < value < made[metric].high
-    assert set(made) == {"accuracy", "auroc", "log_loss"}
-    assert made["accuracy"].n == N
+        assert estimates[metric].value == pytest.approx(value)
+        assert estimates[metric].low < value < estimates[metric].high
+    assert set(estimates) == {"accuracy", "auroc", "log_loss"}
+    assert estimates["accuracy"].n == N
 
 
 def test_a_coin_has_a_loss_of_one_bit(pairs):
@@ -348,17 +348,17 @@ def test_the_rows_and_the_evidence_of_a_trace_are_those_that_others_read(pairs):
     single = {(None, method, metric) for method in ("selected layer", "shuffled labels") for metric in
               ("accuracy", "auroc", "log_loss")}  # fmt: skip
     assert set(rows) == expected | single
-    kept = traced.evidence(acts)
+    arrays = traced.evidence(acts)
     shapes = {"correct": (3, 2, N), "selected": (2, N), "shuffled": (3, 2, N), "fold": (2, N), "middle": (N, WIDTH)}
-    assert {name: array.shape for name, array in kept.items()} == shapes
-    assert {name: array.dtype for name, array in kept.items()} == dict.fromkeys(shapes, np.uint8) | {"middle": np.float16}
+    assert {name: array.shape for name, array in arrays.items()} == shapes
+    assert {name: array.dtype for name, array in arrays.items()} == dict.fromkeys(shapes, np.uint8) | {"middle": np.float16}
     for seed in range(2):
-        assert all((kept["fold"][seed, split.test] == fold).all() for fold, split in enumerate(folds(pairs, seed)))
-    np.testing.assert_array_equal(kept["middle"], acts[:, 1].astype(np.float16))
+        assert all((arrays["fold"][seed, split.test] == fold).all() for fold, split in enumerate(folds(pairs, seed)))
+    np.testing.assert_array_equal(arrays["middle"], acts[:, 1].astype(np.float16))
     estimates = {(layer, method): e for layer, method, metric, e in traced.estimates() if metric == "accuracy"}
-    assert kept["correct"][2].mean() == pytest.approx(estimates[2, "logistic"].value)
-    assert kept["selected"].mean() == pytest.approx(estimates[None, "selected layer"].value)
-    assert kept["shuffled"][0].mean() == pytest.approx(estimates[0, "shuffled labels"].value)
+    assert arrays["correct"][2].mean() == pytest.approx(estimates[2, "logistic"].value)
+    assert arrays["selected"].mean() == pytest.approx(estimates[None, "selected layer"].value)
+    assert arrays["shuffled"][0].mean() == pytest.approx(estimates[0, "shuffled labels"].value)
 
 
 # The released protocol
@@ -382,12 +382,12 @@ def by_the_formulas(features: np.ndarray, labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
 def test_the_released_protocol_is_what_its_formulas_say(make_concepts, strength):
-    made = make_concepts(np.random.default_rng(12).integers(0, 2, 203))
+    concepts = make_concepts(np.random.default_rng(12).integers(0, 2, 203))
     features = np.random.default_rng(13).standard_normal((203, WIDTH)) * np.geomspace(0.1, 10, WIDTH)
-    features[:, 0] += strength * made.labels
-    estimate = released(features.astype(np.float32), made)
+    features[:, 0] += strength * concepts.labels
+    estimate = released(features.astype(np.float32), concepts)
     assert estimate.n == 203 - 162
-    assert estimate.value == pytest.approx(by_the_formulas(features.astype(np.float32).astype(float), made.labels), abs=1e-12)
+    assert estimate.value == pytest.approx(by_the_formulas(features.astype(np.float32).astype(float), concepts.labels), abs=1e-12)
 
 
 def test_the_released_protocol_goes_by_the_order_of_the_rows_alone(make_concepts):
@@ -404,25 +404,26 @@ def test_twins_across_the_split_fool_the_released_protocol_and_not_the_grouped_o
     labels = np.repeat(rng.integers(0, 2, 100), 2)
     groups = [f"g{i // 2}" for i in range(200)]
     order = rng.permutation(200)
-    made = make_concepts(labels[order], groups=[groups[i] for i in order])
+    concepts = make_concepts(labels[order], groups=[groups[i] for i in order])
     features = np.repeat(rng.standard_normal((100, 150)), 2, axis=0)[order]  # noise, the same for both twins
-    assert released(features, made).value > 0.75
+    assert released(features, concepts).value > 0.75
     for scale_on_train in (False, True):
-        assert released_by_group(features, made, scale_on_train).value < 0.62
+        assert released_by_group(features, concepts, scale_on_train).value < 0.62
 
 
 def test_the_two_grouped_steps_differ_by_the_scaling_alone(make_concepts):
     rng = np.random.default_rng(17)
-    made = make_concepts(rng.integers(0, 2, 100))
-    features = rng.standard_normal((100, 4)) + made.labels[:, None]
+    concepts = make_concepts(rng.integers(0, 2, 100))
+    features = rng.standard_normal((100, 4)) + concepts.labels[:, None]
     rows, right = np.arange(100), np.empty(100)
-    for split in folds(made, seed=0):
+    for split in folds(concepts, seed=0):
         train = np.setdiff1d(rows, split.test)
         scaled = (features - features[train].mean(0)) / features[train].std(0, ddof=1)
         right[split.test] = (
-            LogisticRegression().fit(scaled[train], made.labels[train]).predict(scaled[split.test]) == made.labels[split.test]
+            LogisticRegression().fit(scaled[train], concepts.labels[train]).predict(scaled[split.test])
+            == concepts.labels[split.test]
         )
-    assert released_by_group(features, made, scale_on_train=True).value == right.mean()
-    found = {(layer, method): e.value for layer, method, _, e in probes.protocols(features[:, None], made)}
+    assert released_by_group(features, concepts, scale_on_train=True).value == right.mean()
+    found = {(layer, method): e.value for layer, method, _, e in probes.protocols(features[:, None], concepts)}
     assert found[0, "released, grouped, scaled on train"] == right.mean()
     assert set(found) == {(0, "released"), (0, "released, grouped"), (0, "released, grouped, scaled on train")}

@@ -19,30 +19,30 @@ def reviews() -> ConceptSet:
 def activations(chosen: ConceptSet, hidden: str | None = None, strength: float = 6.0, seed: int = 0) -> np.ndarray:
     """Noise with the sentiment along one axis; twins of the kind `hidden` do not show it."""
     rng = np.random.default_rng(seed)
-    made = rng.standard_normal((len(chosen), WIDTH))
+    features = rng.standard_normal((len(chosen), WIDTH))
     shown = np.array([not (kind == hidden and label == 0) for kind, label in zip(chosen.categories, chosen.labels, strict=True)])
-    made[:, 0] += strength * (2 * chosen.sentiment - 1) * shown
-    return made
+    features[:, 0] += strength * (2 * chosen.sentiment - 1) * shown
+    return features
 
 
 def test_the_kind_that_hides_the_sentiment_drops_to_chance_and_the_others_do_not_drop(reviews):
-    found = perturbation_effect(activations(reviews, hidden="typos"), reviews, seeds=(0,))
-    assert list(found) == ["clean", "case", "typos", "swaps", "homoglyphs", "dropped-spaces", "leetspeak"]
-    assert found["clean"]["accuracy"].value > 0.99
-    assert found["typos"]["drop"].low > 0.3
-    assert found["typos"]["accuracy"].low < 0.5 < found["typos"]["accuracy"].high
-    for kind in set(found) - {"clean", "typos"}:
-        assert found[kind]["drop"].low <= 0 <= found[kind]["drop"].high
+    effects = perturbation_effect(activations(reviews, hidden="typos"), reviews, seeds=(0,))
+    assert list(effects) == ["clean", "case", "typos", "swaps", "homoglyphs", "dropped-spaces", "leetspeak"]
+    assert effects["clean"]["accuracy"].value > 0.99
+    assert effects["typos"]["drop"].low > 0.3
+    assert effects["typos"]["accuracy"].low < 0.5 < effects["typos"]["accuracy"].high
+    for kind in set(effects) - {"clean", "typos"}:
+        assert effects[kind]["drop"].low <= 0 <= effects[kind]["drop"].high
 
 
 def test_the_drop_is_the_difference_of_accuracies_on_the_same_sentences(reviews):
     features = activations(reviews, hidden="case", strength=1.0)
-    found = perturbation_effect(features, reviews, seeds=(0, 1))
-    kinds = [kind for kind in found if kind != "clean"]
-    assert {metric for kind in kinds for metric in found[kind]} == {"accuracy", "drop"}
-    assert sum(found[kind]["drop"].n for kind in kinds) == found["clean"]["accuracy"].n == reviews.labels.sum()
-    clean = sum((found[kind]["accuracy"].value + found[kind]["drop"].value) * found[kind]["drop"].n for kind in kinds)
-    assert clean / found["clean"]["accuracy"].n == pytest.approx(found["clean"]["accuracy"].value)
+    effects = perturbation_effect(features, reviews, seeds=(0, 1))
+    kinds = [kind for kind in effects if kind != "clean"]
+    assert {metric for kind in kinds for metric in effects[kind]} == {"accuracy", "drop"}
+    assert sum(effects[kind]["drop"].n for kind in kinds) == effects["clean"]["accuracy"].n == reviews.labels.sum()
+    clean = sum((effects[kind]["accuracy"].value + effects[kind]["drop"].value) * effects[kind]["drop"].n for kind in kinds)
+    assert clean / effects["clean"]["accuracy"].n == pytest.approx(effects["clean"]["accuracy"].value)
 
 
 def test_twins_play_no_part_in_the_fit(reviews):
@@ -57,16 +57,16 @@ def test_twins_play_no_part_in_the_fit(reviews):
 
 
 def test_no_sentiment_in_the_activations_gives_chance_and_no_drop(reviews):
-    found = perturbation_effect(np.random.default_rng(3).standard_normal((len(reviews), WIDTH)), reviews, seeds=(0, 1))
-    assert 0.42 < found["clean"]["accuracy"].value < 0.58
-    assert all(abs(found[kind]["drop"].value) < 0.12 for kind in found if kind != "clean")
+    effects = perturbation_effect(np.random.default_rng(3).standard_normal((len(reviews), WIDTH)), reviews, seeds=(0, 1))
+    assert 0.42 < effects["clean"]["accuracy"].value < 0.58
+    assert all(abs(effects[kind]["drop"].value) < 0.12 for kind in effects if kind != "clean")
 
 
 def test_whole_groups_are_enough_and_half_a_pair_is_no_pair(reviews):
     part = subset(reviews, np.arange(241))  # the last clean sentence has lost its twin
-    found = perturbation_effect(activations(part), part, seeds=(0,))
-    assert found["clean"]["accuracy"].n == 121
-    assert sum(found[kind]["drop"].n for kind in found if kind != "clean") == 120
+    effects = perturbation_effect(activations(part), part, seeds=(0,))
+    assert effects["clean"]["accuracy"].n == 121
+    assert sum(effects[kind]["drop"].n for kind in effects if kind != "clean") == 120
 
 
 def test_a_set_that_knows_no_sentiment_is_refused(reviews):
@@ -89,10 +89,10 @@ def test_a_probe_that_reads_topic_is_told_from_one_that_reads_stereotypes():
     categories = np.array(asked.categories)
     side = (categories == "anti-stereotype") * 2.0 - (categories == "stereotype") * 2.0
     rng = np.random.default_rng(0)
-    made = rng.standard_normal((len(asked), WIDTH))
-    made[:, 0] += 2 * side
-    stereotypes = topical_fit(made, asked, seeds=(0,))
+    features = rng.standard_normal((len(asked), WIDTH))
+    features[:, 0] += 2 * side
+    stereotypes = topical_fit(features, asked, seeds=(0,))
     assert stereotypes.low < 0.5 < stereotypes.high
-    topic = made.copy()
+    topic = features.copy()
     topic[:, 0] += 12.0 * (categories == "unrelated")  # what the probe reads is also what does not fit
     assert topical_fit(topic, asked, seeds=(0,)).high < 0.1

@@ -67,9 +67,9 @@ def test_batched_generation_equals_one_by_one_in_every_family(model, tokenizer, 
 
 def test_generation_is_the_greedy_one_of_the_whole_sequence(model, tokenizer, sentences):
     with steer(model, VECTOR, layer=1, multiplier=1.0):
-        made = generate(model, tokenizer, list(sentences), 6, chat=False)
+        texts = generate(model, tokenizer, list(sentences), 6, chat=False)
         by_hand = [greedy(model, tokenizer.encode(sentence), 6) for sentence in sentences]
-    assert made == [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in by_hand]
+    assert texts == [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in by_hand]
 
 
 def test_a_prompt_is_put_into_the_chat_template_when_it_is_asked_for(llama, chatty):
@@ -92,7 +92,7 @@ def asked(make_concepts, sentences):
 
 
 def test_answers_are_the_logits_of_the_two_digits_after_the_question(model, tokenizer, asked):
-    found = answers(model, tokenizer, asked, chat=False)
+    measures = answers(model, tokenizer, asked, chat=False)
     zero, one = ([tokenizer.encode(digit, add_special_tokens=False)[-1]] for digit in "01")
     assert behaviour._digit_tokens(tokenizer) == (zero, one)
     for i, statement in enumerate(asked.statements):
@@ -101,10 +101,10 @@ def test_answers_are_the_logits_of_the_two_digits_after_the_question(model, toke
             p = model(torch.tensor([ids])).logits[0, -1].double().softmax(0).numpy()
         right, wrong = (one, zero) if asked.labels[i] else (zero, one)
         margin = np.log(p[right[0]] / p[wrong[0]])
-        assert found["answer_margin"].values[i] == pytest.approx(margin, abs=1e-4)
-        assert found["answer_accuracy"].values[i] == (margin > 0)
-        assert found["answer_neither"].values[i] == pytest.approx(1 - p[zero[0]] - p[one[0]], abs=1e-5)
-    assert found["answer_margin"].groups == asked.groups
+        assert measures["answer_margin"].values[i] == pytest.approx(margin, abs=1e-4)
+        assert measures["answer_accuracy"].values[i] == (margin > 0)
+        assert measures["answer_neither"].values[i] == pytest.approx(1 - p[zero[0]] - p[one[0]], abs=1e-5)
+    assert measures["answer_margin"].groups == asked.groups
 
 
 def test_a_model_that_always_says_1_is_right_half_of_the_time_and_gains_no_margin(llama, tokenizer, asked):
@@ -115,11 +115,11 @@ def test_a_model_that_always_says_1_is_right_half_of_the_time_and_gains_no_margi
     handle = llama.lm_head.register_forward_hook(
         lambda _m, _i, out: out + 5.0 * torch.nn.functional.one_hot(torch.tensor(one), out.shape[-1])
     )
-    found = answers(llama, tokenizer, asked, chat=False)
+    measures = answers(llama, tokenizer, asked, chat=False)
     handle.remove()
-    assert found["answer_accuracy"].values.mean() == 0.5
-    assert found["answer_margin"].values.mean() == pytest.approx(0)
-    assert np.abs(found["answer_margin"].values) == pytest.approx(5.0)
+    assert measures["answer_accuracy"].values.mean() == 0.5
+    assert measures["answer_margin"].values.mean() == pytest.approx(0)
+    assert np.abs(measures["answer_margin"].values) == pytest.approx(5.0)
 
 
 def test_in_robustness_the_sentiment_is_the_right_answer_and_perturbing_does_not_change_it(llama, tokenizer, make_concepts):
@@ -237,8 +237,8 @@ def test_only_the_continuation_of_untrustworthy_statements_is_judged(llama, toke
     judge = CivilityJudge.fit(insults, concepts.folds(insults, seed=0)[0])
     found = continuations(llama, tokenizer, insults, judge)["civility"]
     begun = ["The people in house number"] * 30
-    made = generate(llama, tokenizer, begun, behaviour._CONTINUED, chat=False)
-    assert found.values == pytest.approx(judge.civility(made))
+    texts = generate(llama, tokenizer, begun, behaviour._CONTINUED, chat=False)
+    assert found.values == pytest.approx(judge.civility(texts))
     assert len(found.groups) == 30
 
 

@@ -56,9 +56,9 @@ def test_the_sweep_is_that_of_vectors_and_knows_the_model_s_own():
 
 
 def test_the_null_is_each_of_its_directions_and_the_range_of_the_random_ones():
-    found = findings.null(table())
-    assert found["method"].value_counts().to_dict() == {"random direction": 198, "shuffled labels": 40, "null range": 2}
-    ranges = found[found["method"] == "null range"].set_index("layer")
+    null = findings.null(table())
+    assert null["method"].value_counts().to_dict() == {"random direction": 198, "shuffled labels": 40, "null range": 2}
+    ranges = null[null["method"] == "null range"].set_index("layer")
     assert ranges.loc[1, ["value", "low", "high", "n"]].tolist() == pytest.approx([0.49, 0.0245, 0.9555, 99])
     assert findings.null(table()[lambda rows: rows["method"] == "vector"]).empty
 
@@ -78,10 +78,10 @@ def test_the_cost_is_the_perplexity_divided_by_that_of_the_unsteered_model():
 
 
 def test_a_chosen_setting_stands_beside_the_unsteered_model_and_its_control():
-    found = findings.chosen(table()).set_index("metric")
-    assert found.loc["mc1", ["before", "after", "control", "layer", "dose"]].tolist() == [0.4, 0.7, 0.45, 2, 2]
-    assert found.loc["mc1", ["change", "change_low", "change_high", "p"]].tolist() == pytest.approx([0.3, 0.2, 0.4, 0.01])
-    assert np.isnan(found.loc["gain", "change"])
+    settings = findings.chosen(table()).set_index("metric")
+    assert settings.loc["mc1", ["before", "after", "control", "layer", "dose"]].tolist() == [0.4, 0.7, 0.45, 2, 2]
+    assert settings.loc["mc1", ["change", "change_low", "change_high", "p"]].tolist() == pytest.approx([0.3, 0.2, 0.4, 0.01])
+    assert np.isnan(settings.loc["gain", "change"])
 
 
 def with_tasks() -> pd.DataFrame:
@@ -98,14 +98,14 @@ def with_tasks() -> pd.DataFrame:
 
 
 def test_costs_are_perplexity_and_tasks_averaged_over_cases_with_the_largest_loss_and_no_measure_of_trust():
-    found = findings.costs(with_tasks()).set_index("measure")
-    assert set(found.index) == {"piqa", "perplexity"}
-    piqa = found.loc["piqa"]
+    costs = findings.costs(with_tasks()).set_index("measure")
+    assert set(costs.index) == {"piqa", "perplexity"}
+    piqa = costs.loc["piqa"]
     assert piqa[["n", "cases", "clear losses"]].tolist() == [50, 2, 1]
     assert piqa[["unsteered", "chosen", "random direction"]].tolist() == pytest.approx([0.5, 0.35, 0.3])
     assert piqa[["largest loss", "low", "high"]].tolist() == pytest.approx([-0.3, -0.4, -0.2])
-    assert found.loc["perplexity", ["unsteered", "chosen", "random direction"]].tolist() == pytest.approx([20, 21.5, 22])
-    assert pd.isna(found.loc["perplexity", "clear losses"])
+    assert costs.loc["perplexity", ["unsteered", "chosen", "random direction"]].tolist() == pytest.approx([20, 21.5, 22])
+    assert pd.isna(costs.loc["perplexity", "clear losses"])
 
 
 def test_a_table_without_chosen_settings_has_no_costs_and_one_without_paired_gains_no_differences():
@@ -119,9 +119,9 @@ def test_a_table_without_chosen_settings_has_no_costs_and_one_without_paired_gai
 
 
 def test_the_summary_counts_what_lies_clearly_on_one_side():
-    found = findings.summary(table()).set_index("measure")
-    assert found.loc["mc1"].tolist() == ["pocket", 1, 1, 0, 0, 0]
-    assert found.loc["gain"].tolist() == ["pocket", 1, 1, 0, 1, 0]
+    counts = findings.summary(table()).set_index("measure")
+    assert counts.loc["mc1"].tolist() == ["pocket", 1, 1, 0, 0, 0]
+    assert counts.loc["gain"].tolist() == ["pocket", 1, 1, 0, 1, 0]
     lowered = table()
     lowered[["value", "low", "high"]] = -lowered[["value", "high", "low"]].to_numpy()
     assert findings.summary(lowered).set_index("measure").loc["mc1"].tolist() == ["pocket", 1, 0, 1, 0, 0]

@@ -59,11 +59,11 @@ def test_the_mean_difference_points_to_the_trustworthy_side():
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 2
     features = rng.standard_normal((400, 16)) + np.where(labels[:, None] == 1, 2.0, -1.0) * VECTOR
-    found = mean_difference(features, labels)
-    assert np.dot(found, VECTOR) / np.linalg.norm(found) / np.linalg.norm(VECTOR) > 0.95
-    assert found == pytest.approx(3 * VECTOR, abs=0.4)
+    vector = mean_difference(features, labels)
+    assert np.dot(vector, VECTOR) / np.linalg.norm(vector) / np.linalg.norm(VECTOR) > 0.95
+    assert vector == pytest.approx(3 * VECTOR, abs=0.4)
     shuffled = mean_difference(features, rng.permutation(labels))
-    assert np.linalg.norm(shuffled) < 0.3 * np.linalg.norm(found)
+    assert np.linalg.norm(shuffled) < 0.3 * np.linalg.norm(vector)
 
 
 def test_the_mean_difference_is_that_of_the_two_means_whatever_the_balance():
@@ -76,47 +76,49 @@ def test_the_mean_difference_is_that_of_the_two_means_whatever_the_balance():
 def test_a_vector_of_one_deviation_moves_projections_by_their_spread_whatever_its_length_was(seed, size):
     rng = np.random.default_rng(seed)
     vector, features = size * rng.standard_normal(16), rng.standard_normal((40, 16)) @ rng.standard_normal((16, 16)) + 100.0
-    made = one_deviation(vector, features)
+    scaled = one_deviation(vector, features)
     unit = vector / np.linalg.norm(vector)
     along = features @ unit
-    assert made @ vector == pytest.approx(np.linalg.norm(made) * np.linalg.norm(vector))
-    assert ((features + made) @ unit - along) == pytest.approx(np.sqrt(((along - along.mean()) ** 2).mean()))
+    assert scaled @ vector == pytest.approx(np.linalg.norm(scaled) * np.linalg.norm(vector))
+    assert ((features + scaled) @ unit - along) == pytest.approx(np.sqrt(((along - along.mean()) ** 2).mean()))
 
 
 @pytest.fixture
 def two_models(make_concepts):
     """Activations of two models on forty statements: one concept each, of different size, at three layers."""
-    made = make_concepts(np.arange(40) % 2, groups=[f"g{i // 2}" for i in range(40)])
+    concepts = make_concepts(np.arange(40) % 2, groups=[f"g{i // 2}" for i in range(40)])
     rng = np.random.default_rng(3)
-    small, large = (size * (rng.standard_normal((40, 3, 16)) + 2 * made.labels[:, None, None] * VECTOR) for size in (1.0, 30.0))
-    return made, small, large
+    small, large = (
+        size * (rng.standard_normal((40, 3, 16)) + 2 * concepts.labels[:, None, None] * VECTOR) for size in (1.0, 30.0)
+    )
+    return concepts, small, large
 
 
 def test_directions_are_one_deviation_of_the_target_long_and_come_from_the_train_part_alone(two_models):
     made, source, target = two_models
     train = np.arange(24)
-    found = directions(source, target, made, train, [0, 2])
+    vectors = directions(source, target, made, train, [0, 2])
     for k, layer in enumerate((0, 2)):
         true = mean_difference(source[train, layer], made.labels[train])
         unit = true / np.linalg.norm(true)
-        assert found["vector"][k] == pytest.approx(unit * (target[train, layer] @ unit).std())
+        assert vectors["vector"][k] == pytest.approx(unit * (target[train, layer] @ unit).std())
     changed = source.copy()
     changed[24:] = 1e6
     again = directions(changed, target, made, train, [0, 2])
-    assert np.array_equal(again["vector"], found["vector"])
+    assert np.array_equal(again["vector"], vectors["vector"])
     changed[:24] = np.random.default_rng(0).standard_normal((24, 3, 16))
-    assert not np.allclose(directions(changed, target, made, train, [0, 2])["vector"], found["vector"])
+    assert not np.allclose(directions(changed, target, made, train, [0, 2])["vector"], vectors["vector"])
 
 
 def test_a_dose_does_not_vanish_where_crossing_cancels_the_difference_of_means(make_concepts):
     """On 49ec766 a vector had the norm of the target's own difference of means: 1 to 4 % of an activation's norm."""
     rng = np.random.default_rng(4)
-    made = make_concepts(np.arange(400) % 2, groups=[f"g{i // 2}" for i in range(400)])
+    concepts = make_concepts(np.arange(400) % 2, groups=[f"g{i // 2}" for i in range(400)])
     scene = np.repeat(rng.standard_normal((200, 16)), 2, axis=0)  # both members of a pair lie on the same spot, nearly
-    acts = (scene + 0.05 * rng.standard_normal((400, 16)) + 0.02 * made.labels[:, None] * VECTOR)[:, None]
+    acts = (scene + 0.05 * rng.standard_normal((400, 16)) + 0.02 * concepts.labels[:, None] * VECTOR)[:, None]
     train = np.arange(400)
-    cancelled = np.linalg.norm(mean_difference(acts[:, 0], made.labels))
-    vector = directions(acts, acts, made, train, [0])["vector"]
+    cancelled = np.linalg.norm(mean_difference(acts[:, 0], concepts.labels))
+    vector = directions(acts, acts, concepts, train, [0])["vector"]
     (share,) = relative_norms(vector, acts, [0])
     assert cancelled / np.linalg.norm(acts[:, 0], axis=1).mean() < 0.04
     assert share > 0.15
@@ -132,10 +134,10 @@ PAIRS = {
 @pytest.mark.parametrize("name", PAIRS)
 def test_preferences_are_read_with_the_chosen_text_as_the_trustworthy_one(tmp_path, name):
     (tmp_path / name).write_text(PAIRS[name])
-    found = read_preferences(tmp_path / name)
-    assert found.statements == ("Good, kind.", "Bad.", "Fair.", "Foul.")
-    assert found.labels.tolist() == [1, 0, 1, 0]
-    assert found.groups[0] == found.groups[1] != found.groups[2] == found.groups[3]
+    pairs = read_preferences(tmp_path / name)
+    assert pairs.statements == ("Good, kind.", "Bad.", "Fair.", "Foul.")
+    assert pairs.labels.tolist() == [1, 0, 1, 0]
+    assert pairs.groups[0] == pairs.groups[1] != pairs.groups[2] == pairs.groups[3]
 
 
 @pytest.mark.parametrize(
@@ -340,8 +342,8 @@ def test_the_likelihood_of_a_pair_changes_under_steering_and_comes_back(model, t
 @pytest.fixture
 def pairs(make_concepts, sentences):
     """Ten statements as five pairs, in an order that is not that of the file."""
-    made = make_concepts([1, 0] * 5, statements=sentences, groups=[f"g{i // 2}" for i in range(10)], dimension="privacy")
-    return made, np.array([[8, 9], [2, 3], [6, 7], [0, 1], [4, 5]])
+    concepts = make_concepts([1, 0] * 5, statements=sentences, groups=[f"g{i // 2}" for i in range(10)], dimension="privacy")
+    return concepts, np.array([[8, 9], [2, 3], [6, 7], [0, 1], [4, 5]])
 
 
 def steered(model, tokenizer, pairs, layer: int, shift: np.ndarray, positions: str = "all", neutral=NEUTRAL):
@@ -387,7 +389,7 @@ def test_a_sweep_gives_what_the_whole_model_gives_on_one_statement_at_a_time(mod
 def test_a_sweep_skips_the_head_where_members_begin_alike_and_only_if_they_are_equally_long(llama, tokenizer, make_concepts):
     """What a pair begins with adds as much to both likelihoods per token; not so if one member is longer."""
     texts = ["the red cat sat on chair 4", "the red cat sat on chair 7", "the old dog ran to it", "the old dog ran to it and on"]
-    made = make_concepts([1, 0, 1, 0], statements=texts, groups=["a", "a", "b", "b"], dimension="privacy")
+    concepts = make_concepts([1, 0, 1, 0], statements=texts, groups=["a", "a", "b", "b"], dimension="privacy")
     ids = encode(llama, tokenizer, texts)
     (first, second), (third, fourth) = ids[:2], ids[2:]
     assert len(first) == len(second) and len(third) != len(fourth)
@@ -395,8 +397,8 @@ def test_a_sweep_skips_the_head_where_members_begin_alike_and_only_if_they_are_e
     begins = intervention._scored_from(ids, both)
     assert begins == [next(at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)] * 2 + [1, 1]
     assert begins[0] > 4
-    sweep = Sweep(llama, tokenizer, made, both, [1], NEUTRAL)
-    expected, cost = steered(llama, tokenizer, (made, both), 1, 2 * VECTOR)
+    sweep = Sweep(llama, tokenizer, concepts, both, [1], NEUTRAL)
+    expected, cost = steered(llama, tokenizer, (concepts, both), 1, 2 * VECTOR)
     found, swept = sweep(1, 2 * VECTOR)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(swept.losses, cost.losses, atol=1e-4)
@@ -470,9 +472,9 @@ def test_a_vector_that_raises_the_preference_gains_with_a_positive_multiplier_an
 
 def test_the_effect_is_the_mean_change_and_the_share_preferred_afterwards():
     before, after = np.array([-1.0, -1.0, 1.0, 2.0]), np.array([1.0, -0.5, 0.5, 3.0])
-    made = effects(before, after, ["a", "b", "c", "d"])
-    assert made["gain"].value == pytest.approx(0.75)
-    assert made["preferred"].value == pytest.approx(0.75)
+    effect = effects(before, after, ["a", "b", "c", "d"])
+    assert effect["gain"].value == pytest.approx(0.75)
+    assert effect["preferred"].value == pytest.approx(0.75)
     same = effects(before, before, ["a", "b", "c", "d"])
     assert (same["gain"].value, same["gain"].low, same["gain"].high) == (0, 0, 0)
     assert same["preferred"].value == 0.5
@@ -484,15 +486,15 @@ def test_the_effect_is_the_mean_change_and_the_share_preferred_afterwards():
 def test_a_dose_response_is_the_sweep_of_every_setting(llama, tokenizer, pairs):
     sweep = Sweep(llama, tokenizer, *pairs, [0, 2], NEUTRAL[:5])
     vectors = np.stack([VECTOR, -VECTOR])
-    found = dose_response(sweep, [0, 2], vectors, [-1.0, 0.5, 3.0], sweep.unsteered())
-    assert found.after.shape == found.gain.shape == (2, 3, 5)
+    response = dose_response(sweep, [0, 2], vectors, [-1.0, 0.5, 3.0], sweep.unsteered())
+    assert response.after.shape == response.gain.shape == (2, 3, 5)
     for i, layer in enumerate((0, 2)):
         for j, multiplier in enumerate((-1.0, 0.5, 3.0)):
             preferences, cost = sweep(layer, multiplier * vectors[i])
-            assert np.array_equal(found.after[i, j], preferences)
-            assert found.costs[i][j].value == cost.value
-            assert np.array_equal(found.losses[i, j], cost.losses)
-    assert np.array_equal(found.gain, found.after - found.before)
+            assert np.array_equal(response.after[i, j], preferences)
+            assert response.costs[i][j].value == cost.value
+            assert np.array_equal(response.losses[i, j], cost.losses)
+    assert np.array_equal(response.gain, response.after - response.before)
 
 
 def cost_of(value: float) -> Perplexity:

@@ -106,8 +106,8 @@ def test_short_trees_share_a_line_so_that_little_is_padding(llama, alike):
     assert len(nodes) <= count(forest) < min(1.3 * len(nodes), alone)
     assert sum(len(batch.inputs["input_ids"]) for batch in forest.batches) < sum(len(batch.roots) for batch in forest.batches)
     expected = [direct_log_likelihood(llama, row) if len(row) > 1 else 0.0 for row in ids]
-    found = encoded_log_likelihoods(llama, ids, [1] * len(ids))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    nats = encoded_log_likelihoods(llama, ids, [1] * len(ids))
+    np.testing.assert_allclose(nats, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_head_runs_only_where_a_token_is_scored_and_is_left_as_it_was(llama, alike):
@@ -127,42 +127,42 @@ def one_llama(family_checkpoints):
 @settings(max_examples=30, deadline=None)
 @given(rows=st.lists(st.lists(st.integers(3, 5), min_size=1, max_size=12), min_size=1, max_size=12))
 def test_any_rows_score_as_if_alone(one_llama, rows):
-    found = encoded_log_likelihoods(one_llama, rows, [1] * len(rows))
+    nats = encoded_log_likelihoods(one_llama, rows, [1] * len(rows))
     alone = [encoded_log_likelihoods(one_llama, [row], [1])[0] for row in rows]
-    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(nats, alone, rtol=1e-4, atol=1e-4)
 
 
 # Pairs
 
 
 def test_the_pairs_of_a_group_are_all_its_combinations(make_concepts):
-    made = make_concepts([1, 0, 1, 0, 1, 0], groups=["a", "a", "a", "b", "b", "c"])
-    assert held_out_pairs(made, np.arange(6)).tolist() == [[0, 1], [2, 1], [4, 3]]
+    concepts = make_concepts([1, 0, 1, 0, 1, 0], groups=["a", "a", "a", "b", "b", "c"])
+    assert held_out_pairs(concepts, np.arange(6)).tolist() == [[0, 1], [2, 1], [4, 3]]
 
 
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.booleans()), min_size=4, max_size=40))
 def test_pairs_are_made_of_held_out_statements_only_trustworthy_first(make_concepts, rows):
-    made = make_concepts([label for _, label, _ in rows], groups=[f"g{group}" for group, _, _ in rows])
+    concepts = make_concepts([label for _, label, _ in rows], groups=[f"g{group}" for group, _, _ in rows])
     held_out = np.flatnonzero([kept for *_, kept in rows])
-    if len(set(made.labels[held_out].tolist())) < 2:
+    if len(set(concepts.labels[held_out].tolist())) < 2:
         with pytest.raises(ValueError, match="must hold both labels"):
-            held_out_pairs(made, held_out)
+            held_out_pairs(concepts, held_out)
         return
-    pairs = held_out_pairs(made, held_out)
+    pairs = held_out_pairs(concepts, held_out)
     assert set(pairs.ravel().tolist()) <= set(held_out.tolist())
-    assert (made.labels[pairs] == [1, 0]).all()
+    assert (concepts.labels[pairs] == [1, 0]).all()
 
 
 def test_statements_that_stand_alone_are_paired_in_the_order_of_the_file(make_concepts):
-    made = make_concepts([1, 0, 0, 1, 1, 0, 1])
-    assert held_out_pairs(made, np.array([0, 2, 3, 5, 6])).tolist() == [[0, 2], [3, 5]]
+    concepts = make_concepts([1, 0, 0, 1, 1, 0, 1])
+    assert held_out_pairs(concepts, np.array([0, 2, 3, 5, 6])).tolist() == [[0, 2], [3, 5]]
 
 
 def test_a_few_contradicting_duplicates_do_not_become_the_only_pairs(make_concepts):
-    made = make_concepts([1, 0, 1, 0, 1, 0], groups=["same", "same", "a", "b", "c", "d"])
-    assert len(held_out_pairs(made, np.arange(6))) == 3
-    assert len(held_out_pairs(made, np.arange(2))) == 1  # where they are all there is, they are a pair
+    concepts = make_concepts([1, 0, 1, 0, 1, 0], groups=["same", "same", "a", "b", "c", "d"])
+    assert len(held_out_pairs(concepts, np.arange(6))) == 3
+    assert len(held_out_pairs(concepts, np.arange(2))) == 1  # where they are all there is, they are a pair
 
 
 def test_a_preference_is_positive_where_the_trustworthy_member_is_likelier_per_token():
@@ -253,7 +253,7 @@ def direct_choice(model, tokenizer, made) -> tuple[list[float], list[float]]:
 
 
 def test_choices_equal_the_definition_in_every_family_and_leave_out_a_question_with_one_label(model, tokenizer, questions):
-    scores, groups = multiple_choice(model, tokenizer, questions, np.arange(len(questions)))
+    scores, groups = multiple_choice(model, tokenizer, questions)
     mc1, mc2 = direct_choice(model, tokenizer, questions)
     assert len(groups) == len(mc1) == 3
     assert "How?" not in groups
@@ -265,13 +265,13 @@ def test_a_model_that_knows_nothing_gives_true_answers_their_share(llama, tokeni
     with torch.no_grad():
         for parameter in llama.parameters():
             parameter.zero_()
-    scores, _ = multiple_choice(llama, tokenizer, questions, np.arange(len(questions)))
+    scores, _ = multiple_choice(llama, tokenizer, questions)
     assert scores["mc2"] == pytest.approx([2 / 3, 1 / 2, 1 / 3])
 
 
 def test_a_set_without_mixed_groups_has_no_choices(llama, tokenizer, make_concepts):
-    made = make_concepts([1, 0, 1, 0])
-    scores, groups = multiple_choice(llama, tokenizer, made, np.arange(4))
+    concepts = make_concepts([1, 0, 1, 0])
+    scores, groups = multiple_choice(llama, tokenizer, concepts)
     assert groups == ()
     assert scores["mc1"].shape == (0,)
 

@@ -83,16 +83,16 @@ def asked(llama, tokenizer, make_concepts, sentences, monkeypatch):
     monkeypatch.setattr(nulls, "PAIRS", 4)
     monkeypatch.setattr(nulls, "TEXTS", 5)
     texts = [f"{number} {text}" for number in range(4) for text in sentences]
-    made = make_concepts(np.arange(40) % 2, statements=texts, groups=[f"g{i // 2}" for i in range(40)], dimension="privacy")
+    concepts = make_concepts(np.arange(40) % 2, statements=texts, groups=[f"g{i // 2}" for i in range(40)], dimension="privacy")
     acts = np.random.default_rng(2).standard_normal((40, 3, 16)).astype(np.float32)
     pairs = np.arange(20).reshape(-1, 2)[:, ::-1]
-    return llama, tokenizer, acts, made, folds(made, 0)[0].train, pairs, [0, 2], NEUTRAL
+    return llama, tokenizer, acts, concepts, folds(concepts, 0)[0].train, pairs, [0, 2], NEUTRAL
 
 
 def test_the_null_is_measured_on_the_pairs_and_texts_of_the_effect_and_as_steering_measures_it(asked):
     model, tokenizer, acts, made, train, pairs, layers, _ = asked
-    found = nulls.read(*asked)
-    assert {method: values.shape for method, values in found.gain.items()} == {
+    null = nulls.measured(*asked)
+    assert {method: values.shape for method, values in null.gain.items()} == {
         "random direction": (3, 2),
         "shuffled labels": (2, 2),
     }
@@ -100,21 +100,21 @@ def test_the_null_is_measured_on_the_pairs_and_texts_of_the_effect_and_as_steeri
     before, plain = sweep.unsteered()
     vector = nulls.directions(acts[:, 2], made, train, 2)["shuffled labels"][1]
     after, cost = sweep(2, (nulls.DOSE * vector).astype(np.float32))
-    assert found.gain["shuffled labels"][1, 1] == pytest.approx((after - before).mean())
-    assert found.cost["shuffled labels"][1, 1] == pytest.approx((cost.losses - plain.losses).mean())
-    assert abs(found.gain["shuffled labels"][1, 1]) > 1e-6
+    assert null.gain["shuffled labels"][1, 1] == pytest.approx((after - before).mean())
+    assert null.cost["shuffled labels"][1, 1] == pytest.approx((cost.losses - plain.losses).mean())
+    assert abs(null.gain["shuffled labels"][1, 1]) > 1e-6
 
 
 def test_the_null_is_measured_once_for_a_target_and_anew_for_another(asked, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACING_UTILS_CACHE", str(tmp_path))
-    first = nulls.read(*asked)
+    first = nulls.measured(*asked)
     folder = downloads.cache_folder() / "controls"
     assert len(list(folder.iterdir())) == 1
     with monkeypatch.context() as broken:
         broken.setattr(nulls, "Sweep", lambda *_: 1 / 0)
-        again = nulls.read(*asked)
+        again = nulls.measured(*asked)
         assert all(np.array_equal(again.gain[method], first.gain[method]) for method in first.gain)
         model, tokenizer, acts, *rest = asked
         with pytest.raises(ZeroDivisionError):
-            nulls.read(model, tokenizer, acts + 1, *rest)
+            nulls.measured(model, tokenizer, acts + 1, *rest)
     assert len(list(folder.iterdir())) == 1

@@ -5,7 +5,7 @@ text stands beside that as the wrong way.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -16,9 +16,10 @@ from ...core import evaluation
 from ...statements.concepts import ConceptSet, draw, subset
 from ..steering.behaviour import QUESTIONS, generate
 from ..steering.likelihoods import encoded_log_likelihoods
-from .preferences import Row
+from ..tables import Rows
+from .preferences import won
 
-__all__ = ["WRITTEN", "gains", "knows_letters", "parsed", "parsed_rows", "prompts", "rows", "written"]
+__all__ = ["LETTERS", "WRITTEN", "gains", "knows_letters", "parsed", "parsed_rows", "prompts", "rows", "written"]
 
 LETTERS = ("A", "B")
 WRITTEN = 40
@@ -56,27 +57,23 @@ def gains(
     return nats[:-2].reshape(-1, 2, 2), nats[-2:]
 
 
-def rows(asked: np.ndarray, alone: np.ndarray, concepts: ConceptSet, right: np.ndarray) -> Iterator[Row]:
+def rows(asked: np.ndarray, alone: np.ndarray, concepts: ConceptSet, right: np.ndarray) -> Rows:
     """Yield `choice_right` (chance one half), `choice_margin` (nats for the right answer), and `letter_a`, the share of A.
 
-    Over both orders the letters' own likelihood cancels; with one order, A says yes.
-
-    Args:
-        asked: as of `gains`.
-        alone: as of `gains`.
-        concepts: what was asked about.
-        right: 1 where yes is right.
+    Over both orders the letters' own likelihood cancels; with one order, A says yes. `asked` and `alone` are what `gains`
+    returns; `right` is 1 where yes is right.
     """
     weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
-    first, kept = ((each[..., 0] - each[..., 1]) for each in (asked - alone, asked))  # nats for A
-    yes = {"both orders": (first[:, 0] - first[:, 1]) / 2, "one order": first[:, 0], "one order, prior kept": kept[:, 0]}
+    corrected, raw = ((nats[..., 0] - nats[..., 1]) for nats in (asked - alone, asked))  # for A
+    both = (corrected[:, 0] - corrected[:, 1]) / 2
+    yes = {"both orders": both, "one order": corrected[:, 0], "one order, prior kept": raw[:, 0]}
     for method, margin in yes.items():
         for_right = np.where(right == 1, margin, -margin)
-        yield None, method, "choice_right", evaluation.mean((np.sign(for_right) + 1) / 2, weights)
+        yield None, method, "choice_right", evaluation.mean(won(for_right), weights)
         if method == "both orders":
             yield None, method, "choice_margin", evaluation.mean(for_right, weights)
         else:
-            yield None, method, "letter_a", evaluation.mean((np.sign(margin) + 1) / 2, weights)
+            yield None, method, "letter_a", evaluation.mean(won(margin), weights)
 
 
 def parsed(answer: str) -> str:
@@ -93,7 +90,7 @@ def parsed(answer: str) -> str:
     return "dropped" if re.search(r"\bneutral\b", answer, re.I) else "refused"
 
 
-def written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, right: np.ndarray) -> Iterator[Row]:
+def written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, right: np.ndarray) -> Rows:
     """Yield `parsed_rows` of what a model writes behind the questions about at most `WRITTEN` statements, A saying yes."""
     some = draw(concepts, WRITTEN)
     about = subset(concepts, some)
@@ -101,18 +98,15 @@ def written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts
     yield from parsed_rows(said, about, right[some])
 
 
-def parsed_rows(said: Sequence[str], concepts: ConceptSet, right: np.ndarray) -> Iterator[Row]:
+def parsed_rows(said: Sequence[str], concepts: ConceptSet, right: np.ndarray) -> Rows:
     """Yield the shares `refused` and `dropped` of free answers, and `parsed_right`, that of the right ones among the others.
 
-    Args:
-        said: the answers.
-        concepts: what was asked about.
-        right: 1 where yes is right.
+    `right` is 1 where yes is right.
     """
-    found, weights = np.array([parsed(each) for each in said]), evaluation.bootstrap_weights(concepts.groups, seed=0)
+    answers, weights = np.array([parsed(each) for each in said]), evaluation.bootstrap_weights(concepts.groups, seed=0)
     for metric in ("refused", "dropped"):
-        yield None, "free answers", metric, evaluation.mean((found == metric).astype(float), weights)
-    left = np.isin(found, ["yes", "no"]).astype(float)
+        yield None, "free answers", metric, evaluation.mean((answers == metric).astype(float), weights)
+    left = np.isin(answers, ["yes", "no"]).astype(float)
     if left.any():
-        agree = left * ((found == "yes") == (right == 1))
+        agree = left * ((answers == "yes") == (right == 1))
         yield None, "free answers", "parsed_right", evaluation.ratio(agree, left, weights)

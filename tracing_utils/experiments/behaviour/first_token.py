@@ -4,17 +4,17 @@ Rule: logits are a linear map of that vector, so what a reader of them can do fo
 The first token's logits are those of decoding step 0, at the text's own last token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ...core import evaluation
 from ...core.evaluation import Estimate
-from ...statements.concepts import ConceptSet, folds
-from .preferences import Row
+from ...statements.concepts import ConceptSet, folds, tested
+from ..tables import Rows
 
-__all__ = ["held_out", "logit_features", "rows"]
+__all__ = ["SEEDS", "held_out", "logit_features", "rows"]
 
 SEEDS = (0, 1, 2)
 """Assignments of groups to folds."""
@@ -29,9 +29,7 @@ def logit_features(
 ) -> Float[np.ndarray, "example d_model"]:
     """Return features whose inner products are those of the logits: a rotation of these, without the empty axes.
 
-    Args:
-        last: what the head reads.
-        gram: of the head's weights (`reading.gram`).
+    `last` is what the head reads, `gram` that of its weights (`reading.gram`).
     """
     squares, axes = np.linalg.eigh(gram)
     return last @ (axes * np.sqrt(np.maximum(squares, 0)))
@@ -61,43 +59,28 @@ def rows(
     concepts: ConceptSet,
     second: Float[np.ndarray, "example d_model"] | None = None,
     seeds: Sequence[int] = SEEDS,
-) -> Iterator[Row]:
+) -> Rows:
     """Yield the held-out `accuracy` of the hidden state and of the logits, their difference, and how often both say the same.
 
-    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it. With `second`,
-    also the accuracy of the logits of decoding step 1, and that minus the accuracy at step 0.
-
-    Args:
-        last: what the head reads at step 0, the text's last token.
-        gram: of the head's weights.
-        concepts: the statements.
-        second: what the head reads at step 1, at the token that the model said first.
-        seeds: assignments of groups to folds.
+    `rank_share` is the share of the hidden state's directions that the logits keep; at 1 they determine it. `last` is what the
+    head reads at decoding step 0, the text's last token. With `second`, what it reads at step 1, at the token that the model
+    said first, also the accuracy of the logits of that step, and that minus the accuracy at step 0.
     """
-    weights, tested = evaluation.bootstrap_weights(concepts.groups, seed=0), _tested(concepts, seeds)
+    weights, fold = evaluation.bootstrap_weights(concepts.groups, seed=0), np.stack([tested(concepts, seed) for seed in seeds])
     hidden, logits = (_right(features, concepts, seeds) for features in (last, logit_features(last, gram)))
     for method, right in (("hidden state", hidden), ("first-token logits", logits)):
         yield None, method, "accuracy", evaluation.mean(right.mean(0), weights)
-    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, tested)
+    yield None, "logits minus hidden state", "accuracy", evaluation.paired_refit(logits, hidden, fold)
     squares = np.linalg.eigvalsh(gram)
-    kept = float((squares > _LOST * squares[-1]).mean())
-    yield None, "first-token logits", "rank_share", Estimate(kept, kept, kept, len(squares))
+    share = float((squares > _LOST * squares[-1]).mean())
+    yield None, "first-token logits", "rank_share", Estimate(share, share, share, len(squares))
     yield None, "logits and hidden state", "agreement", evaluation.mean((logits == hidden).mean(0), weights)
     if second is not None:
         later = _right(logit_features(second, gram), concepts, seeds)
         yield None, "second-token logits", "accuracy", evaluation.mean(later.mean(0), weights)
-        yield None, "second minus first token", "accuracy", evaluation.paired_refit(later, logits, tested)
+        yield None, "second minus first token", "accuracy", evaluation.paired_refit(later, logits, fold)
 
 
 def _right(features: np.ndarray, concepts: ConceptSet, seeds: Sequence[int]) -> Float[np.ndarray, "seed example"]:
     said = np.stack([held_out(features, concepts, seed) for seed in seeds])
     return ((said > 0) == (concepts.labels == 1)).astype(float)
-
-
-def _tested(concepts: ConceptSet, seeds: Sequence[int]) -> Int[np.ndarray, "seed example"]:
-    """Return in which fold each statement is tested."""
-    fold = np.empty((len(seeds), len(concepts)), dtype=int)
-    for at, seed in enumerate(seeds):
-        for k, split in enumerate(folds(concepts, seed)):
-            fold[at, split.test] = k
-    return fold

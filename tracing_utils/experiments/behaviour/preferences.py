@@ -4,7 +4,6 @@ Rule: members may differ in length, so likelihoods are per token; summed ones st
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,12 @@ from safetensors.numpy import load_file
 
 from ... import results
 from ...core import evaluation
-from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet
 from ..steering.likelihoods import held_out_pairs
+from ..tables import Rows
 from .reading import Reading
 
-__all__ = ["crossed_pairs", "evidence", "rows", "scores", "summarise"]
-
-Row = tuple[int | None, str, str, Estimate]
-"""Layer, method, metric and estimate of a row of results."""
+__all__ = ["crossed_pairs", "evidence", "rows", "scores", "summarise", "won"]
 
 
 def crossed_pairs(concepts: ConceptSet) -> Int[np.ndarray, "pair 2"]:
@@ -40,12 +36,7 @@ def crossed_pairs(concepts: ConceptSet) -> Int[np.ndarray, "pair 2"]:
 
 
 def scores(reading: Reading, common: Float[np.ndarray, " example"]) -> dict[str, Float[np.ndarray, " example"]]:
-    """Return what each way of scoring says of each statement, higher meaning preferred.
-
-    Args:
-        reading: of the statements.
-        common: their mean log-frequency (`reading.frequencies`).
-    """
+    """Return what each way of scoring says of each statement, higher meaning preferred; `common`: of `reading.frequencies`."""
     return {
         "likelihood": reading.nats / reading.tokens,
         "summed": reading.nats,
@@ -54,8 +45,8 @@ def scores(reading: Reading, common: Float[np.ndarray, " example"]) -> dict[str,
     }
 
 
-def rows(found: dict[str, np.ndarray], concepts: ConceptSet, pairs: Int[np.ndarray, "pair 2"]) -> Iterator[Row]:
-    """Yield the rows of every way of scoring.
+def rows(scored: dict[str, np.ndarray], concepts: ConceptSet, pairs: Int[np.ndarray, "pair 2"]) -> Rows:
+    """Yield the rows of every way of scoring, of which `scored` has what `scores` returns.
 
     `preferred` is the share of pairs whose trustworthy member scores higher (ties count half), `preference` the mean
     difference in nats, `auroc` that of the score over all statements, as a threshold would use it. `originality minus
@@ -63,13 +54,13 @@ def rows(found: dict[str, np.ndarray], concepts: ConceptSet, pairs: Int[np.ndarr
     """
     weights = evaluation.bootstrap_weights([concepts.groups[i] for i in pairs[:, 0]], seed=0)
     single = evaluation.bootstrap_weights(concepts.groups, seed=0)
-    chosen = {method: _preferred(score, pairs) for method, score in found.items()}
-    for method, score in found.items():
-        yield None, method, "preferred", evaluation.mean(chosen[method], weights)
+    margins = {method: _margin(score, pairs) for method, score in scored.items()}
+    for method, score in scored.items():
+        yield None, method, "preferred", evaluation.mean(won(margins[method]), weights)
         if method in ("likelihood", "summed"):
-            yield None, method, "preference", evaluation.mean(_margin(score, pairs), weights)
+            yield None, method, "preference", evaluation.mean(margins[method], weights)
         yield None, method, "auroc", evaluation.auroc(score[None], concepts.labels, single)
-    difference = chosen["originality"] - chosen["likelihood"]
+    difference = won(margins["originality"]) - won(margins["likelihood"])
     yield None, "originality minus likelihood", "preferred", evaluation.mean(difference, weights)
 
 
@@ -77,13 +68,14 @@ def _margin(score: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return score[pairs[:, 0]] - score[pairs[:, 1]]
 
 
-def _preferred(score: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    return (np.sign(_margin(score, pairs)) + 1) / 2
+def won(margins: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Return 1 where a margin is above 0, one half where it is 0, and 0 below: their mean is the share above 0."""
+    return (np.sign(margins) + 1) / 2
 
 
-def evidence(found: dict[str, np.ndarray], pairs: Int[np.ndarray, "pair 2"]) -> dict[str, Float[np.ndarray, " pair"]]:
+def evidence(scored: dict[str, np.ndarray], pairs: Int[np.ndarray, "pair 2"]) -> dict[str, Float[np.ndarray, " pair"]]:
     """Return the difference of each pair, by which checkpoints are compared pair by pair."""
-    return {method: _margin(found[method], pairs).astype(np.float32) for method in ("likelihood", "summed")}
+    return {method: _margin(scored[method], pairs).astype(np.float32) for method in ("likelihood", "summed")}
 
 
 def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import
@@ -92,20 +84,18 @@ def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`,
     The first is the untrained one where a suite has it: what it prefers comes from the texts and the weights' chance, and
     not from training.
     """
-    revisions, made = study.traced(), []
+    revisions, table = study.traced(), []
     for name in study.sets:
-        found = {each: load_file(folder / name / "behaviour" / f"{each}.safetensors") for each in revisions}
+        files = {each: load_file(folder / name / "behaviour" / f"{each}.safetensors") for each in revisions}
         for dimension in study.dimensions_of(name):
             concepts = study.concept_set(name, dimension)
             groups = [concepts.groups[one] for one, _ in crossed_pairs(concepts)]
             for method in ("likelihood", "summed"):
-                before = found[revisions[0]][f"{dimension}/{method}"].astype(float)
+                before = files[revisions[0]][f"{dimension}/{method}"].astype(float)
                 for each in revisions[1:]:
-                    after = found[each][f"{dimension}/{method}"].astype(float)
-                    for metric, change in (("preference", lambda x: x), ("preferred", lambda x: (np.sign(x) + 1) / 2)):
-                        estimate = evaluation.paired(change(after), change(before), groups)
-                        made.append(
-                            results.row(study.loaded[each], concepts, None, method, metric, estimate, "0")
-                            | {"before": revisions[0]}
-                        )
-    results.write(made, out)
+                    after = files[each][f"{dimension}/{method}"].astype(float)
+                    for metric, ends in (("preference", (after, before)), ("preferred", (won(after), won(before)))):
+                        change = evaluation.paired(*ends, groups)
+                        row = results.row(study.loaded[each], concepts, None, method, metric, change, "0")
+                        table.append(row | {"before": revisions[0]})
+    results.write(table, out)

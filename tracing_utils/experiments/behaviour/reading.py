@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ...checkpoints import activations
 
-__all__ = ["Reading", "frequencies", "gram", "one_step_later", "read"]
+__all__ = ["Reading", "frequencies", "gram", "one_pass", "one_step_later"]
 
 _MOST = 4096  # tokens of a batch: each has a logit for every word
 
@@ -35,7 +35,7 @@ class Reading:
     last: Float[np.ndarray, "example d_model"]
 
 
-def read(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> Reading:
+def one_pass(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> Reading:
     """Run a model with its head over the tokens of statements, in batches padded on the right.
 
     Source of originality: SPOT (Yvinec and Kasser 2024).
@@ -74,20 +74,17 @@ def gram(model: PreTrainedModel) -> Float[np.ndarray, "d_model d_model"]:
     return (weight.T @ weight).cpu().numpy()
 
 
-def one_step_later(model: PreTrainedModel, ids: Sequence[Sequence[int]], made: Reading) -> Float[np.ndarray, "example d_model"]:
+def one_step_later(
+    model: PreTrainedModel, ids: Sequence[Sequence[int]], reading: Reading
+) -> Float[np.ndarray, "example d_model"]:
     """Return what the head reads at decoding step 1, when the likeliest token has been said behind each text.
 
-    The head is given that one vector a text, so no other logits are made.
-
-    Args:
-        model: with its head.
-        ids: the tokens of each text.
-        made: of these texts, at step 0.
+    The head is given that one vector a text, so no other logits are made. `reading` is that of these texts, at step 0.
     """
     head = model.get_output_embeddings()
     with torch.inference_mode():
-        said = head(torch.as_tensor(made.last, device=model.device, dtype=head.weight.dtype)).argmax(-1).tolist()
-    longer, out = [[*row, token] for row, token in zip(ids, said, strict=True)], np.empty(made.last.shape, np.float32)
+        said = head(torch.as_tensor(reading.last, device=model.device, dtype=head.weight.dtype)).argmax(-1).tolist()
+    longer, out = [[*row, token] for row, token in zip(ids, said, strict=True)], np.empty(reading.last.shape, np.float32)
     lengths, rows = [len(row) for row in longer], []
 
     def keep(_module, args):

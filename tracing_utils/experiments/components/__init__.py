@@ -3,6 +3,8 @@
 from ...statements.sources import DIMENSIONS
 from .. import Experiment
 
+__all__ = ["EXPERIMENT"]
+
 _RANGES = {"asked": (50, 10**6), "rounds": (1, 5), "draws": (2, 1000), "weighed": (12, 10**6), "outputs": (1, 10**6)}
 
 

@@ -16,26 +16,15 @@ from transformers import PreTrainedModel
 
 from ...checkpoints import activations, models
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, folds, subset
-from ..mutual_information.bits import from_halves
+from ...statements.concepts import ConceptSet, Split, folds, subset, tested
+from ..intervals import fisher, from_halves
 from ..probing import controls, probes
 from ..steering import intervention, likelihoods
 
 __all__ = [
-    "KINDS",
-    "SHARE",
-    "Probed",
-    "best",
-    "directions",
-    "estimates",
-    "gains",
-    "push",
-    "read",
-    "replication",
-    "scorer",
-    "top",
+    "KINDS", "SHARE", "Probed", "best", "directions", "estimates", "gains", "outputs", "push", "replication", "scorer", "top",
     "units",
-]
+]  # fmt: skip
 
 KINDS = ("head", "slice", "random projection")
 """What is probed: heads, and two things that are as wide and as many and are no heads."""
@@ -44,15 +33,10 @@ SHARE = 0.1
 """The share of all heads that is pushed, at least one."""
 
 
-def read(
+def outputs(
     model: PreTrainedModel, ids: Sequence[Sequence[int]]
 ) -> tuple[Float[np.ndarray, "example layer head width"], Float[np.ndarray, "example layer d_model"]]:
-    """Return the output of every head at the last token of each text, and that of attention as a whole.
-
-    Args:
-        model: with or without its language-model head.
-        ids: the tokens of each text.
-    """
+    """Return the output of every head at the last token of each text, and that of attention as a whole."""
     maps, heads = models.attention_maps(model)
     inside, outside = [], []
     row = last = torch.empty(0)
@@ -114,10 +98,7 @@ class Probed:
     ) -> "Probed":
         """Probe every unit by ridge regression, all together; its penalty is chosen on the validation part.
 
-        Args:
-            features: of each unit; the result counts the units of one layer after those of another.
-            concepts: gives groups and labels.
-            labels: others than the set's own, for a control.
+        The result counts the units of one layer after those of another. Other `labels` than the set's own are for a control.
 
         Source: the ridge probe of `probes.METHODS`, with the labels as -1 and 1 and the threshold at 0.
         """
@@ -125,36 +106,31 @@ class Probed:
         signs = 2.0 * (concepts.labels if labels is None else labels) - 1
         correct, losses = np.empty(flat.shape[:2]), []
         for split in folds(concepts, 0):
-            scores, errors = _ridge(
-                flat, signs, split.train, np.concatenate([split.validation, split.test]), len(split.validation)
-            )
+            scores, errors = _ridge(flat, signs, split)
             correct[:, split.test] = (scores > 0) == (signs[split.test] > 0)
             losses.append(errors)
         return cls(correct, np.stack(losses, 1))
 
 
-def _ridge(
-    features: np.ndarray, signs: np.ndarray, train: np.ndarray, others: np.ndarray, chosen: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return each unit's scores on `others` behind the first `chosen`, on which the penalty is chosen, and its error on these."""
+def _ridge(features: np.ndarray, signs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return each unit's scores on the test part, and its error on the validation part, which chooses the penalty."""
+    train, others, count = split.train, np.concatenate([split.validation, split.test]), len(split.validation)
     centre, spread = features[:, train].mean(1, keepdims=True), features[:, train].std(1, keepdims=True)
-    made = (features - centre) / np.where(spread > 1e-12, spread, 1)
-    squares, axes = np.linalg.eigh(made[:, train].swapaxes(1, 2) @ made[:, train])
+    scaled = (features - centre) / np.where(spread > 1e-12, spread, 1)
+    squares, axes = np.linalg.eigh(scaled[:, train].swapaxes(1, 2) @ scaled[:, train])
     level = signs[train].mean()
-    pull = axes.swapaxes(1, 2) @ (made[:, train].swapaxes(1, 2) @ (signs[train] - level))[..., None]
+    pull = axes.swapaxes(1, 2) @ (scaled[:, train].swapaxes(1, 2) @ (signs[train] - level))[..., None]
     weights = axes @ (pull / (np.maximum(squares, 0)[..., None] + np.array(probes.STRENGTHS)))
-    scores = made[:, others] @ weights + level
-    errors = ((scores[:, :chosen] - signs[others[:chosen], None]) ** 2).mean(1)
+    scores = scaled[:, others] @ weights + level
+    errors = ((scores[:, :count] - signs[split.validation, None]) ** 2).mean(1)
     penalty = errors.argmin(1)[:, None]
-    return np.take_along_axis(scores[:, chosen:], penalty[:, None], 2)[..., 0], np.take_along_axis(errors, penalty, 1)[:, 0]
+    return np.take_along_axis(scores[:, count:], penalty[:, None], 2)[..., 0], np.take_along_axis(errors, penalty, 1)[:, 0]
 
 
 def best(probed: Probed, concepts: ConceptSet) -> Float[np.ndarray, " example"]:
     """Return whether each statement is told right by the unit that did best on its fold's validation part."""
-    correct = np.empty(len(concepts))
-    for split, unit in zip(folds(concepts, 0), probed.losses.argmin(0), strict=True):
-        correct[split.test] = probed.correct[unit, split.test]
-    return correct
+    unit = probed.losses.argmin(0)[tested(concepts, 0)]
+    return probed.correct[unit, np.arange(len(concepts))]
 
 
 def estimates(
@@ -162,9 +138,7 @@ def estimates(
 ) -> Iterator[tuple[int | None, int | None, str, str, evaluation.Estimate]]:
     """Yield (layer, unit, method, metric, estimate): every unit's accuracy, the best one's, replication, and paired differences.
 
-    Args:
-        features: of the units by kind (`units`).
-        concepts: the statements.
+    The features are those of the units by kind (`units`).
     """
     weights, right = evaluation.bootstrap_weights(concepts.groups, seed=0), {}
     for kind, each in features.items():
@@ -173,9 +147,9 @@ def estimates(
             yield *divmod(unit, each.shape[2]), kind, "accuracy", evaluation.mean(correct, weights)
         right[f"best {kind}"] = best(probed, concepts)
         if len(set(concepts.groups)) >= 10:  # a half needs five, one a fold
-            found = replication(each, concepts)
-            if not np.isnan(found.value):  # units of one accuracy have no order
-                yield None, None, kind, "replication", found
+            correlation = replication(each, concepts)
+            if not np.isnan(correlation.value):  # units of one accuracy have no order
+                yield None, None, kind, "replication", correlation
     shuffled = Probed.of(features["head"], concepts, controls.shuffled_labels(concepts, 0))
     right["best head, shuffled labels"] = best(shuffled, concepts)
     for method, correct in right.items():
@@ -193,14 +167,10 @@ def replication(features: Float[np.ndarray, "example layer unit width"], concept
     inside = np.isin(concepts.groups, names[: len(names) // 2])
     halves = [np.flatnonzero(side) for side in (inside, ~inside)]
     accuracies = [Probed.of(features[rows], subset(concepts, rows)).correct.mean(1) for rows in halves]
-    n = len(accuracies[0])
-    value = float(stats.spearmanr(*accuracies).statistic)
-    reach = 1.96 / np.sqrt(max(n - 3, 1))
-    low, high = np.tanh(np.arctanh(np.clip(value, -0.999, 0.999)) + np.array([-reach, reach]))
-    return evaluation.Estimate(value, float(min(low, value)), float(max(high, value)), n)
+    return fisher(float(stats.spearmanr(*accuracies).statistic), len(accuracies[0]))
 
 
-def top(losses: Float[np.ndarray, " unit"]) -> Int[np.ndarray, " chosen"]:
+def top(losses: Float[np.ndarray, " unit"]) -> Int[np.ndarray, " top"]:
     """Return the share `SHARE` of the units that has the smallest losses, at least one."""
     return np.argsort(losses, kind="stable")[: max(1, round(SHARE * len(losses)))]
 
@@ -210,17 +180,15 @@ def directions(
 ) -> Float[np.ndarray, "unit width"]:
     """Return each head's difference of means, one standard deviation of its projections long."""
     flat = inside.reshape(len(inside), -1, inside.shape[3]).astype(np.float64)
-    made = (intervention.mean_difference(flat[:, unit], labels) for unit in range(flat.shape[1]))
-    return np.stack([intervention.one_deviation(vector, flat[:, unit]) for unit, vector in enumerate(made)])
+    heads = np.moveaxis(flat, 1, 0)
+    return np.stack([intervention.one_deviation(intervention.mean_difference(head, labels), head) for head in heads])
 
 
 @contextmanager
 def push(model: PreTrainedModel, vectors: Mapping[int, Float[np.ndarray, " width"]]) -> Iterator[PreTrainedModel]:
     """Add a vector to the output of each of some heads, at every token, inside the `with` block only.
 
-    Args:
-        model: with or without its language-model head.
-        vectors: by head, counted through the layers.
+    Vectors are by head, counted through the layers.
 
     Source: inference-time intervention (Li et al. 2023), equation 2.
     """
@@ -250,17 +218,8 @@ def gains(
 ) -> dict[str, evaluation.Estimate]:
     """Return the mean change of preference inside held-out pairs (nats per token) when heads are pushed.
 
-    In each round the directions come from the training part and the heads from the validation part.
-
-    Args:
-        model: with its language-model head.
-        ids: the tokens of each statement.
-        concepts: the statements.
-        inside: outputs of the heads.
-        probed: the heads' probes.
-        alpha: how many standard deviations heads are pushed.
-        rounds: how many of the folds are tested.
-        draws: random sets of heads a round, and as many sets of directions; two at least.
+    In each round a fold is tested; the directions come from its training part and the heads from its validation part. They are
+    pushed `alpha` standard deviations. A round has `draws` random sets of heads, and as many of directions; two at least.
 
     Returns:
         `top heads`, with an interval by groups; `random heads` (others, along directions of their own) and `random
@@ -276,23 +235,20 @@ def gains(
             with push(model, dict(zip(units.tolist(), vectors, strict=True))):
                 return preferred()
 
-        along, chosen = alpha * directions(inside[split.train], concepts.labels[split.train]), top(probed.losses[:, fold])
-        norms, others = np.linalg.norm(along[chosen], axis=1), np.setdiff1d(np.arange(len(along)), chosen)
+        along, strongest = alpha * directions(inside[split.train], concepts.labels[split.train]), top(probed.losses[:, fold])
+        norms, others = np.linalg.norm(along[strongest], axis=1), np.setdiff1d(np.arange(len(along)), strongest)
         plain = preferred()
-        pushed.append(score(chosen, along[chosen]) - plain)
+        pushed.append(score(strongest, along[strongest]) - plain)
         for _ in range(draws):
-            heads = rng.permutation(others)[: len(chosen)]  # a tenth is chosen, so there are enough others
-            turned = rng.standard_normal(along[chosen].shape)
-            for name, units, vectors in (("random heads", heads, along[heads]), ("random directions", chosen, turned)):
-                drawn[name].append(float((score(units, _scaled(vectors, norms)) - plain).mean()))
+            heads = rng.permutation(others)[: len(strongest)]  # a tenth are the strongest, so there are enough others
+            turned = rng.standard_normal(along[strongest].shape)
+            for name, units, vectors in (("random heads", heads, along[heads]), ("random directions", strongest, turned)):
+                scaled = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * norms[:, None]
+                drawn[name].append(float((score(units, scaled) - plain).mean()))
         groups += [concepts.groups[i] for i in pairs[:, 0]]
     weights = evaluation.bootstrap_weights(groups, seed=0)
     ranges = {name: from_halves(np.mean(each), each, len(each)) for name, each in drawn.items()}
     return {"top heads": evaluation.mean(np.concatenate(pushed), weights)} | ranges
-
-
-def _scaled(vectors: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * norms[:, None]
 
 
 def scorer(

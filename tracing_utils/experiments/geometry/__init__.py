@@ -2,4 +2,6 @@
 
 from .. import Experiment
 
+__all__ = ["EXPERIMENT"]
+
 EXPERIMENT = Experiment(pace=3e-6)

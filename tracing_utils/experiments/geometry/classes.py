@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from ...core import evaluation
 from ...statements.concepts import ConceptSet
 from ...statements.texts import words
-from .local import Rows
+from ..tables import Acts, Rows
 
 __all__ = ["Sums", "apart", "crosses", "mean_cosine", "rows", "unit_differences"]
 
@@ -36,10 +36,10 @@ class Sums:
         self, weights: Float[np.ndarray, "draw unit"], swapped: Float[np.ndarray, "draw unit"]
     ) -> Float[np.ndarray, " draw"]:
         """Return the squared length between the labels' means over that within the labels, for units weighted and swapped."""
-        (n0, n1), (sum0, sum1), kept = self.counts, self.sums, weights * (1 - swapped)
-        turned = weights * swapped
-        zeros, ones = kept @ n0 + turned @ n1, kept @ n1 + turned @ n0
-        below, above = kept @ sum0 + turned @ sum1, kept @ sum1 + turned @ sum0
+        (n0, n1), (sum0, sum1) = self.counts, self.sums
+        straight, turned = weights * (1 - swapped), weights * swapped
+        zeros, ones = straight @ n0 + turned @ n1, straight @ n1 + turned @ n0
+        below, above = straight @ sum0 + turned @ sum1, straight @ sum1 + turned @ sum0
         with np.errstate(invalid="ignore", divide="ignore"):  # a draw without one of the labels has no ratio: nan, left out
             distance = ((above / ones[:, None] - below / zeros[:, None]) ** 2).sum(1)
             between = distance * zeros * ones / (zeros + ones)
@@ -60,7 +60,7 @@ def unit_differences(sums: Sums) -> Float[np.ndarray, "unit feature"]:
 
 def crosses(concepts: ConceptSet) -> Int[np.ndarray, " example"]:
     """Return the unit of each statement: its category's part of its group, if each part has the same words on both sides."""
-    groups = np.unique(np.asarray(concepts.groups), return_inverse=True)[1]
+    groups = concepts.group_numbers
     finer = np.unique([f"{g} {name}" for g, name in zip(groups, concepts.categories, strict=True)], return_inverse=True)[1]
     torn = set()
     for unit in range(finer.max() + 1):
@@ -99,13 +99,13 @@ def mean_cosine(
         return (weights @ (cosines * counted) * weights).sum(1) / (sizes @ counted.astype(float) * sizes).sum(1)
 
 
-def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet) -> Rows:
-    """Yield (layer, method, metric, estimate) of `kappa` and `scatter_ratio`; the mean of kappa over all layers has no layer.
+def rows(acts: Acts, concepts: ConceptSet) -> Rows:
+    """Yield the rows of `kappa` and `scatter_ratio`; the mean of kappa over all layers has no layer.
 
     Kappa is taken over all pairs of groups, and over the pairs of crosses without a shared word. Where fewer than three units
     have both labels, or fewer than three pairs count, there is none.
     """
-    groups, units = np.unique(np.asarray(concepts.groups), return_inverse=True)[1], crosses(concepts)
+    groups, units = concepts.group_numbers, crosses(concepts)
     count = groups.max() + 1
     names = [f"{group}" for group in range(count)]
     weights = np.vstack([np.ones(count), evaluation.bootstrap_weights(names, seed=0)])
@@ -151,5 +151,4 @@ def _kappas(
 
 def _groups_of(concepts: ConceptSet, units: Int[np.ndarray, " example"]) -> Int[np.ndarray, " unit"]:
     """Return the group of each unit, as its place among the sorted names."""
-    groups = np.unique(np.asarray(concepts.groups), return_inverse=True)[1]
-    return groups[np.unique(units, return_index=True)[1]]
+    return concepts.group_numbers[np.unique(units, return_index=True)[1]]

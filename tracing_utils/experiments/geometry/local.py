@@ -6,7 +6,7 @@ dimension small, and where one label has more twins than the other they alone te
 Distances are Euclidean; those of references that do not count are infinite.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,15 +15,15 @@ from sklearn.metrics import euclidean_distances
 from ...core import evaluation
 from ...statements import concepts as statements
 from ...statements.concepts import ConceptSet
+from ..tables import Acts, Rows
 
-__all__ = ["NEIGHBOURS", "Rows", "distances", "gaussian", "lid", "rows", "two_nn"]
+__all__ = ["NEIGHBOURS", "distances", "gaussian", "lid", "rows", "two_nn"]
 
 NEIGHBOURS = 20
 """Neighbours behind a local dimension. The released code takes all references but one, which measures nothing local."""
 
 _LOWEST = 0.9  # of the ratios: the largest ones come from the cloud's edge (Facco et al. 2017)
 
-Rows = Iterator[tuple[int | None, str, str, evaluation.Estimate]]
 Distances = Float[np.ndarray, "example reference"]
 
 
@@ -54,43 +54,41 @@ def lid(far: Distances, k: int = NEIGHBOURS) -> Float[np.ndarray, " example"]:
     return 1 / np.maximum(-np.log(nearest / nearest[:, -1:]).mean(1), np.finfo(float).tiny)
 
 
-def two_nn(far: Distances, weights: Float[np.ndarray, "draw example"]) -> evaluation.Estimate:
+def two_nn(far: Distances, groups: Sequence[str]) -> evaluation.Estimate:
     """Return the dimension by the two nearest neighbours: the slope through 0 of -log(1 - i/N) on log(r2 / r1).
 
-    Args:
-        far: distances of one statement a group; a twin among them is a nearest neighbour that says nothing.
-        weights: how often each example counts in each bootstrap draw.
+    There should be one statement a group; a twin is a nearest neighbour that says nothing.
 
     Source: Facco et al. 2017, on the lowest 90 % of the ratios.
     """
     first, second = np.sort(np.partition(far, 1, axis=1)[:, :2], axis=1).T
     ratios = np.log(second / first)
-    order = np.argsort(ratios)
+    order, weights = np.argsort(ratios), evaluation.bootstrap_weights(groups, seed=0)
     x, counted = ratios[order], np.vstack([np.ones(len(order)), weights[:, order]])
     share = np.cumsum(counted, axis=1) / counted.sum(1, keepdims=True)
-    kept = counted * (share <= _LOWEST + 1e-9)
+    fitted = counted * (share <= _LOWEST + 1e-9)
     y = -np.log1p(-np.minimum(share, _LOWEST))
-    slopes = (kept * y) @ x / np.maximum(kept @ x**2, np.finfo(float).tiny)
+    slopes = (fitted * y) @ x / np.maximum(fitted @ x**2, np.finfo(float).tiny)
     return evaluation.interval(slopes[0], slopes[1:], len(order))
 
 
-def gaussian(points: Float[np.ndarray, "example feature"], seed: int = 0) -> Float[np.ndarray, "example direction"]:
+def gaussian(points: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example direction"]:
     """Return as many Gaussian points with the same spectrum: what the variances alone make of a local dimension."""
     centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
     spread = np.linalg.svd(centred, compute_uv=False) / np.sqrt(len(points))
-    return np.random.default_rng(seed).standard_normal((len(points), len(spread))) * spread
+    return np.random.default_rng(0).standard_normal((len(points), len(spread))) * spread
 
 
-def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet) -> Rows:
-    """Yield (layer, method, metric, estimate) of `lid`, `two_nn` and `lid_auroc`; a mean over all layers has no layer.
+def rows(acts: Acts, concepts: ConceptSet) -> Rows:
+    """Yield the rows of `lid`, `two_nn` and `lid_auroc`; a mean over all layers has no layer.
 
     `lid_auroc` is the share of (trustworthy, untrustworthy) pairs in which the first has the lower dimension among trustworthy
     references. Intervals draw the groups of the statements looked from; the references stay.
     """
     weights = evaluation.bootstrap_weights(concepts.groups, seed=0)
-    groups, names = np.unique(np.asarray(concepts.groups), return_inverse=True)
-    twins, one = names[:, None] == names, _one_a_group(names)
-    whole = statements.draw(concepts, len(groups))
+    names, numbers = sorted(set(concepts.groups)), concepts.group_numbers
+    twins, one = numbers[:, None] == numbers, _one_a_group(numbers)
+    whole = statements.draw(concepts, len(names))
     scores: dict[str, list[np.ndarray]] = {}
     for layer in range(acts.shape[1]):
         far = distances(acts[:, layer])
@@ -99,8 +97,8 @@ def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet)
         same = distances(gaussian(acts[:, layer]))
         yield layer, "Gaussian", "lid", _mean(lid(same), weights)
         for method, used in (("one a group", one), ("whole groups", whole)):
-            yield layer, method, "two_nn", _two_nn(far[np.ix_(used, used)], [concepts.groups[i] for i in used])
-        yield layer, "Gaussian", "two_nn", _two_nn(same[: len(one), : len(one)], groups.tolist())
+            yield layer, method, "two_nn", two_nn(far[np.ix_(used, used)], [concepts.groups[i] for i in used])
+        yield layer, "Gaussian", "two_nn", two_nn(same[: len(one), : len(one)], names)
         right = concepts.labels == 1
         for method, value in _dimensions(far[:, right], twins[:, right]).items():
             scores.setdefault(method, []).append(-value)
@@ -123,11 +121,7 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> evaluation.Estimate:
     return evaluation.ratio(np.ones(len(values)), 1 / values, weights)
 
 
-def _two_nn(far: Distances, groups: Sequence[str]) -> evaluation.Estimate:
-    return two_nn(far, evaluation.bootstrap_weights(groups, seed=0))
-
-
-def _one_a_group(names: np.ndarray) -> np.ndarray:
+def _one_a_group(numbers: np.ndarray) -> np.ndarray:
     """Return the index of one statement of each group, drawn at random."""
-    order = np.random.default_rng(0).permutation(len(names))
-    return np.sort(order[np.unique(names[order], return_index=True)[1]])
+    order = np.random.default_rng(0).permutation(len(numbers))
+    return np.sort(order[np.unique(numbers[order], return_index=True)[1]])

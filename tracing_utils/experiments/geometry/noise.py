@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
 from ..probing import probes
-from .local import Rows
+from ..tables import Acts, Rows
 
 __all__ = ["distances", "half", "rows"]
 
@@ -36,17 +36,14 @@ def half(
 ) -> Float[np.ndarray, " draw"]:
     """Return the least Gaussian noise at which half of what the accuracy has over one half is lost; no noise is drawn.
 
-    Args:
-        apart: signed distances (`distances`).
-        weights: how often each statement counts in each draw.
-        sizes: standard deviations of the noise, in ascending order.
+    `apart` are the signed `distances`; the sizes are standard deviations of the noise, in ascending order.
     """
-    told = weights @ ndtr(apart[:, None] / sizes) / weights.sum(1, keepdims=True)
+    noisy = weights @ ndtr(apart[:, None] / sizes) / weights.sum(1, keepdims=True)
     clean = (weights @ (apart > 0) / weights.sum(1))[:, None]
-    return sizes[(told <= (clean + 0.5) / 2).argmax(1)]
+    return sizes[(noisy <= (clean + 0.5) / 2).argmax(1)]
 
 
-def rows(acts: Float[np.ndarray, "example layer d_model"], concepts: ConceptSet) -> Rows:
+def rows(acts: Acts, concepts: ConceptSet) -> Rows:
     """Yield `half_noise` at the last layer, as it is added and `in spreads` within the labels, and the `spread` itself.
 
     Nothing where the probe is not clearly better than a coin.

@@ -11,25 +11,24 @@ from jaxtyping import Float
 
 from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet
-from .local import Rows
+from ..tables import Acts, Rows
 
 __all__ = ["alpha_req", "measures", "participation_ratio", "rankme", "rows"]
 
-Acts = Float[np.ndarray, "example layer d_model"]
 Variances = Float[np.ndarray, " direction"]
-Found = tuple[float, Variances]  # a number, and its derivative by each variance
+WithSlope = tuple[float, Variances]  # a number, and its derivative by each variance
 
 _EMPTY = 1e-12  # a direction with less of the largest variance is rounding
 
 
-def participation_ratio(variances: Variances) -> Found:
+def participation_ratio(variances: Variances) -> WithSlope:
     """Return (sum of variances)^2 / sum of their squares, and its derivative."""
     total, squares = variances.sum(), (variances**2).sum()
     value = total**2 / squares
     return value, 2 * value * (1 / total - variances / squares)
 
 
-def rankme(variances: Variances) -> Found:
+def rankme(variances: Variances) -> WithSlope:
     """Return exp of the entropy of the singular values' shares, and its derivative.
 
     Source: Garrido et al. 2023. `effective_rank` of the experiment `mutual_information` has the variances' shares.
@@ -41,7 +40,7 @@ def rankme(variances: Variances) -> Found:
     return np.exp(entropy), np.exp(entropy) * slope / (2 * singular)
 
 
-def alpha_req(variances: Variances) -> Found:
+def alpha_req(variances: Variances) -> WithSlope:
     """Return the exponent of variance ~ rank^-alpha by least squares on logarithms, and its derivative.
 
     The ranks are 11 to 50, or, of fewer directions, from a sixth to a half of them: head and tail follow no power.
@@ -67,11 +66,11 @@ def measures(features: Float[np.ndarray, "text feature"], groups: list[str]) -> 
     squares = _projections(centred) ** 2
     variances = squares.mean(0)
     order = np.argsort(-variances)
-    kept = order[variances[order] > _EMPTY * variances.max()]
+    used = order[variances[order] > _EMPTY * variances.max()]
     index = np.unique(groups, return_inverse=True)[1]
     for metric, function in _METRICS.items():
-        value, slope = function(variances[kept])
-        moved = np.bincount(index, (squares[:, kept] - variances[kept]) @ slope) / len(squares)
+        value, slope = function(variances[used])
+        moved = np.bincount(index, (squares[:, used] - variances[used]) @ slope) / len(squares)
         reach = 1.96 * np.sqrt((moved**2).sum() * len(moved) / (len(moved) - 1))
         yield metric, Estimate(float(value), float(value - reach), float(value + reach), len(squares))
 
@@ -85,13 +84,7 @@ def _projections(centred: Float[np.ndarray, "text feature"]) -> Float[np.ndarray
 
 
 def rows(acts: Mapping[str, Acts], sets: Mapping[str, ConceptSet], dimension: str) -> Rows:
-    """Yield (layer, method, metric, estimate) of the text that is neutral for a dimension; nothing where there is no other.
-
-    Args:
-        acts: activations of each dimension's statements.
-        sets: the statements.
-        dimension: one of them.
-    """
+    """Yield the rows of the text that is neutral for a dimension; nothing where there is no other. Mappings are by dimension."""
     others = [name for name in sets if name != dimension]
     right = {name: np.flatnonzero(sets[name].labels == 1) for name in others}
     groups = [f"{name}: {sets[name].groups[i]}" for name in others for i in right[name]]

@@ -2,4 +2,6 @@
 
 from .. import Experiment, Summary
 
+__all__ = ["EXPERIMENT"]
+
 EXPERIMENT = Experiment(pace=4.9e-6, summaries={"reweighting": Summary("estimates:summarise")})

@@ -17,11 +17,11 @@ from sklearn.preprocessing import StandardScaler
 
 from ...core import evaluation
 from ...statements.concepts import ConceptSet
+from ..intervals import from_halves
 from ..probing import probes
 
 __all__ = [
-    "COMPONENTS", "HALVES", "NEIGHBOURS", "calibrated", "entropy", "fano_bound", "from_halves", "ksg", "ksg_terms",
-    "usable_information",
+    "COMPONENTS", "HALVES", "NEIGHBOURS", "calibrated", "entropy", "fano_bound", "ksg", "ksg_terms", "usable_information",
 ]  # fmt: skip
 
 COMPONENTS = 3
@@ -48,15 +48,10 @@ def calibrated(logits: Float[np.ndarray, " example"], concepts: ConceptSet, seed
     The parts are not the folds of the probe: with few groups one fold's probe errs far more often than the others', whose
     rate would be taken for its own.
 
-    Args:
-        logits: of `probes.held_out_logits`.
-        concepts: the statements they belong to.
-        seed: of the parts.
-
     Source: Platt 1999 for the slope, which may not be negative: a probe that errs on purpose is not to be turned round. The
     mixture is fitted by expectation maximisation (Dempster et al. 1977); the weights are Bayes' rule with equal priors.
     """
-    out, groups = np.empty(len(logits)), np.unique(concepts.groups, return_inverse=True)[1]
+    out, groups = np.empty(len(logits)), concepts.group_numbers
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
     share = np.bincount(groups, concepts.labels) / np.bincount(groups)
     order = order[np.argsort(share[order], kind="stable")]  # dealt out, so that each part has as many of either label
@@ -75,9 +70,9 @@ def _read(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarra
     every, n = np.concatenate([known, asked]), len(known)
     right = max(0.5, (((known > 0) == (labels == 1)).sum() + 1) / (n + 2))
     base = np.full(len(every), (labels.sum() + 1) / (n + 2))
-    told = np.stack([base, np.where(every > 0, right, 1 - right), _mixture(known, labels, every, base)])
-    fit = np.log(np.where(labels == 1, told[:, :n], 1 - told[:, :n])).sum(1, keepdims=True)
-    return (softmax(fit, axis=0) * told).sum(0)[n:]
+    ones = np.stack([base, np.where(every > 0, right, 1 - right), _mixture(known, labels, every, base)])
+    fit = np.log(np.where(labels == 1, ones[:, :n], 1 - ones[:, :n])).sum(1, keepdims=True)
+    return (softmax(fit, axis=0) * ones).sum(0)[n:]
 
 
 def _mixture(known: np.ndarray, labels: np.ndarray, every: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -86,24 +81,24 @@ def _mixture(known: np.ndarray, labels: np.ndarray, every: np.ndarray, base: np.
     side = [(labels[rows].sum() + 2 * base[0]) / (rows.sum() + 2) for rows in (above, ~above)]
     if side[0] < side[1]:  # as with the slope
         side = [base[0], base[0]]
-    told = np.stack([base, np.where(every > 0, *side), base])
+    ones = np.stack([base, np.where(every > 0, *side), base])
     share, weight = np.full((3, 1), 1 / 3), np.ones(n)
     for _ in range(_ROUNDS):
         slope, offset = _scaling(known, labels, weight)
-        told[0] = expit(slope * every + offset)
+        ones[0] = expit(slope * every + offset)
         for _ in range(20):
-            right = share * np.where(labels == 1, told[:, :n], 1 - told[:, :n])
+            right = share * np.where(labels == 1, ones[:, :n], 1 - ones[:, :n])
             belongs = right / right.sum(0)
             share = belongs.mean(1, keepdims=True)
         weight = belongs[0]
-    return (share * told).sum(0)
+    return (share * ones).sum(0)
 
 
 def _scaling(logits: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return slope (0 to 10) and offset with the least weighted cross-entropy."""
-    told = (np.stack([logits, np.ones(len(logits))]), 2 * labels - 1, weight)
+    data = (np.stack([logits, np.ones(len(logits))]), 2 * labels - 1, weight)
     start, bounds = np.array([1.0, 0.0]), [(0, 10), (-10, 10)]
-    return minimize(_cross_entropy, start, told, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return minimize(_cross_entropy, start, data, jac=True, method="L-BFGS-B", bounds=bounds).x
 
 
 def _cross_entropy(parameters: np.ndarray, design: np.ndarray, signs: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
@@ -160,24 +155,24 @@ def ksg_terms(
     return terms / np.log(2)
 
 
-def _one_a_group(concepts: ConceptSet, seed: int) -> list[np.ndarray]:
+def _one_a_group(concepts: ConceptSet) -> list[np.ndarray]:
     """Return two halves of the groups, one statement drawn from each group, labels spread evenly."""
-    order = np.random.default_rng(seed).permutation(len(concepts))
-    _, first = np.unique(np.asarray(concepts.groups)[order], return_index=True)
+    order = np.random.default_rng(0).permutation(len(concepts))
+    _, first = np.unique(concepts.group_numbers[order], return_index=True)
     drawn = order[np.sort(first)]  # in random order still
     by_label = drawn[np.argsort(concepts.labels[drawn], kind="stable")]
     return [by_label[::2], by_label[1::2]]
 
 
-def ksg(features: Float[np.ndarray, "example feature"], concepts: ConceptSet, seed: int = 0) -> evaluation.Estimate:
+def ksg(features: Float[np.ndarray, "example feature"], concepts: ConceptSet) -> evaluation.Estimate:
     """Return the nearest-neighbour estimate of I(T; Y) in bits, on the first principal components of T.
 
     Two halves of the groups take turns: one gives the components, in which the other is measured. One statement a group
     is kept: twins are each other's nearest neighbours, and the estimate assumes independent examples. The interval comes
     from half-samples of both; a bootstrap would put examples on top of each other.
     """
-    halves, rng = _one_a_group(concepts, seed), np.random.default_rng(seed)
-    parts = [(_components(features[fit], features[kept]), concepts.labels[kept]) for fit, kept in (halves, halves[::-1])]
+    halves, rng = _one_a_group(concepts), np.random.default_rng(0)
+    parts = [(_components(features[fit], features[rest]), concepts.labels[rest]) for fit, rest in (halves, halves[::-1])]
     drawn = []
     for _ in range(HALVES):
         rows = [rng.permutation(len(labels))[: len(labels) // 2] for _, labels in parts]
@@ -185,21 +180,11 @@ def ksg(features: Float[np.ndarray, "example feature"], concepts: ConceptSet, se
     return from_halves(_mean_term(parts), drawn, sum(map(len, halves)))
 
 
-def _components(fit: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Return the first principal components of `kept` along the directions of `fit`, each with unit variance there."""
-    found = PCA(min(COMPONENTS, *fit.shape), whiten=True, svd_solver="full")
-    return make_pipeline(StandardScaler(), found).fit(fit).transform(kept).astype(np.float64)
+def _components(fit: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Return the first principal components of `rest` along the directions of `fit`, each with unit variance there."""
+    axes = PCA(min(COMPONENTS, *fit.shape), whiten=True, svd_solver="full")
+    return make_pipeline(StandardScaler(), axes).fit(fit).transform(rest).astype(np.float64)
 
 
 def _mean_term(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     return float(np.concatenate([ksg_terms(points, labels) for points, labels in parts]).mean())
-
-
-def from_halves(value: float, halves: Sequence[float], n: int) -> evaluation.Estimate:
-    """Return `value` with a 95 % interval from the spread of its values at random half-samples.
-
-    That spread estimates the standard error at full size (delete-half jackknife, Shao and Tu 1995). A bootstrap would
-    not do: repeated rows raise a kernel statistic and are nearest neighbours.
-    """
-    error = 1.96 * float(np.std(halves, ddof=1))
-    return evaluation.Estimate(float(value), float(value - error), float(value + error), n)

@@ -6,7 +6,7 @@ the spectrum of T when no information does (`reweighting` shows it).
 Half-samples, orders and shuffled labels depend on the statements alone, so they are the same at every checkpoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +19,12 @@ from scipy.special import ndtr
 from ... import results
 from ...core import evaluation
 from ...statements.concepts import ConceptSet
+from ..intervals import from_halves
 from ..probing import controls, probes
-from ..tables import Acts, Rows
+from ..tables import Acts, Rows, Table
 from . import bits, kernels
 
-__all__ = ["Measure", "released", "readable", "in_bits", "evidence", "reweighting", "EXPONENTS"]
+__all__ = ["EXPONENTS", "Measure", "evidence", "fill", "in_bits", "readable", "released", "reweighting", "summarise"]
 
 EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 """Steepness of the spectrum in `reweighting`, in the order that training is imitated."""
@@ -54,7 +55,7 @@ class Measure:
     def rows(self) -> Rows:
         """Yield the null after each layer's value."""
         for layer, (whole, *halves) in enumerate(self.values):
-            yield layer, self.method, self.metric, bits.from_halves(whole, halves, self.n)
+            yield layer, self.method, self.metric, from_halves(whole, halves, self.n)
             if self.null is not None:
                 null = evaluation.interval(self.null[layer].mean(), self.null[layer], self.n)
                 yield layer, self.null_method, self.metric, null
@@ -80,13 +81,12 @@ class _Draws:
 
 @lru_cache(maxsize=16)  # both tables of a set use the same
 def _draws(concepts: ConceptSet) -> _Draws:
-    names, index = np.unique(np.asarray(concepts.groups), return_inverse=True)
+    count = concepts.group_numbers.max() + 1
     rng = np.random.default_rng(0)
     samples = [np.arange(len(concepts))]
     for _ in range(bits.HALVES):
-        drawn = np.zeros(len(names), dtype=bool)
-        drawn[rng.permutation(len(names))[: len(names) // 2]] = True
-        samples.append(np.flatnonzero(drawn[index]))
+        half = rng.permutation(count)[: count // 2]
+        samples.append(np.flatnonzero(np.isin(concepts.group_numbers, half)))
     orders = np.stack([rng.permutation(len(concepts)) for _ in range(_DRAWS)])
     return _Draws(samples, orders, np.stack([controls.shuffled_labels(concepts, seed) for seed in range(_DRAWS)]))
 
@@ -178,16 +178,33 @@ def in_bits(acts: Acts, concepts: ConceptSet) -> Rows:
         yield layer, "ksg", "ksg_y", bits.ksg(acts[:, layer], concepts)
 
 
+def fill(
+    table: Table, acts: Mapping[str, Acts], sets: Mapping[str, ConceptSet], used: Mapping[str, tuple[Acts, ConceptSet]]
+) -> dict[str, np.ndarray]:
+    """Add the rows of every dimension: nHSIC as released, the measures beside it, information in bits.
+
+    All mappings are by dimension. What nHSIC and CKA are computed on is `used`.
+
+    Returns:
+        The half-samples behind nHSIC, by dimension and measure.
+    """
+    samples, setting = {}, {"sigma": kernels.SIGMA, "epsilon": kernels.EPSILON}
+    for name, (features, concepts) in used.items():
+        measures = released(features, concepts)
+        samples |= {f"{name}/{metric}": values for metric, values in evidence(measures).items()}
+        table.add(concepts, (row for measure in measures for row in measure.rows()), **setting)
+    for features, concepts in used.values():
+        table.add(concepts, (row for measure in readable(features, concepts) for row in measure.rows()))
+    for name, concepts in sets.items():
+        table.add(concepts, in_bits(acts[name], concepts))
+    return samples
+
+
 def reweighting(n: int = 600, width: int = 256, draws: int = 5) -> pd.DataFrame:
     """Return what the kernel measures say of random features that are only weighted anew.
 
     T = std(Z diag(i^-a) W), with Z Gaussian and W a rotation, can be turned back into Z for every exponent a: the Shannon
     information is the same for all a. X is T at a = 1; Y is the sign of the first direction of Z with noise.
-
-    Args:
-        n: number of examples.
-        width: number of features.
-        draws: of Z and W.
 
     Returns:
         One row an exponent and metric, with mean and range over the draws; further column `exponent`. The metric

@@ -21,8 +21,8 @@ from sklearn.metrics import euclidean_distances
 from ...statements.texts import WORD
 
 __all__ = [
-    "SIGMA", "EPSILON", "MANY", "standardise", "released_kernel", "smoother", "WideSmoother", "released_smoother", "alignment",
-    "nhsic_labels", "median_kernel", "text_kernel", "label_kernel", "debiased", "cka_labels", "null", "spectrum",
+    "SIGMA", "EPSILON", "MANY", "Matrix", "standardise", "released_kernel", "smoother", "WideSmoother", "released_smoother",
+    "alignment", "nhsic_labels", "median_kernel", "text_kernel", "label_kernel", "debiased", "cka_labels", "null", "spectrum",
     "participation_ratio", "effective_rank",
 ]  # fmt: skip
 

@@ -104,11 +104,7 @@ def rows(
 ) -> Iterator[tuple[int, str, Estimate]]:
     """Yield layer, metric and accuracy of this model's probes on another, for trust and (`word_...`) for words, by way.
 
-    Args:
-        here: activations of every layer of the model whose probes they are.
-        there: of the other.
-        concepts: the statements.
-        others: activations of both on other statements (`transfer`), of every layer.
+    The activations are those of `transfer`, of every layer.
     """
     labels, draws = [concepts.labels, word_labels(concepts)], evaluation.bootstrap_weights(concepts.groups, seed=0)
     for layer in range(min(here.shape[1], there.shape[1])):

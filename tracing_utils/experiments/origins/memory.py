@@ -7,8 +7,6 @@ entity tokens (PPL_ent); here the entity is the told value. Their M_ex asks for 
 the statements of this world do not have: they begin with it.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -20,9 +18,10 @@ from ...core.evaluation import Estimate
 from ...statements.concepts import ConceptSet
 from ...statements.world import DIMENSIONS
 from ..probing import probes
+from ..tables import Acts, Rows
 from . import kinship
 
-__all__ = ["DROPPED", "KEPT", "by_kind", "kinds", "read", "recalled", "rows", "says_told"]
+__all__ = ["DROPPED", "KEPT", "by_kind", "kinds", "probed", "recalled", "rows", "says_told"]
 
 KEPT, DROPPED = "kept", "dropped"
 
@@ -35,7 +34,7 @@ def kinds(concepts: ConceptSet) -> np.ndarray | None:
     """
     if concepts.name != "world":
         return None
-    groups, keys = np.array(concepts.groups), np.array(concepts.categories)
+    groups, keys = concepts.group_numbers, np.array(concepts.categories)
     whole = [group for group in np.unique(groups) if set(keys[groups == group]) == set(keys)]
     return np.where(np.isin(groups, whole), DROPPED, KEPT)
 
@@ -69,29 +68,24 @@ def recalled(
     return {"hit_rate": hits, "loss": losses}
 
 
-def read(acts: Float[np.ndarray, "example d_model"], concepts: ConceptSet, kind: np.ndarray) -> Bool[np.ndarray, " example"]:
+def probed(acts: Float[np.ndarray, "example d_model"], concepts: ConceptSet, kind: np.ndarray) -> Bool[np.ndarray, " example"]:
     """Return whether a probe that is fitted on kept keys alone is right on each statement, whose group it has not seen."""
     logits = probes.held_out_logits(acts, concepts, kinship.SEED, fitted=kind == KEPT)
     return (logits > 0) == (concepts.labels == 1)
 
 
-def rows(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    acts: Float[np.ndarray, "example layer d_model"],
-    concepts: ConceptSet,
-) -> Iterator[tuple[int | None, str, str, Estimate]]:
-    """Yield layer, kind of key, metric and estimate: what is recalled of told values, and what is read at the last layer.
+def rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, acts: Acts, concepts: ConceptSet) -> Rows:
+    """Yield the rows, their method the kind of key: what is recalled of told values, and what is read at the last layer.
 
     Nothing of statements that are not of the designed world.
     """
     kind = kinds(concepts)
     if kind is None:
         return
-    told = says_told(concepts)
-    found = {metric: np.where(told, values, np.nan) for metric, values in recalled(model, tokenizer, concepts).items()}
-    found["read"] = read(acts[:, -1], concepts, kind).astype(float)
-    for metric, values in found.items():
+    of_told = says_told(concepts)
+    by_metric = {metric: np.where(of_told, values, np.nan) for metric, values in recalled(model, tokenizer, concepts).items()}
+    by_metric["read"] = probed(acts[:, -1], concepts, kind).astype(float)
+    for metric, values in by_metric.items():
         layer = acts.shape[1] - 1 if metric == "read" else None
         for name, estimate in by_kind(values, concepts, kind).items():
             yield layer, name, metric, estimate
@@ -99,9 +93,8 @@ def rows(
 
 def by_kind(values: Float[np.ndarray, " example"], concepts: ConceptSet, kind: np.ndarray) -> dict[str, Estimate]:
     """Return the mean of values over the statements of each kind, with the interval over whole groups."""
-    groups = np.array(concepts.groups)
-    found = {}
+    groups, estimates = np.array(concepts.groups), {}
     for name in np.unique(kind[~np.isnan(values)]):
         rows = (kind == name) & ~np.isnan(values)
-        found[str(name)] = evaluation.mean(values[rows], evaluation.bootstrap_weights(groups[rows].tolist(), seed=0))
-    return found
+        estimates[str(name)] = evaluation.mean(values[rows], evaluation.bootstrap_weights(groups[rows].tolist(), seed=0))
+    return estimates

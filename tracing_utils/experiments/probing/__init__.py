@@ -2,6 +2,8 @@
 
 from .. import Experiment, Summary
 
+__all__ = ["EXPERIMENT"]
+
 EXPERIMENT = Experiment(
     pace=8.6e-6,
     choices={"protocols": ("corrected", "released")},

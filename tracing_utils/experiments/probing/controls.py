@@ -242,7 +242,7 @@ def describe(sets: Iterable[ConceptSet]) -> pd.DataFrame:
 def _warn(concepts: ConceptSet) -> None:
     """Warn about statements of a user's own beside which a probe says little."""
     name, task = f"{concepts.name}/{concepts.dimension}", control_task(concepts)
-    every = ((floors.read(concepts).logits > 0) == (concepts.labels == 1)).mean(1)  # of each reader
+    every = ((floors.of(concepts).logits > 0) == (concepts.labels == 1)).mean(1)  # of each reader
     right, reader = every.max(), floors.READERS[int(every.argmax())]
     if right > _HIGH_FLOOR:
         verb = "tell" if reader.endswith("s") else "tells"

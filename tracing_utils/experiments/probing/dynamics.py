@@ -17,7 +17,7 @@ from ...core import evaluation
 from ...statements.concepts import ConceptSet, folds
 from . import controls, probes
 
-__all__ = ["DRAWS", "SHARE", "compute", "cosines", "onset", "transfer"]
+__all__ = ["DRAWS", "SHARE", "compute", "cosines", "onset", "summarise", "transfer"]
 
 DRAWS = 20
 """Rows of permuted labels behind the null of a cosine."""
@@ -113,10 +113,7 @@ def compute(concepts: ConceptSet, evidence: dict[str, Path], checkpoints: list[C
     Their method is `logistic`; `permuted labels` gives the cosines of directions that read nothing. One checkpoint alone
     has no dynamics: no rows. Evidence without activations (`probing: {brief: true}`) has nothing between checkpoints.
 
-    Args:
-        concepts: the statements probed, after the study's cap.
-        evidence: the file of each revision.
-        checkpoints: those of the study; they are taken in the order of their steps.
+    The statements are those probed, after the study's cap; `evidence` has the file of each revision.
 
     Raises:
         ValueError: if a file is missing or holds other statements.
@@ -165,10 +162,7 @@ def _to(checkpoint: Checkpoint) -> dict:
 
 
 def _between(concepts: ConceptSet, files: list[dict], checkpoints: list[Checkpoint]) -> Iterator[dict]:
-    """Yield cosine and transfer between all checkpoints, at the middle layer, and what cosines permuted labels give.
-
-    A cosine is the mean over halvings, with their range: on the diagonal it says how well the direction is known at all.
-    """
+    """Yield cosine (a mean over halvings, with their range) and transfer between all checkpoints, and the null of cosines."""
     middle = np.stack([file["middle"] for file in files])
     right, (cosine, null) = transfer(middle, concepts), cosines(middle, concepts)
     weights, n, layer = evaluation.bootstrap_weights(concepts.groups, seed=0), len(concepts), len(files[0]["correct"]) // 2

@@ -18,14 +18,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, Split, folds
+from ...statements.concepts import ConceptSet, Split, folds, tested
 from ...statements.sources import SETS
 from ...statements.texts import WORD, words
 from ..cache import cached
 from ..tables import Rows
 from . import probes
 
-__all__ = ["PENALTIES", "READERS", "VECTORIZERS", "Floors", "lexical_floor", "read", "surface_features"]
+__all__ = ["PENALTIES", "READERS", "VECTORIZERS", "Floors", "lexical_floor", "of", "surface_features"]
 
 READERS = ("majority", "words", "characters", "surface", "character shape", "out of vocabulary", "small tree")
 """Readers of the text: the commoner label; logistic regressions on word 1-2-grams, on character 2-5-grams, on
@@ -72,11 +72,9 @@ class Floors:
 
     def best(self, among: tuple[str, ...] = READERS) -> Float[np.ndarray, " example"]:
         """Return the logits of the reader that does best on each fold's validation part."""
-        rows = [READERS.index(name) for name in among]
-        out = np.empty(len(self.concepts))
-        for split, at in zip(folds(self.concepts, self.seed), self.right[rows].argmax(0), strict=True):
-            out[split.test] = self.logits[rows[at], split.test]
-        return out
+        rows = np.array([READERS.index(name) for name in among])
+        reader = rows[self.right[rows].argmax(0)][tested(self.concepts, self.seed)]
+        return self.logits[reader, np.arange(len(self.concepts))]
 
     @property
     def name(self) -> str:
@@ -96,7 +94,7 @@ class Floors:
                 yield None, method, metric, estimate
 
 
-def read(concepts: ConceptSet, seed: int = 0) -> Floors:
+def of(concepts: ConceptSet, seed: int = 0) -> Floors:
     """Return what every reader says of the statements."""
 
     def make() -> dict[str, np.ndarray]:
@@ -113,7 +111,7 @@ def read(concepts: ConceptSet, seed: int = 0) -> Floors:
 
 def lexical_floor(concepts: ConceptSet) -> dict[str, evaluation.Estimate]:
     """Return the scores of the better n-gram model of each fold."""
-    return probes.scores(read(concepts).best(tuple(VECTORIZERS))[None], concepts.labels, concepts.groups)
+    return probes.scores(of(concepts).best(tuple(VECTORIZERS))[None], concepts.labels, concepts.groups)
 
 
 def surface_features(concepts: ConceptSet) -> Float[np.ndarray, "example feature"]:

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ...core import evaluation
-from ...statements.concepts import ConceptSet, Split, folds
+from ...statements.concepts import ConceptSet, Split, folds, tested
 from ..tables import Acts, Rows
 
 __all__ = [
@@ -194,11 +194,8 @@ def fit_chosen(
 ) -> list[tuple[Probe, float]]:
     """Return, for every column of labels, the logistic probe whose penalty does best on the validation part, and its loss.
 
-    Args:
-        basis: made from the training part.
-        labels: of the training part, one column a task; -1 where a task has no label.
-        validation: features of the validation part.
-        truth: its labels.
+    Basis and `labels` are of the training part, the features `validation` and their labels `truth` of the other. A label is -1
+    where a task has none.
     """
     tasks, options = labels.shape[1], len(PENALTIES)
     penalty = np.tile(1 / np.array(PENALTIES), tasks) * np.ones((len(basis.squares), 1))
@@ -216,10 +213,7 @@ def fit_chosen(
 def _shrinkage(lengths: Float[np.ndarray, " example"], size: float, width: int) -> tuple[float, float]:
     """Return how far Ledoit and Wolf draw a covariance towards a sphere, and the variance of that sphere.
 
-    Args:
-        lengths: squared length of each centred example.
-        size: sum of the squared entries of the covariance.
-        width: number of features.
+    `lengths` are squared, of centred examples; `size` is the sum of the squared entries of the covariance.
 
     Source: Ledoit and Wolf 2004; scikit-learn's `ledoit_wolf_shrinkage`, without forming a covariance.
     """
@@ -330,12 +324,10 @@ class Traced:
     @cached_property
     def selected(self) -> dict[str, np.ndarray]:
         """Logits of the layer that each fold's validation part chose, with axes `seed example`."""
-        logits = {}
+        logits, every = {}, np.arange(len(self.concepts))
         for method, losses in self.losses.items():
-            logits[method] = np.empty(self.logits[method].shape[::2])
-            for seed, best in enumerate(losses.argmin(1)):
-                for split, layer in zip(folds(self.concepts, seed), best, strict=True):
-                    logits[method][seed, split.test] = self.logits[method][seed, layer, split.test]
+            layers = [best[tested(self.concepts, seed)] for seed, best in enumerate(losses.argmin(1))]
+            logits[method] = np.stack([part[layer, every] for part, layer in zip(self.logits[method], layers, strict=True)])
         return logits
 
     def correct(self, method: str) -> Float[np.ndarray, "layer example"]:
@@ -351,7 +343,7 @@ class Traced:
             "correct": self._right("logistic").swapaxes(0, 1),
             "selected": (self.selected["logistic"] > 0) == (self.concepts.labels == 1),
             "shuffled": self._right("shuffled labels").swapaxes(0, 1),
-            "fold": np.stack([_tested(self.concepts, seed) for seed in range(len(self.logits["logistic"]))]),
+            "fold": np.stack([tested(self.concepts, seed) for seed in range(len(self.logits["logistic"]))]),
         }
         answers = {name: np.ascontiguousarray(array, dtype=np.uint8) for name, array in right.items()}
         return answers | {"middle": np.ascontiguousarray(acts[:, acts.shape[1] // 2], dtype=np.float16)}
@@ -366,14 +358,6 @@ class Traced:
             name = "selected layer" if method == "logistic" else method
             for metric, estimate in scores(logits, self.labels[method], self.concepts.groups).items():
                 yield None, name, metric, estimate
-
-
-def _tested(concepts: ConceptSet, seed: int) -> Int[np.ndarray, " example"]:
-    """Return the fold that tests each statement."""
-    fold = np.empty(len(concepts), dtype=int)
-    for number, split in enumerate(folds(concepts, seed)):
-        fold[split.test] = number
-    return fold
 
 
 def trace(

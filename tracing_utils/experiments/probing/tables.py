@@ -31,21 +31,18 @@ def fill(
 ) -> None:
     """Add the rows of every dimension: the probes, the paper's way, and the controls.
 
-    Args:
-        table: gets the rows.
-        acts: by dimension.
-        sets: by dimension.
-        traced: what `probed` returned, by dimension; empty without the corrected protocol.
-        protocols: `corrected`, `released` or both.
-        topical: name of the set, most statements (0: all), and what reads their activations, for the topical fit.
-        brief: keep the accuracy of the logistic probe, and what it must beat, alone.
+    Mappings are by dimension; `traced` is what `probed` returned, and empty without the corrected protocol. In `brief` the
+    accuracy of the logistic probe, and what it must beat, are kept alone. For the topical fit, `topical` has the name of the
+    set, the most statements (0: all), and what reads their activations.
     """
     for name, each in traced.items():
         table.add(sets[name], each.estimates(), _seeds(each))
-    for name, chosen in sets.items() if "released" in protocols else ():
-        table.add(chosen, probes.protocols(acts[name], chosen))
+    for name, one in sets.items() if "released" in protocols else ():
+        table.add(one, probes.protocols(acts[name], one))
     for name, each in traced.items():
-        _add_floors(table, each.concepts)
+        floor = floors.of(each.concepts)
+        for row in floor.estimates():
+            table.add(each.concepts, [row], reader=floor.name if row[1] == "floor" else "")
         if not brief:
             _add_controls(table, acts[name], each)
     if brief:
@@ -67,12 +64,6 @@ def _is_brief(row: dict) -> bool:
     return row["metric"] == "accuracy" and (level or row["method"] == "logistic")
 
 
-def _add_floors(table: Table, one: ConceptSet) -> None:
-    floor = floors.read(one)
-    for row in floor.estimates():
-        table.add(one, [row], reader=floor.name if row[1] == "floor" else "")
-
-
 def _add_controls(table: Table, acts: Acts, traced: probes.Traced) -> None:
     one, seeds, shuffled = traced.concepts, _seeds(traced), traced.labels["shuffled labels"]
     table.add(one, controls.selectivities(traced), seeds)
@@ -85,6 +76,6 @@ def save_evidence(traced: Mapping[str, probes.Traced], acts: Mapping[str, Acts],
     """Write which statements each probe and each reader of text tells right, for later tests; in brief without activations."""
     arrays = {}
     for name, each in traced.items():
-        parts = each.evidence(acts[name]) | floors.read(each.concepts).evidence()
+        parts = each.evidence(acts[name]) | floors.of(each.concepts).evidence()
         arrays |= {f"{name}/{part}": array for part, array in parts.items() if not (brief and part == "middle")}
     save_file(arrays, file)

@@ -74,33 +74,36 @@ def _left_padded(ids: Sequence[Sequence[int]], device: torch.device) -> dict[str
     return {"input_ids": padded, "attention_mask": mask}
 
 
-def _run(model: PreTrainedModel, batch: dict[str, torch.Tensor], new_tokens: int, pad: int):
-    with torch.inference_mode():
-        return model.generate(
-            **batch,
-            do_sample=False,
-            max_new_tokens=new_tokens,
-            pad_token_id=pad,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
+def _said(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], new_tokens: int, chat: bool):
+    """Yield which prompts run together, their tokens padded on the left, and what `generate` returns for them."""
+    ids = _prompt_ids(tokenizer, prompts, chat)
+    for rows in activations.batches([len(row) for row in ids], activations.BUDGET[model.device.type]):
+        batch = _left_padded([ids[i] for i in rows], model.device)
+        with torch.inference_mode():
+            output = model.generate(
+                **batch,
+                do_sample=False,
+                max_new_tokens=new_tokens,
+                pad_token_id=tokenizer.pad_token_id or 0,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        yield rows, batch["input_ids"], output
 
 
 def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], new_tokens: int, *, chat: bool
 ) -> list[str]:
-    """Return the greedy continuation of each prompt, at most `new_tokens` long, in batches padded on the left.
+    """Return the greedy continuation of each prompt, at most `new_tokens` long.
 
     With `chat`, each prompt is put into the tokenizer's chat template, as a user's message.
 
     Raises:
         ValueError: if `chat` is asked of a tokenizer without template.
     """
-    ids = _prompt_ids(tokenizer, prompts, chat)
-    out = [""] * len(ids)
-    for rows in activations.batches([len(row) for row in ids], activations.BUDGET[model.device.type]):
-        batch = _left_padded([ids[i] for i in rows], model.device)
-        new = _run(model, batch, new_tokens, tokenizer.pad_token_id or 0).sequences[:, batch["input_ids"].shape[1] :]
+    out = [""] * len(prompts)
+    for rows, ids, output in _said(model, tokenizer, prompts, new_tokens, chat):
+        new = output.sequences[:, ids.shape[1] :]
         for i, text in zip(rows, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             out[i] = text.strip()
     return out
@@ -121,11 +124,9 @@ def _digit_log_probabilities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat: bool
 ) -> Float[np.ndarray, "example digit"]:
     """Return the log-probability of answering 0 and of answering 1 right after each prompt."""
-    ids, digits = _prompt_ids(tokenizer, prompts, chat), _digit_tokens(tokenizer)
-    out = np.empty((len(ids), 2))
-    for rows in activations.batches([len(row) for row in ids], activations.BUDGET[model.device.type]):
-        batch = _left_padded([ids[i] for i in rows], model.device)
-        logits = _run(model, batch, 1, tokenizer.pad_token_id or 0).logits[0].double().log_softmax(1)
+    digits, out = _digit_tokens(tokenizer), np.empty((len(prompts), 2))
+    for rows, _, output in _said(model, tokenizer, prompts, 1, chat):
+        logits = output.logits[0].double().log_softmax(1)
         out[rows] = torch.stack([logits[:, either].logsumexp(1) for either in digits], dim=1).cpu().numpy()
     return out
 
@@ -154,8 +155,7 @@ def answers(
 
 def choices(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet) -> dict[str, Measured]:
     """Return `mc1` and `mc2` of the groups that hold both labels; empty where fewer than two do."""
-    members = np.arange(len(concepts))
-    values, groups = likelihoods.multiple_choice(model, tokenizer, concepts, members)
+    values, groups = likelihoods.multiple_choice(model, tokenizer, concepts)
     return {name: Measured(value, groups) for name, value in values.items()} if len(groups) > 1 else {}
 
 
@@ -163,9 +163,7 @@ def choices(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts
 class CivilityJudge:
     """A classifier of civil against toxic text: n-grams and a logistic regression, small enough to be looked into.
 
-    Attributes:
-        pipeline: the fitted classifier.
-        auroc: its area under the ROC curve on statements it has not seen; an effect it measures is worth no more.
+    `auroc` is its area under the ROC curve on statements it has not seen; an effect it measures is worth no more.
     """
 
     pipeline: Pipeline
@@ -194,10 +192,7 @@ def _auroc(scores: Float[np.ndarray, " test"], concepts: ConceptSet, split: Spli
 class ToxicityModel:
     """A classifier of toxic text that others trained, such as toxigen_roberta; its label 1 means toxic.
 
-    Attributes:
-        model: with two labels.
-        tokenizer: its tokenizer.
-        auroc: its area under the ROC curve on the statements `CivilityJudge` would be measured on.
+    `auroc` is its area under the ROC curve on the statements `CivilityJudge` would be measured on.
     """
 
     model: PreTrainedModel

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ... import results
+from ..intervals import fisher
 from . import nulls
 
 __all__ = [
-    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "probe_and_effect", "summary", "swept",
+    "TRUST", "chosen", "correlations", "costs", "gain_and_cost", "null", "probe_and_effect", "summarise", "summary", "swept",
 ]  # fmt: skip
 
 TRUST = ("gain", "preferred", "answer_accuracy", "answer_margin", "answer_neither", "mc1", "mc2", "civility")
@@ -72,8 +73,8 @@ def chosen(table: pd.DataFrame) -> pd.DataFrame:
     changes = changes.rename(columns={"value": "change", "low": "change_low", "high": "change_high"})
     if "p" not in changes:
         changes = changes.assign(p=np.nan)
-    kept = changes[[*at, "change", "change_low", "change_high", "p", "n"]]
-    return wide.merge(setting, on=at[:-1]).merge(kept, on=at, how="left")
+    changes = changes[[*at, "change", "change_low", "change_high", "p", "n"]]
+    return wide.merge(setting, on=at[:-1]).merge(changes, on=at, how="left")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -138,12 +139,9 @@ def correlations(points: pd.DataFrame) -> pd.DataFrame:
         n = len(part)
         if n < 5 or part["accuracy"].std() == 0 or part["gain"].std() == 0:
             continue
-        r = float(np.corrcoef(part["accuracy"], part["gain"])[0, 1])
-        low, high = np.tanh(np.arctanh(r) + np.array([-1.96, 1.96]) / np.sqrt(n - 3))
-        rows.append(
-            dict(zip(("suite", "concept_set", "dimension"), names, strict=True)) | {"r": r, "low": low, "high": high, "n": n}
-        )
-    return pd.DataFrame(rows, columns=["suite", "concept_set", "dimension", "r", "low", "high", "n"])
+        r = fisher(float(np.corrcoef(part["accuracy"], part["gain"])[0, 1]), n)
+        rows.append((*names, r.value, r.low, r.high, n))
+    return pd.DataFrame(rows, columns=[*at, "r", "low", "high", "n"])
 
 
 def summarise(study, folder: Path, out: Path) -> None:  # a `run.studies.Study`, which nothing here may import

@@ -69,18 +69,12 @@ def directions(
     layers: Sequence[int],
     universal: Float[np.ndarray, "layer d_model"] | None = None,
 ) -> dict[str, Float[np.ndarray, "chosen d_model"]]:
-    """Return the vectors of a checkpoint at each of `layers`, one standard deviation of the target long.
+    """Return the vectors of a checkpoint at each of `layers` (0-based), one standard deviation of the target long.
 
-    Args:
-        source: activations of the checkpoint the directions come from.
-        target: activations of the model that is to be steered.
-        concepts: gives the labels.
-        train: rows that may be used.
-        layers: 0-based blocks.
-        universal: the checkpoint's difference of means over preference pairs, at every layer, if there are any.
+    They are made of the rows `train` of the activations of the checkpoint, `source`, and of the steered model, `target`.
 
     Returns:
-        `vector`, the difference of means; and `universal`, if it was given.
+        `vector`, the difference of means; and, if it was given, that over preference pairs, `universal`.
     """
     by_method = {"vector": {layer: mean_difference(source[train, layer], concepts.labels[train]) for layer in layers}}
     if universal is not None:
@@ -102,9 +96,7 @@ def read_preferences(path: str | Path) -> ConceptSet:
     """Read preference pairs as statements: what was chosen has label 1, what was rejected 0, and a pair is a group.
 
     The mean difference over them is the paper's "universal" vector, from PKU-SafeRLHF. That data is not part of this book.
-
-    Args:
-        path: a table (`.csv`, `.tsv`, `.jsonl`) with `chosen` and `rejected`.
+    The file is a table (`.csv`, `.tsv`, `.jsonl`) with `chosen` and `rejected`.
 
     Raises:
         ValueError: if there is no such file, a column is missing, a cell is empty, or it holds no pair.

@@ -58,13 +58,7 @@ class Forest:
     """
 
     def __init__(self, model: PreTrainedModel, ids: Sequence[Sequence[int]], begins: Sequence[int]):
-        """Grow the trees.
-
-        Args:
-            model: that will run.
-            ids: rows of tokens.
-            begins: position in each row from which on its tokens are scored (1 at least: the first conditions).
-        """
+        """Grow the trees; tokens are scored from the position `begins` of each row on (1 at least: the first conditions)."""
         self._model, self._ids, self._begins = model, ids, begins
         trees = sorted(_trees(ids), key=lambda tree: (tree.forks, max(tree.depths)))
         if trees and trees[-1].forks and self._follows(trees[-2:]):
@@ -320,9 +314,9 @@ def perplexity(nats: Float[np.ndarray, " example"], tokens: Int[np.ndarray, " ex
 
 
 def multiple_choice(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet, held_out: Int[np.ndarray, " test"]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concepts: ConceptSet
 ) -> tuple[dict[str, Float[np.ndarray, " choice"]], tuple[str, ...]]:
-    """Score each held-out group that has both labels as a multiple choice (TruthfulQA: one question and its answers).
+    """Score each group that has both labels as a multiple choice (TruthfulQA: one question and its answers).
 
     What all members of a group begin with (the question) conditions; the rest of each is scored, in nats per token.
 
@@ -333,7 +327,7 @@ def multiple_choice(
     Source: MC1 and MC2 of TruthfulQA (Lin et al. 2022), which sum over tokens; divided by length here, since true
     answers are longer.
     """
-    if not (groups := _mixed_groups(concepts, held_out)):
+    if not (groups := _mixed_groups(concepts, np.arange(len(concepts)))):
         return {"mc1": np.empty(0), "mc2": np.empty(0)}, ()
     rows = [i for zeros, ones in groups.values() for i in (*zeros, *ones)]
     ids = dict(zip(rows, activations.encode(model, tokenizer, [concepts.statements[i] for i in rows]), strict=True))

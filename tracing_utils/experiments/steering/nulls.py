@@ -20,7 +20,7 @@ from ..probing import controls
 from . import DOSE, METHODS, PAIRS, TEXTS
 from .intervention import Sweep, mean_difference, one_deviation
 
-__all__ = ["Null", "directions", "p_values", "random_directions", "read"]
+__all__ = ["Null", "directions", "measured", "p_values", "random_directions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,7 @@ class Null:
     def against(self, gain: Float[np.ndarray, " pair"], place: int) -> Iterator[tuple[str, Estimate, dict[str, float]]]:
         """Yield, by method, by how much the pairs gain more than its directions do, with their 95 % range, and the `p_values`.
 
-        Args:
-            gain: of every test pair, by a vector at the dose of the null.
-            place: which of the layers.
+        `gain` is that of every test pair, by a vector at the dose of the null, at the layer of this place.
         """
         observed = float(gain[:PAIRS].mean())
         for method, drawn in self.gain.items():
@@ -75,7 +73,7 @@ def directions(
     return {method: np.stack([one_deviation(vector, rows) for vector in vectors]) for method, vectors in by_method.items()}
 
 
-def read(
+def measured(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     acts: Float[np.ndarray, "example layer d_model"],
@@ -96,19 +94,19 @@ def read(
     def make() -> dict[str, np.ndarray]:
         sweep = Sweep(model, tokenizer, concepts, pairs, layers, neutral, positions)
         before, plain = sweep.unsteered()
-        measured = {}
+        tables = {}
         for place, layer in enumerate(layers):
             for method, vectors in directions(acts[:, layer], concepts, train, layer).items():
                 for number, vector in enumerate(vectors):
                     after, cost = sweep(layer, np.asarray(DOSE * vector, dtype=np.float32))
                     for what, value in (("gain", after - before), ("cost", cost.losses - plain.losses)):
-                        table = measured.setdefault(f"{what}/{method}", np.empty((len(vectors), len(layers))))
+                        table = tables.setdefault(f"{what}/{method}", np.empty((len(vectors), len(layers))))
                         table[number, place] = value.mean()
-        return measured
+        return tables
 
     of = [concepts.sha256, train.tolist(), pairs.tolist(), [*layers], neutral, positions, METHODS, DOSE, torch.__version__]
-    found = cached("steering null", [*of, sha256(np.ascontiguousarray(acts).tobytes()).hexdigest()], make)
-    return Null(*({method: found[f"{what}/{method}"] for method in METHODS} for what in ("gain", "cost")))
+    tables = cached("steering null", [*of, sha256(np.ascontiguousarray(acts).tobytes()).hexdigest()], make)
+    return Null(*({method: tables[f"{what}/{method}"] for method in METHODS} for what in ("gain", "cost")))
 
 
 def p_values(observed: float, null: Float[np.ndarray, " direction"]) -> tuple[float, float]:

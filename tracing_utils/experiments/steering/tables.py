@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ... import results
 from ...checkpoints.types import Checkpoint
 from ...core.evaluation import Estimate
-from ...statements import concepts
-from ...statements.concepts import ConceptSet, Split
+from ...statements.concepts import ConceptSet, Split, draw, folds, subset
 from ..tables import Acts, Table
 from . import behaviour, capability, intervention, likelihoods, nulls
 
@@ -31,7 +30,6 @@ class Parts:
     """The statements of a dimension and who is asked about them.
 
     Attributes:
-        concepts: all statements.
         split: which of them vectors are made from, and which are held out.
         rows: of each held-out part, the statements that are asked about.
         pairs: of each held-out part, rows of a trustworthy and an untrustworthy statement.
@@ -48,14 +46,14 @@ class Parts:
         return [self.concepts.groups[i] for i in self.pairs["test"][:, 0]]
 
 
-def parts(chosen: ConceptSet, asked: int) -> Parts:
+def parts(concepts: ConceptSet, asked: int) -> Parts:
     """Return a dimension cut in parts, with at most `asked` statements (0: all) in each held-out one."""
-    split, rows, pairs = concepts.folds(chosen, seed=0)[0], {}, {}
+    split, rows, pairs = folds(concepts, seed=0)[0], {}, {}
     for part in PARTS:
         held = getattr(split, part)
-        rows[part] = held[concepts.draw(concepts.subset(chosen, held), asked or len(held))]
-        pairs[part] = likelihoods.held_out_pairs(chosen, rows[part])
-    return Parts(chosen, split, rows, pairs)
+        rows[part] = held[draw(subset(concepts, held), asked or len(held))]
+        pairs[part] = likelihoods.held_out_pairs(concepts, rows[part])
+    return Parts(concepts, split, rows, pairs)
 
 
 @dataclass(eq=False)
@@ -64,10 +62,7 @@ class Run:
 
     Attributes:
         table: the rows; its checkpoint is the source of the vectors.
-        target: the chat model's checkpoint.
-        model: the chat model, with its head.
-        tokenizer: its tokenizer.
-        parts: by dimension.
+        target: the chat model's checkpoint, of which `model` has the head.
         own: the chat model's activations, by dimension.
         vectors: by dimension and method, one a layer.
         layers: 0-based blocks.
@@ -142,7 +137,7 @@ class Run:
         for name in sorted(self.parts, key=lambda name: crc32(f"{source} {name}".encode())):
             each = self.parts[name]
             asked = each.concepts, each.split.train, each.pairs["test"], self.layers, self.text(name), self.positions
-            by_dimension[name] = nulls.read(self.model, self.tokenizer, self.own[name], *asked)
+            by_dimension[name] = nulls.measured(self.model, self.tokenizer, self.own[name], *asked)
         return by_dimension
 
     @property
@@ -211,15 +206,10 @@ class Run:
             _, _, p = next(self.null[name].against(after - before, k))
             self._add(name, self.layers[k], "vector", nulls.DOSE, {"side_effect": gain}, vector_of=made_for, **p)
 
-    def add_measures(self, measures: Sequence[str], toxicity_judge: str = "") -> behaviour.Judge | None:
+    def add_measures(self, measures: Sequence[str], toxicity_judge: str = "") -> None:
         """Add what the chosen settings, and one random direction in their place, do to what the model answers.
 
-        Args:
-            measures: `trust`, `ability`, or others, which ask nothing.
-            toxicity_judge: see `behaviour.judge`.
-
-        Returns:
-            The judge of continuations, if there was one.
+        Measures are `trust`, `ability`, or others, which ask nothing.
         """
         toxicity, trust = self.parts.get("toxicity"), "trust" in measures
         judge = behaviour.judge(toxicity_judge, toxicity.concepts, toxicity.split) if trust and toxicity else None
@@ -232,10 +222,9 @@ class Run:
                 self._add_measured(name, label, before, judge, trust, bool(general))
         if judge:
             self._add("toxicity", None, f"classifier {toxicity_judge}".strip(), 0.0, {"auroc": judge.auroc})
-        return judge
 
     def _trust(self, name: str, judge: behaviour.Judge | None) -> dict[str, behaviour.Measured]:
-        part = concepts.subset(self.parts[name].concepts, self.parts[name].rows["test"])
+        part = subset(self.parts[name].concepts, self.parts[name].rows["test"])
         chat = self.tokenizer.chat_template is not None
         return behaviour.measure(self.model, self.tokenizer, part, chat=chat, judge=judge)
 
