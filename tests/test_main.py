@@ -82,6 +82,15 @@ def test_help_and_a_misspelt_word_wait_for_no_library(words):
     assert with_pandas > 2 * seconds
 
 
+def test_a_reader_who_closes_the_output_as_head_does_sees_no_error():
+    words = [sys.executable, "-m", "tracing_utils", "suites"]
+    command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+    command.stdout.close()
+    assert command.stderr.read() == ""
+    assert command.wait() == 141
+    assert subprocess.run(words, capture_output=True, cwd=PROJECT).returncode == 0
+
+
 def test_each_command_is_in_the_readme_or_the_book_and_no_other():
     pages = [PROJECT / "README.md", *(PROJECT / "book").rglob("*.md")]
     named = {word for page in pages for word in re.findall(r"python -m tracing_utils (\w[\w-]*)", page.read_text())}

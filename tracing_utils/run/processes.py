@@ -101,16 +101,21 @@ def exit_code(name: str, work: Callable[[], int | None]) -> int:
 
     Returns:
         What the work returns, or 0; 2 after a caller's mistake or what the machine lacks, with one sentence; 1 after what
-        nobody foresaw, with where it happened and one sentence; 130 when it was stopped.
+        nobody foresaw, with where it happened and one sentence; 130 when it was stopped; 141 when nobody reads its output.
     """
     end_with_run()
     warnings.formatwarning = _in_words
     try:
         with stoppable():
-            return work() or 0
+            code = work() or 0
+            sys.stdout.flush()
+            return code
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it ends
+        return 141
     except (OSError, MemoryError) as error:
         print(f"error: {_machine_error(error, name)} What was finished is kept; the same command continues.", file=sys.stderr)
         return 2
