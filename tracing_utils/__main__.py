@@ -42,7 +42,7 @@ def command(*arguments: tuple[tuple[str, ...], dict]) -> Callable:
 
 @command(
     argument("--study", nargs="+", default=_BUNDLED, help="files of studies/ (default: both arms of the designed world)"),
-    argument("--concepts", help="pocket, tracingllm, or a folder of statements; replaces the study's own"),
+    argument("--concepts", help="a set of statements that `concepts` lists, or a folder of them; replaces the study's own"),
     argument("--cores", type=int, help="jobs at a time (default: as many as there are cores)"),
     argument("--profile", type=Path, help="a folder that places jobs elsewhere: profiles/slurm, for a cluster"),
     argument("--book", action="store_true", help="build the book afterwards"),

@@ -78,7 +78,7 @@ def test_each_kind_of_planted_difference_is_told_from_the_others(pair):
     assert {name: first[name] for name in every} == every
     change("probing", "value", 1, lambda values: values + 0.0001)
     assert counts(pair)["equal within rounding"] == 1
-    assert reproduction.compared(*pair[:2]).sentence.endswith("and so are all 2003 cells of its tables, within rounding.")
+    assert reproduction.compared(*pair[:2]).sentence.endswith("and so are all 2,003 cells of its tables, within rounding.")
     change("probing", "value", 3, lambda values: values + 0.03)
     assert counts(pair)["within the interval"] == 3
     change("probing", "value", 2, lambda values: values + 0.03)
@@ -131,6 +131,9 @@ def test_numbers_that_do_not_exist_are_equal_to_each_other_alone():
     own = np.array([np.nan, 0.5, 0.0])
     assert reproduction.classified(nan, own, nan, nan).tolist() == ["equal", "no interval", "no interval"]
     assert reproduction.classified(zeros, own, zeros, ones).tolist() == ["outside", "within the interval", "equal"]
+    endless = np.array([np.inf, -np.inf, np.nan])
+    assert reproduction.classified(ones, endless, zeros, 2 * ones).tolist() == ["outside"] * 3
+    assert reproduction.classified(ones, endless, nan, nan).tolist() == ["outside"] * 3
 
 
 def test_chance_may_leave_cells_outside_and_no_more_than_it_does(pair, capsys):
@@ -138,7 +141,7 @@ def test_chance_may_leave_cells_outside_and_no_more_than_it_does(pair, capsys):
     assert counts(pair)["allowed outside"] == 31  # the 99 % point of a binomial count of 400 at 5 %
     change("probing", "value", 31, lambda values: values + 0.2)
     assert main(["compare", "mine"]) == 0
-    assert "31 of 2003 cells lie outside the published intervals, which chance allows" in capsys.readouterr().out
+    assert "31 of 2,003 cells lie outside the published intervals, which chance allows" in capsys.readouterr().out
     change("probing", "value", 32, lambda values: values + 0.2)
     assert main(["compare", "mine"]) == 1
     assert "No, mine was not reproduced: more cells of probing lie outside" in capsys.readouterr().out
@@ -148,7 +151,7 @@ def test_one_verdict_that_moved_is_no_reproduction_and_is_named(pair, capsys):
     _, _, change = pair
     assert main(["compare", "mine"]) == 0
     assert (
-        "mine was reproduced: its 3 verdicts are as published, and so are all 2003 cells of its tables.\n"
+        "mine was reproduced: its 3 verdicts are as published, and so are all 2,003 cells of its tables.\n"
         in capsys.readouterr().out
     )
     change("claims", "verdict", 1, lambda verdicts: "inconclusive")

@@ -36,7 +36,7 @@ _KEYS = (
 )  # fmt: skip
 _SAME = ("weights", "statements", "options", "trust_remote_code")  # of the provenance; without these the same, it is no rerun
 _FREE = ("before", "after", "verdict", "note")  # texts that a model wrote; verdicts, which are judged apart, with their notes
-_EXACT = ("n",)  # counts of statements: a rerun has the same
+_EXACT = ("n", "statements", "trustworthy", "groups", "bytes", "sigma", "epsilon")  # counts and settings: a rerun has the same
 _LARGEST = 1 << 30  # bytes that a zip may unpack to
 
 
@@ -78,11 +78,10 @@ class Comparison:
         if self.reproduced:
             words = f"Yes, {self.study} was reproduced: its {self.judged} verdicts are as published, and"
             if sum(same) == cells:
-                return f"{words} so are all {cells} cells of its tables{', within rounding' if same[1] else ''}."
-            words += (
-                f" {outside} of {cells} cells lie outside the published intervals{', which chance allows' if outside else ''}."
-            )
-            return words + (f" {free} cells without an interval differ; nothing judges them." if free else "")
+                return f"{words} so are all {cells:,} cells of its tables{', within rounding' if same[1] else ''}."
+            chance = ", which chance allows" if outside else ""
+            words += f" {outside:,} of {cells:,} cells lie outside the published intervals{chance}."
+            return words + (f" {free:,} cells without an interval differ; nothing judges them." if free else "")
         words = [f"{len(self.verdicts)} of {self.judged} verdicts differ"] if len(self.verdicts) else []
         if self._beyond:
             words.append(f"more cells of {', '.join(self._beyond)} lie outside the published intervals than chance allows")
@@ -175,7 +174,7 @@ def _kinds(published: pd.DataFrame, own: pd.DataFrame, column: str) -> tuple[np.
     is_value = not column.endswith(("low", "high"))
     kinds = classified(*numbers, low, high, is_value=is_value)
     if column in _EXACT:
-        kinds = np.where(kinds == "equal", "equal", "outside")
+        kinds = np.where(np.isin(kinds, ("equal", "equal within rounding")), kinds, "outside")
     return kinds, int(np.isfinite(high - low).sum()) if is_value else 0
 
 
@@ -200,12 +199,12 @@ def classified(published: np.ndarray, own: np.ndarray, low: np.ndarray, high: np
     """
     size = np.maximum(np.abs(published), np.abs(own))
     unit = 10.0 ** (np.floor(np.log10(np.where(size > 0, size, 1.0))) - 3)  # tables are written with four significant digits
-    moved = np.abs(own - published)
+    moved = np.where(np.isfinite(own), np.abs(own - published), np.inf)
     inside = (low <= own) & (own <= high) if is_value else moved <= (high - low) / 2
     equal = (published == own) | (np.isnan(published) & np.isnan(own))
     return np.select(
-        [equal, moved <= unit * (1 + 1e-6), inside, np.isfinite(high - low)],
-        ["equal", "equal within rounding", "within the interval", "outside"],
+        [equal, np.isfinite(published) & ~np.isfinite(own), moved <= unit * (1 + 1e-6), inside, np.isfinite(high - low)],
+        ["equal", "outside", "equal within rounding", "within the interval", "outside"],
         "no interval",
     )
 
