@@ -288,7 +288,8 @@
       document.body.classList.add(`one-${name}`);
       list.onchange = () => {
         chosen[name] = list.value;
-        charts.filter((chart) => chart.chartView).forEach((chart) => apply(chart, chart.chartView));
+        const drawn = charts.filter((chart) => chart.chartView);
+        drawn.forEach((chart) => apply(chart, chart.chartView).then(() => refit(chart, chart.chartView)));
       };
       bar.append(make("label", { textContent: `${name} ` }, list));
     }
@@ -307,7 +308,7 @@
     const label = ({ name, bind }) => bind.labels?.[bind.options.indexOf(view.signal(name))] ?? view.signal(name);
     if (others.length) element.dataset.note = `Not measured for that choice. Still shown: ${others.map(label).join(", ")}.`;
     else delete element.dataset.note;
-    return refit(element, view);
+    return view.runAsync();
   }
 
   // A choice may bring longer numbers on an axis: the picture takes the room they need, and the panels give way.

@@ -199,7 +199,7 @@ def classified(published: np.ndarray, own: np.ndarray, low: np.ndarray, high: np
     """
     size = np.maximum(np.abs(published), np.abs(own))
     unit = 10.0 ** (np.floor(np.log10(np.where(size > 0, size, 1.0))) - 3)  # tables are written with four significant digits
-    moved = np.where(np.isfinite(own), np.abs(own - published), np.inf)
+    moved = np.abs(own - published)
     inside = (low <= own) & (own <= high) if is_value else moved <= (high - low) / 2
     equal = (published == own) | (np.isnan(published) & np.isnan(own))
     return np.select(
